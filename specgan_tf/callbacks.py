@@ -1,0 +1,167 @@
+"""When to do things during `fit`: progress, checkpoints, summaries, the end.
+
+Port of train_specgan.py (chrisdonahue/wavegan 40e85e8), lines 145-158 and 278-284.
+"""
+
+import datetime
+import signal
+import sys
+import time
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from specgan_tf import checkpoint, spectral
+
+
+class Progress(keras.callbacks.Callback):
+    """One line every `secs` seconds: step, means since the last line, speed, time left."""
+
+    def __init__(self, max_steps=None, secs=5.0, file=None):
+        super().__init__()
+        self.max_steps, self.secs, self.file = max_steps, secs, file or sys.stdout
+
+    def on_train_begin(self, logs=None):
+        self.step = self.first = self.model.global_step
+        self.start = self.shown = self.began = None
+
+    def on_train_batch_begin(self, batch, logs=None):
+        if self.began is None:
+            self.began = time.monotonic()
+
+    def on_train_batch_end(self, batch, logs=None):
+        now = time.monotonic()
+        step = self.model.global_step
+        first = self.shown is None
+        if not first and now - self.shown < self.secs and step != self.max_steps:
+            return
+        # The first step traces and compiles: no measure of the others.
+        seconds = now - (self.began if first else self.start[0])
+        done = step - (self.first if first else self.start[1])
+        if first:
+            self.start = now, step
+        self.shown = now
+        speed = done / max(seconds, 1e-9)
+        values = self.model.get_metrics_result()
+        self.model.reset_metrics()
+        print(self.line(step, values, speed), file=self.file, flush=True)
+
+    def line(self, step, values, speed):
+        parts = [f"step {step:6d}"]
+        parts += [
+            f"{name} {float(values[name]):.3f}"
+            for name in ("D_loss", "G_loss", "gradient_penalty")
+            if name != "gradient_penalty" or self.model.loss_spec.penalty
+        ]
+        parts.append(f"{speed:.2f} steps/s" if speed >= 0.1 else f"{1 / speed:.1f} s/step")
+        if self.max_steps:
+            left = datetime.timedelta(seconds=round((self.max_steps - step) / speed))
+            parts.append(f"{left} left")
+        return "  ".join(parts)
+
+
+class Save(keras.callbacks.Callback):
+    """A checkpoint at the start of a new training, every `secs` seconds, and at the end."""
+
+    def __init__(self, train_dir, secs=300):
+        super().__init__()
+        self.train_dir, self.secs = train_dir, secs
+
+    def on_train_begin(self, logs=None):
+        self.saved = None
+        if self.model.global_step == 0:
+            self.save()
+        self.last = time.monotonic()
+
+    def on_train_batch_end(self, batch, logs=None):
+        if time.monotonic() - self.last >= self.secs:
+            self.save()
+            self.last = time.monotonic()
+
+    def on_train_end(self, logs=None):
+        if self.saved != self.model.global_step:
+            self.save()
+
+    def save(self):
+        checkpoint.save(self.model, self.train_dir)
+        self.saved = self.model.global_step
+
+
+class Stop(keras.callbacks.Callback):
+    """End after `max_steps` updates of G, or in order on SIGINT and SIGTERM.
+
+    A step under way is finished first; a second Ctrl-C does not wait.
+    """
+
+    def __init__(self, max_steps=None):
+        super().__init__()
+        self.max_steps, self.signalled, self.handlers = max_steps, None, {}
+
+    def on_train_begin(self, logs=None):
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self.handlers[number] = signal.signal(number, self.on_signal)
+
+    def on_signal(self, number, frame):
+        self.signalled = signal.Signals(number)
+        print(f"\n{self.signalled.name}: finishing this step, then saving", flush=True)
+        signal.signal(number, self.handlers[number])
+
+    def on_train_batch_end(self, batch, logs=None):
+        if self.signalled or self.model.global_step == self.max_steps:
+            self.model.stop_training = True
+
+    def restore_handlers(self):
+        """Called once `fit` is over, however it ended."""
+        for number, handler in self.handlers.items():
+            signal.signal(number, handler)
+
+
+class Summaries(keras.callbacks.Callback):
+    """TensorBoard summaries every `secs` seconds, under the original's tags.
+
+    differs: x_wav and x are one fixed batch of real clips, so they are written once.
+
+    Args:
+      train_dir: where the event files go.
+      x_wav: real waveforms float32 [n, 16384, 1].
+      X_mean, X_std: moments, float32 [129].
+      sample_rate: Hz.
+      ngl: Griffin-Lim steps of the audio.
+
+    [train_specgan.py:145-158, 240-241]
+    """
+
+    def __init__(self, train_dir, x_wav, X_mean, X_std, sample_rate, ngl=16, secs=120):
+        super().__init__()
+        self.train_dir, self.x_wav, self.moments = train_dir, x_wav, (X_mean, X_std)
+        self.sample_rate, self.ngl, self.secs = sample_rate, ngl, secs
+
+    def on_train_begin(self, logs=None):
+        self.writer = tf.summary.create_file_writer(self.train_dir)
+        self.render = tf.function(self.to_audio)
+        self.last = None
+
+    def on_train_batch_end(self, batch, logs=None):
+        if self.last is not None and time.monotonic() - self.last < self.secs:
+            return
+        with self.writer.as_default(step=self.model.global_step):
+            if self.last is None:
+                tf.summary.audio("x_wav", self.x_wav, self.sample_rate)
+                self.write("x", spectral.t_to_f(self.x_wav, *self.moments))
+            self.write("G_z", self.model.G(self.model.draw_z(len(self.x_wav))))
+            for name, value in logs.items():
+                tf.summary.scalar(name, value)
+        self.writer.flush()
+        self.last = time.monotonic()
+
+    def to_audio(self, X_norm):
+        return spectral.f_to_t(X_norm, *self.moments, self.ngl)
+
+    def write(self, tag, X_norm):
+        x_gl = self.render(X_norm)
+        rms = np.sqrt(np.mean(np.square(x_gl[:, :, 0]), axis=1))
+        tf.summary.audio(tag, x_gl, self.sample_rate)
+        tf.summary.image(tag, spectral.f_to_img(X_norm))
+        tf.summary.histogram(f"{tag}_rms_batch", rms)
+        tf.summary.scalar(f"{tag}_rms", np.mean(rms))

@@ -1,0 +1,266 @@
+"""Save and resume, in the reference's own format.
+
+A checkpoint is what `tf.train.Saver` wrote in 2018: tensors by TF 1 name in
+`model.ckpt-STEP.{index,data-00000-of-00001}`, and a text file `checkpoint` that lists
+them. The networks' variables have those names already (see specgan.py); an optimizer's
+slots are named after the variable: `<var>/Adam`, `<var>/Adam_1`, `<var>/RMSProp`, ...
+[train_specgan.py:273-283]
+"""
+
+import contextlib
+import glob
+import os
+
+import numpy as np
+import tensorflow as tf
+
+from specgan_tf import tf1
+from specgan_tf.files import InputError, replacing
+from specgan_tf.specgan import UPSAMPLES, SpecGANGenerator
+
+KEEP = 5  # checkpoints; tf.train.Saver's default
+
+
+def latest(path):
+    """The prefix of a checkpoint: the newest of a folder, or `path` itself if it is one.
+
+    None where a folder holds none.
+
+    Raises:
+      InputError: `path` is neither a folder nor a checkpoint.
+    """
+    path = os.fspath(path)
+    if os.path.isdir(path):
+        # Not tf.train.latest_checkpoint: an absolute path is lost if the folder moves.
+        return next(iter(reversed(_listed(path))), None)
+    prefix = path.removesuffix(".index")
+    if os.path.isfile(prefix + ".index"):
+        return prefix
+    raise InputError(
+        f"{path} is neither a training folder nor a checkpoint (a prefix such as "
+        "TRAIN_DIR/model.ckpt-1000)"
+    )
+
+
+def require(path):
+    """As `latest`, but a folder without a checkpoint is an `InputError`."""
+    prefix = latest(path)
+    if prefix is None:
+        raise InputError(f"no checkpoint in {path} yet: train first")
+    return prefix
+
+
+def reader(prefix):
+    """A `tf.train.CheckpointReader`; damage to the index is an `InputError`."""
+    try:
+        return tf.train.load_checkpoint(prefix)
+    except (tf.errors.OpError, ValueError) as e:
+        raise InputError(f"{prefix} is not a readable checkpoint: {_line(e)}") from None
+
+
+def step_of(prefix):
+    """Updates of G when the checkpoint was written (0 if it does not say)."""
+    ckpt = reader(prefix)
+    return int(_tensor(ckpt, "global_step", prefix)) if ckpt.has_tensor(
+        "global_step"
+    ) else 0
+
+
+def options_of(prefix):
+    """The generator's options, as far as the shapes in a checkpoint tell them.
+
+    A dict of kernel_len, dim, use_batchnorm, latent_dim, and upsample where it is
+    "zeros"; nn, lin and cub leave the same variables, so there it is missing.
+    """
+    shapes = reader(prefix).get_variable_to_shape_map()
+    dense = shapes.get("G/z_project/dense/kernel")
+    zeros = shapes.get("G/upconv_0/conv2d_transpose/kernel")
+    conv = zeros or shapes.get("G/upconv_0/conv2d/kernel")
+    if not dense or not conv or len(dense) != 2 or len(conv) != 4:
+        raise InputError(f"{prefix} holds no SpecGAN generator")
+    options = {
+        "kernel_len": conv[0],
+        "dim": dense[1] // 256,
+        "use_batchnorm": "G/z_project/batch_normalization/gamma" in shapes,
+        "latent_dim": dense[0],
+    }
+    return options | ({"upsample": "zeros"} if zeros else {})
+
+
+def load_generator(path, upsample=None):
+    """The generator of a training, alone.
+
+    Args:
+      path: a training folder or the prefix of a checkpoint, ours or the original's.
+      upsample: "nn", "lin" or "cub" where the folder's args.txt does not say which.
+
+    Returns:
+      `SpecGANGenerator`, restored.
+
+    Raises:
+      InputError: no checkpoint there, or not one of a SpecGAN.
+    """
+    prefix = require(path)
+    options = {
+        "upsample": upsample or _recorded_upsample(prefix),
+        **options_of(prefix),
+    }
+    G = SpecGANGenerator(**options)
+    _assign({v.path: v for v in G.variables}, prefix)
+    return G
+
+
+def _recorded_upsample(prefix):
+    recorded = read_args(os.path.dirname(prefix)).get("specgan_genr_upsample")
+    return recorded if recorded in UPSAMPLES else "nn"
+
+
+def read_args(train_dir):
+    """What `args.txt` in a training folder says, name -> text; {} if there is none.
+
+    [train_specgan.py:720-722]
+    """
+    fp = os.path.join(train_dir, "args.txt")
+    if not os.path.isfile(fp):
+        return {}
+    with open(fp, encoding="utf-8", errors="replace") as f:
+        pairs = (line.rstrip("\n").partition(",") for line in f)
+        return {name: value for name, comma, value in pairs if comma}
+
+
+def save(gan, train_dir):
+    """Write a checkpoint of a compiled `SpecGAN`; keep the last five. Returns its prefix.
+
+    A crash at any point leaves the previous checkpoint the latest.
+    """
+    prefix = os.path.join(train_dir, f"model.ckpt-{gan.global_step}")
+    named = {name: tf.convert_to_tensor(v) for name, v in _values(gan).items()}
+    tf.raw_ops.SaveV2(  # writes to temporary names and renames; the index comes last
+        prefix=prefix,
+        tensor_names=list(named),
+        shape_and_slices=[""] * len(named),
+        tensors=list(named.values()),
+    )
+    kept = [p for p in _listed(train_dir) if p != prefix] + [prefix]
+    _write_list(train_dir, [os.path.basename(p) for p in kept[-KEEP:]])
+    for old in kept[:-KEEP]:
+        for fp in glob.glob(f"{glob.escape(old)}.*"):  # `.`: not model.ckpt-660 for -66
+            with contextlib.suppress(FileNotFoundError):
+                os.remove(fp)
+    return prefix
+
+
+def _listed(train_dir):
+    """Prefixes the file `checkpoint` lists that lie in the folder, the latest last."""
+    state = tf.train.get_checkpoint_state(train_dir)
+    if state is None:
+        return []
+    paths = [*state.all_model_checkpoint_paths, state.model_checkpoint_path]
+    names = dict.fromkeys(os.path.basename(p) for p in reversed(paths))
+    prefixes = [os.path.join(train_dir, name) for name in reversed(names)]
+    return [p for p in prefixes if os.path.isfile(p + ".index")]
+
+
+def _write_list(train_dir, names):
+    """The file `checkpoint`: a CheckpointState in protobuf's text form."""
+    lines = [f'model_checkpoint_path: "{names[-1]}"']
+    lines += [f'all_model_checkpoint_paths: "{name}"' for name in names]
+    with replacing(os.path.join(train_dir, "checkpoint"), "w") as f:
+        f.write("\n".join(lines) + "\n")
+
+
+def restore(gan, prefix):
+    """Restore all that `save` wrote, or all that the original's Saver wrote.
+
+    Raises:
+      InputError: a variable missing from the checkpoint, or of another shape.
+    """
+    ckpt = reader(prefix)
+    named = {v.path: v for v in gan.G.variables + gan.D.variables}
+    for optimizer, net in _optimizers(gan):
+        named |= _slots(optimizer, net)
+    _assign(named, prefix)
+
+    step = step_of(prefix)
+    gan.G_optimizer.iterations.assign(step)
+    # The original has no such counts. Its beta powers underflow after some hundred
+    # updates, but D's count follows from G's.
+    D_step = step * gan.disc_nupdates
+    if ckpt.has_tensor("D_iterations"):
+        D_step = int(_tensor(ckpt, "D_iterations", prefix))
+    gan.D_optimizer.iterations.assign(D_step)
+    if ckpt.has_tensor(SEED_STATE):
+        gan.seed_generator.state.assign(_tensor(ckpt, SEED_STATE, prefix))
+
+
+SEED_STATE = "seed_generator/state"
+
+
+def _optimizers(gan):
+    return (gan.G_optimizer, gan.G), (gan.D_optimizer, gan.D)
+
+
+def _slots(optimizer, net):
+    """TF 1 name -> variable of an optimizer's slots."""
+    if isinstance(optimizer, tf1.Adam):
+        slots = {"Adam": optimizer._momentums, "Adam_1": optimizer._velocities}
+    elif isinstance(optimizer, tf1.RMSProp):
+        slots = {"RMSProp": optimizer._velocities}
+    else:
+        raise TypeError(
+            "only tf1.Adam and tf1.RMSProp have a TF 1 checkpoint. "
+            f"Received: {type(optimizer).__name__}"
+        )
+    return {
+        f"{v.path}/{slot}": value
+        for slot, values in slots.items()
+        for v, value in zip(net.trainable_variables, values, strict=True)
+    }
+
+
+def _values(gan):
+    """TF 1 name -> value of everything the original's Saver saves, and three of ours."""
+    named = {v.path: v for v in gan.G.variables + gan.D.variables}
+    for (optimizer, net), suffix in zip(_optimizers(gan), ("", "_1"), strict=True):
+        named |= _slots(optimizer, net)
+        if isinstance(optimizer, tf1.Adam):
+            power = optimizer.iterations.numpy() + 1.0
+            for i, beta in ((1, optimizer.beta_1), (2, optimizer.beta_2)):
+                named[f"beta{i}_power{suffix}"] = np.float32(beta**power)
+        else:  # momentum is 0, so this slot is multiplied by 0 before use
+            for v in net.trainable_variables:
+                named[f"{v.path}/RMSProp_1"] = np.zeros(v.shape, np.float32)
+    named["global_step"] = np.int64(gan.global_step)
+    named["D_iterations"] = np.int64(gan.D_optimizer.iterations.numpy())
+    named[SEED_STATE] = gan.seed_generator.state
+    return named
+
+
+def _assign(named, prefix):
+    """Every variable of `named` from the checkpoint, all checked before any is set."""
+    ckpt = reader(prefix)
+    shapes = ckpt.get_variable_to_shape_map()
+    missing = [name for name in named if name not in shapes]
+    if missing:
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise InputError(f"{prefix} lacks {missing[0]}{more}: other options, or loss?")
+    for name, v in named.items():
+        if tuple(shapes[name]) != tuple(v.shape):
+            raise InputError(
+                f"{prefix}: {name} has shape {tuple(shapes[name])}, this model's has "
+                f"{tuple(v.shape)}"
+            )
+    values = {name: _tensor(ckpt, name, prefix) for name in named}
+    for name, v in named.items():
+        v.assign(values[name])
+
+
+def _tensor(ckpt, name, prefix):
+    try:
+        return ckpt.get_tensor(name)
+    except (tf.errors.OpError, ValueError) as e:
+        raise InputError(f"{prefix} is damaged at {name}: {_line(e)}") from None
+
+
+def _line(error):
+    return str(error).strip().splitlines()[0]

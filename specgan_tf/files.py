@@ -1,0 +1,233 @@
+"""How the package touches files: atomic writes, and pickles read without running them.
+
+The reference stores moments and preview latents as pickled numpy arrays
+[train_specgan.py:612-613, 415-417]. Unpickling runs whatever the file says, so a
+stranger's moments could run a stranger's code; here a pickle is only ever *described*
+to us, and the arrays are built from that description.
+"""
+
+import contextlib
+import io
+import os
+import pickle
+import shutil
+import tempfile
+
+import numpy as np
+
+MAX_PICKLE_BYTES = 64 << 20  # 160,000 latents of 100 float32; moments are 1.2 kB
+
+
+class InputError(ValueError):
+    """Something the user gave is wrong. The message is one line and is all they need:
+    what was wrong, which file or value, and what to do."""
+
+
+@contextlib.contextmanager
+def replacing(path, mode="wb"):
+    """Open a temporary file beside `path` that becomes `path` when the block succeeds.
+
+    A crash, a full disk or an exception leaves whatever was at `path` as it was.
+    """
+    path = os.path.abspath(os.fspath(path))
+    fd, tmp = tempfile.mkstemp(
+        dir=os.path.dirname(path), prefix=f".{os.path.basename(path)}."
+    )
+    try:
+        with os.fdopen(fd, mode) as f:
+            yield f
+            f.flush()
+            os.fsync(f.fileno())
+        os.chmod(tmp, 0o666 & ~_umask())  # mkstemp's 0600 is for secrets
+        os.replace(tmp, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.remove(tmp)
+        raise
+
+
+@contextlib.contextmanager
+def replacing_dir(path):
+    """Yield an empty folder beside `path` that takes its place when the block succeeds."""
+    path = os.path.abspath(os.fspath(path))
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    tmp = tempfile.mkdtemp(
+        dir=os.path.dirname(path), prefix=f".{os.path.basename(path)}."
+    )
+    try:
+        os.chmod(tmp, 0o777 & ~_umask())
+        yield tmp
+        old = None
+        if os.path.isdir(path):
+            old = tempfile.mkdtemp(dir=os.path.dirname(path), prefix=".old.")
+            os.replace(path, os.path.join(old, "old"))
+        os.replace(tmp, path)
+        if old:
+            shutil.rmtree(old)
+    except BaseException:
+        shutil.rmtree(tmp, ignore_errors=True)
+        raise
+
+
+def _umask():
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def write_pickle(path, arrays):
+    """Pickle float arrays (one, or a tuple) so that any numpy, 1.x or 2.x, reads them.
+
+    numpy 2 pickles name `numpy._core`, which numpy 1 does not have; these are rebuilt
+    through `numpy.frombuffer` and `numpy.ndarray.reshape`, which every numpy has, at
+    protocol 2, which every Python has.
+    """
+    with replacing(path) as f:
+        _ArrayPickler(f, protocol=2).dump(arrays)
+
+
+class _ArrayPickler(pickle._Pickler):  # the Python one: dispatch by type is public
+    dispatch = dict(pickle._Pickler.dispatch)
+
+    def _save_array(self, array):
+        array = np.ascontiguousarray(array)
+        self.save_reduce(_Global("numpy", "reshape"), (_Flat(array), array.shape))
+
+    def _save_flat(self, flat):
+        args = (flat.array.tobytes(), flat.array.dtype.str)
+        self.save_reduce(_Global("numpy", "frombuffer"), args)
+
+    def _save_name(self, name):
+        self.write(pickle.GLOBAL + f"{name.module}\n{name.name}\n".encode())
+
+
+class _Global:
+    """A function to be named in a pickle, whatever this numpy calls its module."""
+
+    def __init__(self, module, name):
+        self.module, self.name = module, name
+
+    def __call__(self):
+        raise TypeError("only ever named, never called")
+
+
+class _Flat:
+    def __init__(self, array):
+        self.array = array
+
+
+_ArrayPickler.dispatch.update(
+    {
+        np.ndarray: _ArrayPickler._save_array,
+        _Flat: _ArrayPickler._save_flat,
+        _Global: _ArrayPickler._save_name,
+    }
+)
+
+
+def read_pickle(path):
+    """The float arrays of a pickle, as a tuple or a single `np.ndarray`.
+
+    Reads what the reference (any numpy, Python 2 or 3) and `write_pickle` leave. Nothing
+    named in the file is imported or called.
+
+    Raises:
+      InputError: not a pickle of float arrays.
+      OSError: the file cannot be opened.
+    """
+    if os.path.getsize(path) > MAX_PICKLE_BYTES:
+        raise InputError(f"{path} is too large to be a pickle of float arrays")
+    with open(path, "rb") as f:
+        data = f.read()
+    try:
+        value = _Describer(io.BytesIO(data), encoding="latin1").load()
+        if isinstance(value, (tuple, list)):
+            return tuple(_build(v) for v in value)
+        return _build(value)
+    except Exception as e:  # whatever a hostile file makes the parser trip over
+        raise InputError(f"{path} is not a pickle of float arrays ({e})") from None
+
+
+class _Description:
+    """Stands where a pickle would build a numpy object; holds only what it was told."""
+
+    def __init__(self, *args):
+        self.args, self.state = args, None
+
+    def __setstate__(self, state):
+        self.state = state
+
+
+class _Reconstruct(_Description):
+    """numpy's _reconstruct(ndarray, (0,), b'b'), then a state with the content."""
+
+
+class _Dtype(_Description):
+    """numpy.dtype('f4', ...), then a state whose second entry is the byte order."""
+
+
+class _NdarrayType(_Description):
+    """The name numpy.ndarray."""
+
+
+class _FromBuffer(_Description):
+    """numpy.frombuffer(bytes, dtype)."""
+
+
+class _Reshape(_Description):
+    """numpy.reshape(array, shape)."""
+
+
+def _encode(text, encoding):
+    """Protocol 2's way to spell bytes: _codecs.encode('...', 'latin1')."""
+    if encoding != "latin1":
+        raise ValueError(f"unexpected encoding {encoding!r}")
+    return text.encode("latin1")
+
+
+class _Describer(pickle._Unpickler):  # the Python one: its memo is a bounded dict
+    dispatch = dict(pickle._Unpickler.dispatch)
+    for _opcode in (b"\x96", b"\x97", b"\x98"):  # bytearrays, out-of-band buffers
+        dispatch.pop(_opcode[0], None)
+    _known = {
+        "_reconstruct": _Reconstruct,
+        "dtype": _Dtype,
+        "ndarray": _NdarrayType,
+        "frombuffer": _FromBuffer,
+        "reshape": _Reshape,
+    }
+    _modules = {"numpy", "numpy.core.multiarray", "numpy._core.multiarray"}
+
+    def find_class(self, module, name):
+        if module in self._modules and name in self._known:
+            return self._known[name]
+        if (module, name) == ("_codecs", "encode"):
+            return _encode
+        raise ValueError(f"it asks for {module}.{name}")
+
+
+def _build(told):
+    """An ndarray from its description, each part checked before it is believed."""
+    order, shape = "C", None
+    if isinstance(told, _Reshape):
+        told, shape = told.args
+    if isinstance(told, _FromBuffer):
+        raw, dtype = told.args
+    elif isinstance(told, _Reconstruct):
+        _, shape, dtype, fortran, raw = told.state
+        dtype = str(dtype.args[0]) if dtype.state is None else _byte_order(dtype)
+        order = "F" if fortran else "C"
+    else:
+        raise ValueError(f"it holds a {type(told).__name__}")
+    raw = raw.encode("latin1") if isinstance(raw, str) else bytes(raw)
+    if dtype not in ("<f4", "<f8", ">f4", ">f8"):
+        raise ValueError(f"it holds {dtype!r}, not float32 or float64")
+    array = np.frombuffer(raw, dtype)
+    if shape is not None:
+        array = array.reshape(tuple(int(n) for n in shape), order=order)
+    return array.astype(array.dtype.newbyteorder("="))
+
+
+def _byte_order(dtype):
+    order = {"<": "<", ">": ">", "=": "<", "|": "<"}[dtype.state[1]]
+    return order + str(dtype.args[0]).lstrip("<>=|")

@@ -1,0 +1,155 @@
+"""SpecGAN as a Keras model: where the original had a session loop.
+
+Port of train_specgan.py (chrisdonahue/wavegan 40e85e8), lines 126-127 and 273-295.
+"""
+
+import keras
+import tensorflow as tf
+
+from specgan_tf import losses
+
+METRICS = ("D_loss", "G_loss", "D_x", "D_G_z", "gradient_penalty", "slopes")
+
+
+@keras.saving.register_keras_serializable(package="specgan_tf")
+class SpecGAN(keras.Model):
+    """A generator and a discriminator, trained against each other.
+
+    >>> gan = SpecGAN(SpecGANGenerator(), SpecGANDiscriminator())
+    >>> gan.compile(loss="wgan-gp")
+    >>> gan.fit(dataset)  # of float32 [disc_nupdates, b, 128, 128, 1] in [-1, 1]
+
+    Each element of the dataset is one iteration: `disc_nupdates` real batches, one for
+    each update of D, and one update of G, which sees no real data. What a step returns
+    is that iteration's own values (D's are its last update's); `fit`'s history holds
+    their means over the epoch.
+
+    Args:
+      G: generator, latents [b, latent_dim] -> [b, 128, 128, 1].
+      D: discriminator, [b, 128, 128, 1] -> logits [b].
+      disc_nupdates: updates of D per update of G.
+      seed: of the latents and of the penalty's alpha; None draws one.
+    """
+
+    def __init__(self, G, D, disc_nupdates=5, seed=None, name="SpecGAN", **kwargs):
+        super().__init__(name=name, **kwargs)
+        if disc_nupdates < 1:
+            raise ValueError(
+                f"disc_nupdates must be a positive integer. Received: {disc_nupdates!r}"
+            )
+        self.G, self.D, self.disc_nupdates = G, D, disc_nupdates
+        self.seed_generator = keras.random.SeedGenerator(seed, name="seed_generator")
+        self.trackers = {name: keras.metrics.Mean(name=name) for name in METRICS}
+        self.built = True  # G and D are; nothing else is to be built
+
+    def compile(self, loss="wgan-gp", G_optimizer=None, D_optimizer=None, **kwargs):
+        """Choose the loss, and with it the original's optimizers unless others are given.
+
+        Raises:
+          ValueError: unknown loss.
+        """
+        if loss not in losses.LOSSES:
+            raise ValueError(
+                f"loss must be one of {sorted(losses.LOSSES)}. Received: {loss!r}"
+            )
+        super().compile(**kwargs)
+        self.loss_name, self.loss_spec = loss, losses.LOSSES[loss]
+        self.G_optimizer = G_optimizer or self.loss_spec.optimizer()
+        self.D_optimizer = D_optimizer or self.loss_spec.optimizer()
+        # Built now: an unbuilt optimizer has no variables to restore.
+        self.G_optimizer.build(self.G.trainable_variables)
+        self.D_optimizer.build(self.D.trainable_variables)
+
+    @property
+    def metrics(self):
+        return list(self.trackers.values())
+
+    @property
+    def global_step(self):
+        """Updates of G so far.  [train_specgan.py:274-275]"""
+        return int(self.G_optimizer.iterations.numpy())
+
+    def call(self, z, training=False):
+        """Generate: latents [b, latent_dim] -> spectrograms [b, 128, 128, 1]."""
+        return self.G(z, training=training)
+
+    def train_step(self, x):
+        """`disc_nupdates` updates of D on as many real batches, then one of G.
+
+        x: float32 [disc_nupdates, b, 128, 128, 1].  [train_specgan.py:285-295]
+        """
+        batch_size = tf.shape(x)[1]
+        for x_i in tf.unstack(x, self.disc_nupdates):
+            values = self.update_D(x_i, self.draw_z(batch_size), self.draw_alpha(x_i))
+        # original: G's update draws new latents and consumes no data.
+        values |= self.update_G(self.draw_z(batch_size))
+        for name, value in values.items():
+            self.trackers[name].update_state(value)
+        return values
+
+    def draw_z(self, n):
+        """Latents [n, latent_dim], uniform in [-1, 1].  [train_specgan.py:126-127]"""
+        shape = (n, self.G.latent_dim)
+        return keras.random.uniform(shape, -1.0, 1.0, seed=self.seed_generator)
+
+    def draw_alpha(self, x):
+        """[b, 1, 1, 1], uniform in [0, 1].  [train_specgan.py:226]"""
+        shape = (tf.shape(x)[0], 1, 1, 1)
+        return keras.random.uniform(shape, seed=self.seed_generator)
+
+    def D_loss(self, x, z, alpha):
+        """D's loss [] and the values to report, from one batch of each."""
+        # original: G runs in training mode, so with batch norm its moving averages
+        # move in D's updates too.
+        G_z = tf.stop_gradient(self.G(z, training=True))
+        D_x, D_G_z = self.D(x), self.D(G_z)
+        loss = self.loss_spec.D(D_x, D_G_z)
+        values = {"D_x": tf.reduce_mean(D_x), "D_G_z": tf.reduce_mean(D_G_z)}
+        if self.loss_spec.penalty:
+            penalty, slopes = losses.gradient_penalty(self.D, x, G_z, alpha)
+            loss += self.loss_spec.penalty * penalty
+            values["gradient_penalty"] = penalty
+            values["slopes"] = tf.reduce_mean(slopes)
+        return loss, {"D_loss": loss, **values}
+
+    def G_loss(self, z):
+        """G's loss [], from one batch of latents."""
+        return self.loss_spec.G(self.D(self.G(z, training=True)))
+
+    def update_D(self, x, z, alpha):
+        """One update of D.
+
+        x: [b, 128, 128, 1]; z: [b, latent_dim]; alpha: [b, 1, 1, 1], used by wgan-gp.
+        """
+        with tf.GradientTape() as tape:
+            loss, values = self.D_loss(x, z, alpha)
+        D_vars = self.D.trainable_variables
+        self.D_optimizer.apply(tape.gradient(loss, D_vars), D_vars)
+        # Enforce Lipschitz constraint for WGAN  [train_specgan.py:290-292]
+        # original: biases and batch norm's gammas are clipped too.
+        if self.loss_spec.clip:
+            for v in D_vars:
+                v.assign(tf.clip_by_value(v, -self.loss_spec.clip, self.loss_spec.clip))
+        return values
+
+    def update_G(self, z):
+        """One update of G. z: [b, latent_dim]."""
+        with tf.GradientTape() as tape:
+            loss = self.G_loss(z)
+        G_vars = self.G.trainable_variables
+        self.G_optimizer.apply(tape.gradient(loss, G_vars), G_vars)
+        return {"G_loss": loss}
+
+    def get_config(self):
+        return {
+            "name": self.name,
+            "G": keras.saving.serialize_keras_object(self.G),
+            "D": keras.saving.serialize_keras_object(self.D),
+            "disc_nupdates": self.disc_nupdates,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        for net in ("G", "D"):
+            config[net] = keras.saving.deserialize_keras_object(config[net])
+        return cls(**config)

@@ -1,0 +1,428 @@
+"""Audio files -> `tf.data` of waveforms.
+
+Port of loader.py (chrisdonahue/wavegan 40e85e8), and of how train_specgan.py finds files
+(lines 745-754). Decoded audio is float32 [nsamps, 1, nch]; a slice is
+[slice_len, 1, nch].
+"""
+
+import logging
+import os
+import re
+import struct
+import threading
+import warnings
+
+import numpy as np
+import tensorflow as tf
+
+from specgan_tf.files import InputError
+
+SUFFIXES = (
+    ".wav .wave .flac .ogg .oga .opus .mp3 .aif .aiff .aifc .au .caf .w64 .rf64".split()
+)
+RESAMPLERS = ("soxr_hq", "kaiser_best")
+MAX_BAD = 0.1  # of the files; more than that is a wrong folder, not a few bad files
+
+log = logging.getLogger("specgan_tf")
+
+
+def find_audio(data_dir, recursive=False):
+    """Paths of the audio files in a folder, sorted; what is not audio is named once.
+
+    differs: the original takes an unsorted glob of everything, folders and text files
+    too.  [train_specgan.py:745, 752]
+
+    Raises:
+      InputError: no such folder, nothing in it, or no audio in it.
+    """
+    if not os.path.isdir(data_dir):
+        what = "is not a folder" if os.path.exists(data_dir) else "does not exist"
+        raise InputError(f"data_dir {data_dir} {what}")
+    if recursive:
+        found = [
+            os.path.join(root, name)
+            for root, _, names in os.walk(data_dir)
+            for name in names
+        ]
+    else:
+        found = [os.path.join(data_dir, name) for name in os.listdir(data_dir)]
+    found = sorted(p for p in found if not os.path.basename(p).startswith("."))
+    if not found:
+        raise InputError(f"data_dir {data_dir} is empty")
+    audio = [
+        p for p in found if p.lower().endswith(tuple(SUFFIXES)) and os.path.isfile(p)
+    ]
+    other = [os.path.basename(p) for p in found if p not in set(audio)]
+    if not audio:
+        hint = "" if recursive else "; --data_recursive looks into sub-folders"
+        raise InputError(
+            f"data_dir {data_dir} holds no audio (looked for {' '.join(SUFFIXES)}){hint}"
+        )
+    if other:
+        names = ", ".join(other[:3]) + (", ..." if len(other) > 3 else "")
+        log.warning("Not audio, left out (%d): %s", len(other), names)
+    return audio
+
+
+def decode_audio(
+    fp, fs=None, num_channels=1, normalize=False, fast_wav=False, resample="soxr_hq"
+):
+    """Decodes one audio file.
+
+    Args:
+      fp: path.
+      fs: rate to resample to, Hz; None keeps the file's.
+      num_channels: 1 averages whatever the file has; 2 doubles a mono file; otherwise
+        the file must have exactly as many.
+      normalize: divide by the largest absolute sample.
+      fast_wav: the file is a WAV, 16-bit PCM or 32-bit float, at `fs` already.
+      resample: "soxr_hq", or "kaiser_best", which the original's librosa 0.6.2 used
+        (needs the resampy package).
+
+    Returns:
+      float32 [nsamps, 1, num_channels].
+
+    Raises:
+      InputError: with fast_wav, a rate or sample format it does not take; a channel
+        count that does not fit.
+      UnreadableError: not an audio file, truncated, empty, or holding NaN or infinity.
+
+    [loader.py:9-65]
+    """
+    fp = os.fsdecode(fp)
+    if resample not in RESAMPLERS:
+        raise ValueError(f"resample must be one of {RESAMPLERS}. Received: {resample!r}")
+    if fast_wav:
+        _wav, _fs = _read_fast_wav(fp, fs)
+    else:
+        _wav, _fs = _read(fp)
+    if not len(_wav):
+        raise UnreadableError("it holds no samples")
+    if not np.isfinite(_wav).all():
+        raise UnreadableError("it holds NaN or infinite samples")
+    if fs is not None and fs != _fs:
+        _wav = _resample(_wav, _fs, fs, resample)
+
+    # [nsamps, 1, nch] mimics the 2D shape of spectral features
+    _wav = _wav[:, np.newaxis, :]
+
+    # Average (mono) or expand (stereo) channels  [loader.py:51-58]
+    nch = _wav.shape[2]
+    if nch != num_channels:
+        if num_channels == 1:
+            _wav = np.mean(_wav, 2, keepdims=True)
+        elif nch == 1 and num_channels == 2:
+            _wav = np.concatenate([_wav, _wav], axis=2)
+        else:
+            raise InputError(f"{fp} has {nch} channels, not {num_channels}")
+
+    if normalize:
+        factor = np.max(np.abs(_wav))
+        if factor > 0:
+            _wav = _wav / factor
+
+    return _wav
+
+
+class UnreadableError(Exception):
+    """One file cannot be used; the others can."""
+
+
+def _read(fp):
+    """Samples float32 [nsamps, nch] and rate of anything libsndfile reads."""
+    import soundfile
+
+    _check_length(fp)
+    try:
+        with soundfile.SoundFile(fp) as f:
+            expected, fs = f.frames, f.samplerate
+            wav = f.read(dtype="float32", always_2d=True)
+    except (soundfile.LibsndfileError, OSError) as e:
+        reason = getattr(e, "error_string", None) or str(e)
+        raise UnreadableError(reason.rstrip(": .") or "not an audio file") from None
+    if len(wav) < expected:
+        raise UnreadableError(f"truncated: {len(wav)} of {expected} samples")
+    return wav, fs
+
+
+def _read_fast_wav(fp, fs):
+    """Samples float32 [nsamps, nch] and rate of a standard WAV file, through scipy."""
+    from scipy.io import wavfile
+
+    _check_length(fp)
+    try:
+        # Chunks that are not audio are no matter. (catch_warnings is not for threads.)
+        warnings.filterwarnings("ignore", category=wavfile.WavFileWarning)
+        _fs, wav = wavfile.read(fp)
+    except (ValueError, OSError, struct.error) as e:
+        raise UnreadableError(str(e).rstrip(".") or "not a WAV file") from None
+    if wav.dtype == np.int16:
+        wav = wav.astype(np.float32) / 32768.0
+    elif wav.dtype != np.float32:
+        raise InputError(
+            f"{fp} is {wav.dtype} WAV; --data_fast_wav takes 16-bit PCM or 32-bit float "
+            "only: leave it out"
+        )
+    if fs is not None and fs != _fs:
+        raise InputError(
+            f"{fp} is at {_fs} Hz, not {fs}; --data_fast_wav cannot resample: leave it "
+            "out, or set --data_sample_rate"
+        )
+    return wav.reshape(len(wav), -1), _fs
+
+
+def _resample(wav, fs, target, resampler):
+    """[nsamps, nch] at `fs` Hz -> [ceil(nsamps * target / fs), nch] at `target` Hz."""
+    import librosa
+
+    if resampler == "soxr_hq":
+        return librosa.resample(
+            wav, orig_sr=fs, target_sr=target, res_type="soxr_hq", axis=0
+        )
+    try:
+        import resampy
+    except ImportError:
+        raise InputError(
+            "kaiser_best needs the resampy package: pip install resampy"
+        ) from None
+    from scipy.signal import windows
+
+    # kaiser_best as it was until resampy 0.3; the filter of that name has changed since.
+    resampled = resampy.resample(
+        wav,
+        fs,
+        target,
+        axis=0,
+        filter="sinc_window",
+        num_zeros=64,
+        precision=9,
+        rolloff=0.9475937167399596,
+        window=lambda n: windows.kaiser(n, 14.769656459379492),
+    )
+    size = int(np.ceil(len(wav) * target / fs))
+    return librosa.util.fix_length(resampled, size=size, axis=0)
+
+
+def _check_length(fp):
+    """libsndfile and scipy read what is left of a truncated WAV or AIFF; say so instead."""
+    try:
+        with open(fp, "rb") as f:
+            head, size = f.read(8), os.fstat(f.fileno()).st_size
+    except OSError as e:
+        raise UnreadableError(e.strerror or str(e)) from None
+    order = {b"RIFF": "<I", b"FORM": ">I"}.get(head[:4])
+    if order is None or len(head) < 8:
+        return
+    (length,) = struct.unpack(order, head[4:])
+    streamed = length in (0, 0xFFFFFFFF)  # the writer could not know it
+    if not streamed and length + 8 > size + 1:  # + 1: a missing pad byte is harmless
+        raise UnreadableError(f"truncated: {size} of {length + 8} bytes")
+
+
+def slice_hop_len(slice_len, slice_overlap_ratio):
+    """Samples from one slice to the next.  [loader.py:146-151]
+
+    Raises:
+      ValueError: an overlap below 0, or so high that slices would not advance.
+    """
+    if slice_overlap_ratio < 0:
+        raise ValueError(
+            f"slice_overlap_ratio must be 0 or more. Received: {slice_overlap_ratio}"
+        )
+    # original: the 1e-4 is added after rounding, so it does nothing.
+    hop = int(round(slice_len * (1.0 - slice_overlap_ratio)) + 1e-4)
+    if hop < 1:
+        raise ValueError(
+            f"slice_overlap_ratio is too high for slices of {slice_len} samples. "
+            f"Received: {slice_overlap_ratio}"
+        )
+    return hop
+
+
+def extract_slices(audio, slice_len, slice_hop, first_only=False, pad_end=False):
+    """[nsamps, 1, nch] -> slices [n, slice_len, 1, nch]; n may be 0.  [loader.py:158-171]"""
+    nsamps = len(audio)
+    if pad_end:
+        n = -(-nsamps // slice_hop)
+    else:
+        n = max(0, 1 + (nsamps - slice_len) // slice_hop)
+    if first_only:
+        n = min(n, 1)
+    if n == 0:
+        return np.zeros((0, slice_len, *audio.shape[1:]), np.float32)
+    missing = (n - 1) * slice_hop + slice_len - nsamps
+    if missing > 0:
+        audio = np.pad(audio, [(0, missing), (0, 0), (0, 0)])
+    starts = range(0, n * slice_hop, slice_hop)
+    return np.stack([audio[i : i + slice_len] for i in starts])
+
+
+class Decoder:
+    """Decodes and slices one file after another, and keeps the account of a folder:
+    an unreadable file is named, skipped and counted; too many end it, and so does a
+    folder that yields no slice, which hangs the original's training for ever."""
+
+    def __init__(self, fps, slice_len, slice_hop, first_only, pad_end, **decode):
+        self.nfiles, self.decode = len(fps), decode
+        self.slice_len = slice_len
+        self.slicing = (slice_len, slice_hop, first_only, pad_end)
+        self.nch = decode["num_channels"]
+        self.bad, self.fruitless = {}, 0
+        self.lock = threading.Lock()
+
+    def __call__(self, fp, start):
+        """Path and first sample -> slices [n, slice_len, 1, nch]."""
+        fp = os.fsdecode(fp)
+        try:
+            audio = decode_audio(fp, **self.decode)
+        except UnreadableError as e:
+            audio = np.zeros((0, 1, self.nch), np.float32)
+            self.skip(fp, e)
+        slices = extract_slices(audio[start:], *self.slicing)
+        self.count(len(slices))
+        return slices
+
+    def skip(self, fp, reason):
+        with self.lock:
+            if fp in self.bad:
+                return
+            self.bad[fp] = str(reason)
+            log.warning("Skipped %s: %s", fp, reason)
+            if len(self.bad) == self.nfiles:
+                raise InputError(f"none of the {self.nfiles} audio files can be read")
+            if len(self.bad) > MAX_BAD * self.nfiles:
+                raise InputError(
+                    f"{len(self.bad)} of {self.nfiles} audio files cannot be read "
+                    f"(last: {fp}: {reason}); more than a tenth, so training stops: "
+                    "remove or repair them"
+                )
+
+    def count(self, nslices):
+        with self.lock:
+            self.fruitless = 0 if nslices else self.fruitless + 1
+            # Twice through everything, and often enough that luck is no explanation:
+            # a file of 1.2 slices yields one for every fifth random start.
+            if self.fruitless >= max(100, 2 * self.nfiles):
+                raise InputError(no_slices(self.nfiles, self.slice_len))
+
+
+def no_slices(nfiles, slice_len):
+    return (
+        f"the {nfiles} audio files are too short for random slices of {slice_len} "
+        "samples; for short sounds use --data_first_slice --data_pad_end"
+    )
+
+
+def decode_extract_and_batch(
+    fps,
+    batch_size,
+    slice_len,
+    decode_fs,
+    decode_num_channels,
+    decode_normalize=True,
+    decode_fast_wav=False,
+    decode_parallel_calls=1,
+    slice_randomize_offset=False,
+    slice_first_only=False,
+    slice_overlap_ratio=0,
+    slice_pad_end=False,
+    repeat=False,
+    shuffle=False,
+    shuffle_buffer_size=None,
+    prefetch_size=None,
+    prefetch_gpu_num=None,
+    decode_resample="soxr_hq",
+    seed=None,
+):
+    """Decodes audio files into batches of slices.
+
+    Args:
+      fps: paths.
+      batch_size: slices in a batch; what is left over is dropped.
+      slice_len: samples.
+      decode_fs, decode_num_channels, decode_normalize, decode_fast_wav,
+        decode_resample: as in `decode_audio`.
+      decode_parallel_calls: files decoded at a time; their order is kept.
+      slice_randomize_offset: start each file at a random sample below `slice_len`.
+      slice_first_only: only the first slice of each file.
+      slice_overlap_ratio: in [0, 1), of adjacent slices.
+      slice_pad_end: fill a last partial slice with zeros.
+      repeat: go on for ever.
+      shuffle: files every epoch, and slices through a buffer of shuffle_buffer_size.
+      prefetch_size: batches to have ready; None for none.
+      prefetch_gpu_num: have them ready on this GPU, where there is such a GPU.
+      seed: of offsets and orders; None draws one.
+
+    Returns:
+      `tf.data.Dataset` of float32 [batch_size, slice_len, 1, nch]. Iterating it raises
+      `tf.errors.OpError` for bad input; `input_error` says it in one line.
+
+    [loader.py:68-198]
+    """
+    slice_hop = slice_hop_len(slice_len, slice_overlap_ratio)
+    decoder = Decoder(
+        fps,
+        slice_len,
+        slice_hop,
+        slice_first_only,
+        slice_pad_end,
+        fs=decode_fs,
+        num_channels=decode_num_channels,
+        normalize=decode_normalize,
+        fast_wav=decode_fast_wav,
+        resample=decode_resample,
+    )
+    shape = [slice_len, 1, decode_num_channels]
+
+    # Create dataset of filepaths
+    dataset = tf.data.Dataset.from_tensor_slices([os.fspath(fp) for fp in fps])
+
+    # Shuffle all filepaths every epoch
+    if shuffle:
+        dataset = dataset.shuffle(len(fps), seed=seed)
+
+    # Repeat
+    if repeat:
+        dataset = dataset.repeat()
+
+    # Decode audio and extract slices, at a random start if asked
+    starts = _starts(slice_len if slice_randomize_offset else None, seed)
+
+    def _slices(fp, start):
+        slices = tf.numpy_function(decoder, [fp, start], tf.float32, stateful=False)
+        return tf.ensure_shape(slices, [None, *shape])
+
+    dataset = tf.data.Dataset.zip((dataset, starts))
+    dataset = dataset.map(_slices, num_parallel_calls=decode_parallel_calls)
+    dataset = dataset.flat_map(tf.data.Dataset.from_tensor_slices)
+
+    # Shuffle examples
+    if shuffle:
+        dataset = dataset.shuffle(shuffle_buffer_size, seed=seed)
+
+    # Make batches
+    dataset = dataset.batch(batch_size, drop_remainder=True)
+
+    # Prefetch a number of batches
+    if prefetch_size is not None:
+        dataset = dataset.prefetch(prefetch_size)
+        gpus = tf.config.list_logical_devices("GPU")
+        if prefetch_gpu_num is not None and 0 <= prefetch_gpu_num < len(gpus):
+            dataset = dataset.apply(
+                tf.data.experimental.prefetch_to_device(gpus[prefetch_gpu_num].name)
+            )
+    return dataset
+
+
+def _starts(slice_len, seed):
+    """First samples, endless: uniform below `slice_len`, or 0 where that is None."""
+    if slice_len is None:
+        return tf.data.Dataset.from_tensors(np.int64(0)).repeat()
+    numbers = tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=True)
+    return numbers.map(lambda number: number % slice_len)
+
+
+def input_error(error):
+    """The `InputError` inside a `tf.errors.OpError` raised by a dataset, or None."""
+    said = re.search(r"InputError: (.*)", str(error))
+    return InputError(said.group(1)) if said else None

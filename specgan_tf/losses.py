@@ -1,0 +1,96 @@
+"""The four losses and each one's optimizer, in one table.
+
+Port of train_specgan.py (chrisdonahue/wavegan 40e85e8), lines 181-271. Pure functions
+of tensors: who owns the variables, and what z and alpha are, is not known here.
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+import tensorflow as tf
+
+from specgan_tf import tf1
+
+
+def _cross_entropy(logits, label):
+    labels = tf.fill(tf.shape(logits), tf.cast(label, logits.dtype))
+    return tf.reduce_mean(
+        tf.nn.sigmoid_cross_entropy_with_logits(labels=labels, logits=logits)
+    )
+
+
+# original: the losses of D are halved, those of G are not.  [train_specgan.py:183-206]
+def dcgan_D(D_x, D_G_z):
+    return (_cross_entropy(D_G_z, 0.0) + _cross_entropy(D_x, 1.0)) / 2.0
+
+
+def dcgan_G(D_G_z):
+    return _cross_entropy(D_G_z, 1.0)
+
+
+def lsgan_D(D_x, D_G_z):
+    real = tf.reduce_mean(tf.square(D_x - 1.0))
+    return (real + tf.reduce_mean(tf.square(D_G_z))) / 2.0
+
+
+def lsgan_G(D_G_z):
+    return tf.reduce_mean(tf.square(D_G_z - 1.0))
+
+
+def wgan_D(D_x, D_G_z):
+    return tf.reduce_mean(D_G_z) - tf.reduce_mean(D_x)
+
+
+def wgan_G(D_G_z):
+    return -tf.reduce_mean(D_G_z)
+
+
+def gradient_penalty(D, x, G_z, alpha):
+    """How far the slope of `D` is from one between real and generated.
+
+    Args:
+      D: callable, spectrograms [b, 128, 128, 1] -> logits [b].
+      x, G_z: real and generated spectrograms, [b, 128, 128, 1].
+      alpha: [b, 1, 1, 1] in [0, 1], where between the two to look.
+
+    Returns:
+      (penalty [], slopes [b, 1]): the mean of (slopes - 1)^2, and the slopes.
+
+    [train_specgan.py:226-235]
+    """
+    interpolates = x + alpha * (G_z - x)
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(interpolates)
+        D_interp = D(interpolates)
+    gradients = tape.gradient(D_interp, interpolates)
+    # original: no epsilon inside the root.
+    slopes = tf.sqrt(tf.reduce_sum(tf.square(gradients), axis=[1, 2]))
+    return tf.reduce_mean(tf.square(slopes - 1.0)), slopes
+
+
+@dataclasses.dataclass(frozen=True)
+class Loss:
+    """One way to train.
+
+    D: (D_x [b], D_G_z [b]) -> loss []
+    G: (D_G_z [b]) -> loss []
+    optimizer: () -> a new Keras optimizer, with the original's settings
+    penalty: factor of the gradient penalty in D's loss (the original's LAMBDA)
+    clip: bound on every variable of D after each of its updates, or None
+    """
+
+    D: Callable
+    G: Callable
+    optimizer: Callable
+    penalty: float = 0.0
+    clip: float | None = None
+
+
+LOSSES = {
+    "dcgan": Loss(dcgan_D, dcgan_G, lambda: tf1.Adam(2e-4, beta_1=0.5, beta_2=0.999)),
+    "lsgan": Loss(lsgan_D, lsgan_G, lambda: tf1.RMSProp(1e-4)),
+    "wgan": Loss(wgan_D, wgan_G, lambda: tf1.RMSProp(5e-5), clip=0.01),
+    "wgan-gp": Loss(
+        wgan_D, wgan_G, lambda: tf1.Adam(1e-4, beta_1=0.5, beta_2=0.9), penalty=10.0
+    ),
+}

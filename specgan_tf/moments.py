@@ -1,0 +1,92 @@
+"""Per-bin mean and standard deviation of log magnitudes: one streaming pass.
+
+Port of train_specgan.py (chrisdonahue/wavegan 40e85e8), lines 572-613 and 724-729.
+"""
+
+import os
+
+import numpy as np
+
+from specgan_tf import spectral
+from specgan_tf.files import InputError, read_pickle, write_pickle
+
+
+def moments(batches):
+    """Mean and standard deviation per frequency bin, over every frame of every slice.
+
+    differs: the original holds all log magnitudes in memory, and a bare `except` ends
+    its loop on any error, leaving moments of what came before. Here sums in float64 are
+    held, and errors are errors.  [train_specgan.py:599-610]
+
+    Args:
+      batches: iterable of waveforms float32 [b, 16384].
+
+    Returns:
+      (mean, std, count): float32 [129] twice, and the number of slices.
+    """
+    count, mean, m2 = 0, np.zeros(spectral.NBINS), np.zeros(spectral.NBINS)
+    for x in batches:
+        frames = spectral.log_magnitude(x).numpy().astype(np.float64)
+        frames = frames.reshape(-1, spectral.NBINS)
+        # Chan et al.: merge the moments of two sets
+        n, total = len(frames), count * spectral.NFRAMES
+        delta = frames.mean(0) - mean
+        mean += delta * n / (n + total)
+        m2 += frames.var(0) * n + delta**2 * n * total / (n + total)
+        count += len(x)
+    std = np.sqrt(m2 / max(1, count * spectral.NFRAMES))
+    return mean.astype(np.float32), std.astype(np.float32), count
+
+
+def check(mean, std, where="moments"):
+    """Refuse moments that would make NaN or infinity of every spectrogram.
+
+    differs: the original has no guard.  [train_specgan.py:38]
+
+    Raises:
+      InputError: not 129 bins; NaN or infinite; a standard deviation not above zero.
+    """
+    for name, values in (("mean", mean), ("std", std)):
+        if np.shape(values) != (spectral.NBINS,):
+            raise InputError(
+                f"{where}: {name} must have shape ({spectral.NBINS},). "
+                f"Received: {np.shape(values)}"
+            )
+        if not np.isfinite(values).all():
+            raise InputError(
+                f"{where}: {name} is not finite in bin "
+                f"{int(np.flatnonzero(~np.isfinite(values))[0])}; compute them again"
+            )
+    if not (np.asarray(std) > 0).all():
+        raise InputError(
+            f"{where}: std is zero or less in bin {int(np.argmin(std))}: the audio is "
+            "silent or constant there; compute them on audio with sound in it"
+        )
+
+
+def load(fp):
+    """(mean, std), float32 [129] each, from a moments file of ours or the original's.
+
+    Nothing the file names is imported or run.
+
+    Raises:
+      InputError: missing, not a moments file, or moments that `check` refuses.
+    """
+    if not os.path.isfile(fp):
+        raise InputError(
+            f"no moments file at {fp}: make one with the moments mode, or leave "
+            "--data_moments_fp out of train to have it made"
+        )
+    arrays = read_pickle(fp)
+    if not isinstance(arrays, tuple) or len(arrays) != 2:
+        raise InputError(f"{fp} is not a moments file: it must hold (mean, std)")
+    mean, std = (np.asarray(a, np.float32) for a in arrays)
+    check(mean, std, where=str(fp))
+    return mean, std
+
+
+def save(fp, mean, std):
+    """Write (mean, std) so that the original reads them too.  [train_specgan.py:612-613]"""
+    check(mean, std)
+    os.makedirs(os.path.dirname(os.path.abspath(fp)), exist_ok=True)
+    write_pickle(fp, (np.asarray(mean, np.float32), np.asarray(std, np.float32)))

@@ -1,0 +1,291 @@
+"""The two networks, in the order of the original.
+
+Port of specgan.py (chrisdonahue/wavegan 40e85e8).
+
+Every `tf.variable_scope` of the original is an attribute of the same name, holding
+layers with TF 1's default names, so `variable.path` *is* the name of that variable in
+a TF 1.12 checkpoint: `G/upconv_0/conv2d_transpose/kernel`. Layout is NHWC: time is the
+second axis of a spectrogram, frequency the third.
+"""
+
+import keras
+import tensorflow as tf
+
+from specgan_tf import tf1
+
+UPSAMPLES = {
+    "zeros": None,
+    "nn": tf1.resize_nearest_neighbor,
+    "lin": tf1.resize_bilinear,
+    "cub": tf1.resize_bicubic,
+}
+# differs: the flag offers lin and cub, the model tests linear and cubic, so in the
+# reference both fail. Here each has both names.  [specgan.py:18-30, train_specgan.py:660]
+UPSAMPLE_ALIASES = {"linear": "lin", "cubic": "cub"}
+
+
+def scope(name, *layers):
+    """A `tf.variable_scope`: layers in a row under one name; None is left out."""
+    return keras.Sequential([layer for layer in layers if layer], name=name)
+
+
+def batchnorm(use_batchnorm, track):
+    """The original's `batchnorm` closure.  [specgan.py:56-59, 130-133]"""
+    if not use_batchnorm:
+        return None
+    return tf1.BatchNormalization(track=track, name="batch_normalization")
+
+
+def conv2d_transpose(filters, kernel_len, stride=2, upsample="zeros"):
+    """[b, h, w, c] -> [b, h * stride, w * stride, filters].  [specgan.py:4-39]
+
+    A transposed convolution, or for `upsample` nn, lin, cub a resize and a convolution.
+    Returns the layers, in order.
+    """
+    if upsample == "zeros":
+        return [
+            keras.layers.Conv2DTranspose(
+                filters, kernel_len, stride, padding="same", name="conv2d_transpose"
+            )
+        ]
+    return [
+        Upsample(stride, upsample, name="upsample"),
+        keras.layers.Conv2D(filters, kernel_len, 1, padding="same", name="conv2d"),
+    ]
+
+
+def conv2d(filters, kernel_len, stride=2):
+    """[b, h, w, c] -> [b, h / stride, w / stride, filters]."""
+    return keras.layers.Conv2D(
+        filters, kernel_len, stride, padding="same", name="conv2d"
+    )
+
+
+@keras.saving.register_keras_serializable(package="specgan_tf")
+class Upsample(keras.layers.Layer):
+    """[b, h, w, c] -> [b, h * stride, w * stride, c], as TF 1.12 resized."""
+
+    def __init__(self, stride, upsample, **kwargs):
+        super().__init__(**kwargs)
+        self.stride, self.upsample = stride, upsample
+
+    def call(self, x):
+        _, h, w, _ = x.shape
+        return UPSAMPLES[self.upsample](x, [h * self.stride, w * self.stride])
+
+    def compute_output_shape(self, input_shape):
+        b, h, w, c = input_shape
+        return (b, h * self.stride, w * self.stride, c)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "stride": self.stride,
+            "upsample": self.upsample,
+        }
+
+
+def check_options(**options):
+    for name, value in options.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ValueError(f"{name} must be a positive integer. Received: {value!r}")
+
+
+@keras.saving.register_keras_serializable(package="specgan_tf")
+class SpecGANGenerator(keras.Model):
+    """z [b, latent_dim] float32, in [-1, 1] -> spectrogram [b, 128, 128, 1] in [-1, 1].
+
+    Built on construction, on its own: inside another model its variables' paths would
+    change, and they are the names in a checkpoint.
+
+    Args:
+      kernel_len: side of the square kernels.
+      dim: channels of the last hidden layer; the first has 16 times as many.
+      use_batchnorm: normalise after every layer but the last.
+      upsample: "zeros" (transposed convolution), "nn", "lin" or "cub".
+      latent_dim: length of z.
+
+    Raises:
+      ValueError: an option outside these.
+
+    [specgan.py:42-111]
+    """
+
+    def __init__(
+        self,
+        kernel_len=5,
+        dim=64,
+        use_batchnorm=False,
+        upsample="zeros",
+        latent_dim=100,
+        name="G",
+        **kwargs,
+    ):
+        super().__init__(name=name, **kwargs)
+        check_options(kernel_len=kernel_len, dim=dim, latent_dim=latent_dim)
+        upsample = UPSAMPLE_ALIASES.get(upsample, upsample)
+        if upsample not in UPSAMPLES:
+            raise ValueError(
+                f"upsample must be one of {list(UPSAMPLES)}. Received: {upsample!r}"
+            )
+        self.kernel_len, self.dim, self.use_batchnorm = kernel_len, dim, use_batchnorm
+        self.upsample, self.latent_dim = upsample, latent_dim
+
+        def upconv(i, filters, *after):
+            layers = conv2d_transpose(filters, kernel_len, 2, upsample)
+            return scope(f"upconv_{i}", *layers, *after)
+
+        def bn():
+            return batchnorm(use_batchnorm, track=True)
+
+        self.z_project = scope(
+            "z_project",
+            keras.layers.Dense(4 * 4 * dim * 16, name="dense"),
+            keras.layers.Reshape((4, 4, dim * 16), name="reshape"),
+            bn(),
+        )
+        self.upconv_0 = upconv(0, dim * 8, bn())
+        self.upconv_1 = upconv(1, dim * 4, bn())
+        self.upconv_2 = upconv(2, dim * 2, bn())
+        self.upconv_3 = upconv(3, dim, bn())
+        self.upconv_4 = upconv(4, 1)
+        self.build((None, latent_dim))
+
+    def build(self, input_shape):
+        shape = input_shape
+        for block in (self.z_project, *self.upconvs):
+            block.build(shape)
+            shape = block.compute_output_shape(shape)
+        self.built = True
+
+    @property
+    def upconvs(self):
+        return [getattr(self, f"upconv_{i}") for i in range(5)]
+
+    def call(self, z, training=False):
+        # FC and reshape for convolution
+        # [100] -> [4, 4, 1024]  [specgan.py:61-68]
+        output = self.z_project(z, training=training)
+        output = tf.nn.relu(output)
+
+        # Layer 0: [4, 4, 1024] -> [8, 8, 512]  [specgan.py:70-75]
+        output = self.upconv_0(output, training=training)
+        output = tf.nn.relu(output)
+
+        # Layer 1: [8, 8, 512] -> [16, 16, 256]  [specgan.py:77-82]
+        output = self.upconv_1(output, training=training)
+        output = tf.nn.relu(output)
+
+        # Layer 2: [16, 16, 256] -> [32, 32, 128]  [specgan.py:84-89]
+        output = self.upconv_2(output, training=training)
+        output = tf.nn.relu(output)
+
+        # Layer 3: [32, 32, 128] -> [64, 64, 64]  [specgan.py:91-96]
+        output = self.upconv_3(output, training=training)
+        output = tf.nn.relu(output)
+
+        # Layer 4: [64, 64, 64] -> [128, 128, 1]  [specgan.py:98-102]
+        output = self.upconv_4(output, training=training)
+        return tf.nn.tanh(output)
+
+    def compute_output_shape(self, input_shape):
+        return (input_shape[0], 128, 128, 1)
+
+    def get_config(self):
+        return {
+            "name": self.name,
+            "kernel_len": self.kernel_len,
+            "dim": self.dim,
+            "use_batchnorm": self.use_batchnorm,
+            "upsample": self.upsample,
+            "latent_dim": self.latent_dim,
+        }
+
+
+def lrelu(inputs, alpha=0.2):
+    """[specgan.py:114-115]"""
+    # original: not tf.nn.leaky_relu, which TF 2's graph remapper fails to fuse, loudly.
+    return tf.maximum(alpha * inputs, inputs)
+
+
+@keras.saving.register_keras_serializable(package="specgan_tf")
+class SpecGANDiscriminator(keras.Model):
+    """Spectrogram [b, 128, 128, 1] float32 -> logits [b], linear.
+
+    Built on construction, on its own, for the same reason as the generator.
+
+    Args:
+      kernel_len, dim, use_batchnorm: as in the generator.
+
+    [specgan.py:118-178]
+    """
+
+    def __init__(
+        self, kernel_len=5, dim=64, use_batchnorm=False, name="D", **kwargs
+    ):
+        super().__init__(name=name, **kwargs)
+        check_options(kernel_len=kernel_len, dim=dim)
+        self.kernel_len, self.dim, self.use_batchnorm = kernel_len, dim, use_batchnorm
+
+        def bn():
+            # original: moving averages exist and never move; nothing reads them.
+            return batchnorm(use_batchnorm, track=False)
+
+        self.downconv_0 = scope("downconv_0", conv2d(dim, kernel_len))
+        self.downconv_1 = scope("downconv_1", conv2d(dim * 2, kernel_len), bn())
+        self.downconv_2 = scope("downconv_2", conv2d(dim * 4, kernel_len), bn())
+        self.downconv_3 = scope("downconv_3", conv2d(dim * 8, kernel_len), bn())
+        self.downconv_4 = scope("downconv_4", conv2d(dim * 16, kernel_len), bn())
+        self.output_scope = scope("output", keras.layers.Dense(1, name="dense"))
+        self.build((None, 128, 128, 1))
+
+    def build(self, input_shape):
+        shape = input_shape
+        for block in self.downconvs:
+            block.build(shape)
+            shape = block.compute_output_shape(shape)
+        self.output_scope.build((None, 4 * 4 * self.dim * 16))
+        self.built = True
+
+    @property
+    def downconvs(self):
+        return [getattr(self, f"downconv_{i}") for i in range(5)]
+
+    def call(self, x, training=True):
+        # original: batch statistics always; `training` is here for Keras' sake only.
+        # Layer 0: [128, 128, 1] -> [64, 64, 64]  [specgan.py:134-139]
+        output = self.downconv_0(x)
+        output = lrelu(output)
+
+        # Layer 1: [64, 64, 64] -> [32, 32, 128]  [specgan.py:141-146]
+        output = self.downconv_1(output, training=True)
+        output = lrelu(output)
+
+        # Layer 2: [32, 32, 128] -> [16, 16, 256]  [specgan.py:148-153]
+        output = self.downconv_2(output, training=True)
+        output = lrelu(output)
+
+        # Layer 3: [16, 16, 256] -> [8, 8, 512]  [specgan.py:155-160]
+        output = self.downconv_3(output, training=True)
+        output = lrelu(output)
+
+        # Layer 4: [8, 8, 512] -> [4, 4, 1024]  [specgan.py:162-167]
+        output = self.downconv_4(output, training=True)
+        output = lrelu(output)
+
+        # Flatten  [specgan.py:169-171]
+        output = tf.reshape(output, [-1, 4 * 4 * self.dim * 16])
+
+        # Connect to single logit  [specgan.py:173-174]
+        return self.output_scope(output)[:, 0]
+
+    def compute_output_shape(self, input_shape):
+        return (input_shape[0],)
+
+    def get_config(self):
+        return {
+            "name": self.name,
+            "kernel_len": self.kernel_len,
+            "dim": self.dim,
+            "use_batchnorm": self.use_batchnorm,
+        }

@@ -1,0 +1,136 @@
+"""Audio <-> normalised log-spectrogram, Griffin-Lim, images, 16-bit samples.
+
+Port of train_specgan.py (chrisdonahue/wavegan 40e85e8), lines 19-98 and 351-363.
+
+Waveforms are float32 [b, 16384, 1] in [-1, 1]; spectrograms float32 [b, 128, 128, 1] in
+[-1, 1], time then frequency.
+"""
+
+import functools
+
+import tensorflow as tf
+
+NFFT, NHOP = 256, 128  # samples
+NBINS = NFFT // 2 + 1  # 129, with the Nyquist bin
+SLICE_LEN = 16384  # samples; 1.024 s at 16 kHz
+NFRAMES = SLICE_LEN // NHOP  # 128
+CLIP_NSTD = 3.0  # standard deviations that reach +-1
+LOG_EPS = 1e-6
+
+GL_WINDOWS = {
+    # original: the synthesis window is the analysis window itself, not its dual, so the
+    # overlap gain swings between 0.5 and 1 at 125 Hz.  [train_specgan.py:55]
+    "hann": tf.signal.hann_window,
+    "dual": tf.signal.inverse_stft_window_fn(NHOP),
+}
+
+
+def log_magnitude(x):
+    """Waveform [b, 16384] -> log magnitude [b, 128, 129], natural log.
+
+    [train_specgan.py:33-37, 595-597]
+    """
+    X = tf.signal.stft(x, NFFT, NHOP, pad_end=True)  # [b, 128, 129] complex64
+    return tf.math.log(tf.abs(X) + LOG_EPS)
+
+
+def t_to_f(x, X_mean, X_std):
+    """Waveform [b, 16384, 1] -> normalised spectrogram [b, 128, 128, 1] in [-1, 1].
+
+    Args:
+      X_mean, X_std: float32 [129], moments of the log magnitudes per bin.
+
+    [train_specgan.py:28-45]
+    """
+    X_lmag = log_magnitude(x[:, :, 0])[:, :, :-1]  # Nyquist dropped
+    X_norm = (X_lmag - X_mean[:-1]) / X_std[:-1]
+    X_norm /= CLIP_NSTD
+    X_norm = tf.clip_by_value(X_norm, -1.0, 1.0)
+    return tf.stop_gradient(X_norm[:, :, :, tf.newaxis])
+
+
+def invert_spectra_griffin_lim(X_mag, nfft, nhop, ngl, window="hann", momentum=0.0):
+    """Magnitudes [b, 128, 129] -> waveform [b, 16384], by `ngl` Griffin-Lim steps.
+
+    Args:
+      ngl: int or int32 scalar tensor; 0 inverts with zero phase.
+      window: synthesis window, "hann" (the original's) or "dual".
+      momentum: of fast Griffin-Lim (Perraudin et al. 2013); 0 is the original's.
+
+    Raises:
+      ValueError: unknown window; momentum outside [0, 1).
+
+    [train_specgan.py:48-68]
+    """
+    if window not in GL_WINDOWS:
+        raise ValueError(
+            f"window must be one of {list(GL_WINDOWS)}. Received: {window!r}"
+        )
+    if not 0.0 <= momentum < 1.0:
+        raise ValueError(f"momentum must be in [0, 1). Received: {momentum!r}")
+    inverse_stft = functools.partial(
+        tf.signal.inverse_stft,
+        frame_length=nfft,
+        frame_step=nhop,
+        window_fn=GL_WINDOWS[window],
+    )
+    # original: zero initial phase.  [train_specgan.py:52]
+    X = tf.complex(X_mag, tf.zeros_like(X_mag))
+
+    def b(i, X_best, X_prev):
+        x = inverse_stft(X_best)
+        # original: no pad_end here, unlike t_to_f; 128 frames either way.
+        X_est = tf.signal.stft(x, nfft, nhop)
+        ahead = X_est
+        if momentum:
+            ahead = X_est + momentum * (X_est - X_prev)
+        phase = ahead / tf.cast(tf.maximum(1e-8, tf.abs(ahead)), tf.complex64)
+        return i + 1, X * phase, X_est if momentum else X_prev
+
+    _, X, _ = tf.while_loop(
+        lambda i, *_: i < ngl, b, [tf.constant(0), X, X if momentum else tf.constant(0)]
+    )
+    return tf.stop_gradient(inverse_stft(X)[:, :SLICE_LEN])  # 16512 samples, cut
+
+
+def f_to_t(X_norm, X_mean, X_std, ngl=16, window="hann", momentum=0.0):
+    """Spectrogram [b, 128, 128, 1] in [-1, 1] -> waveform [b, 16384, 1].
+
+    Args:
+      X_mean, X_std: float32 [129], as in `t_to_f`.
+      ngl, window, momentum: as in `invert_spectra_griffin_lim`.
+
+    [train_specgan.py:71-84]
+    """
+    # original: the Nyquist bin returns as a normalised zero: its mean, not silence.
+    X_norm = tf.pad(X_norm[:, :, :, 0], [[0, 0], [0, 0], [0, 1]])
+    X_lmag = X_norm * CLIP_NSTD * X_std + X_mean
+    X_mag = tf.exp(X_lmag)  # original: LOG_EPS is not taken off again
+    x = invert_spectra_griffin_lim(X_mag, NFFT, NHOP, ngl, window, momentum)
+    return tf.reshape(x, [-1, SLICE_LEN, 1])
+
+
+def f_to_img(X_norm):
+    """Spectrogram [b, 128, 128, 1] in [-1, 1] -> image uint8 [b, 128, 128, 1].
+
+    Low frequencies at the bottom, time to the right.  [train_specgan.py:87-98]
+    """
+    # original: 128, not 127.5, so +1 reaches 256 and the clip matters.
+    X_uint8 = tf.clip_by_value((X_norm + 1.0) * 128.0, 0.0, 255.0)
+    X_uint8 = tf.cast(X_uint8, tf.uint8)
+    # rot90, without the original's map_fn
+    return tf.reverse(tf.transpose(X_uint8, [0, 2, 1, 3]), [1])
+
+
+def float_to_int16(x):
+    """Samples in [-1, 1] -> int16, truncating.  [train_specgan.py:356-361]"""
+    x_int16 = tf.clip_by_value(x * 32767.0, -32767.0, 32767.0)
+    return tf.cast(x_int16, tf.int16)
+
+
+def flatten(G_z, flat_pad):
+    """Clips [b, n, 1] -> one waveform [b * (n + flat_pad), 1], silence after each clip.
+
+    [train_specgan.py:351-354]
+    """
+    return tf.reshape(tf.pad(G_z, [[0, 0], [0, flat_pad], [0, 0]]), [-1, G_z.shape[-1]])

@@ -1,0 +1,134 @@
+"""What TensorFlow 1.12 did and Keras 3 does not. Nothing about SpecGAN.
+
+Each item was measured against TensorFlow 1.12.0; the parity tests hold it.
+"""
+
+import keras
+import tensorflow as tf
+
+
+@keras.saving.register_keras_serializable(package="specgan_tf")
+class Adam(keras.optimizers.Adam):
+    """`tf.train.AdamOptimizer`: Keras' Adam with epsilon 1e-8 instead of 1e-7."""
+
+    def __init__(self, learning_rate=0.001, epsilon=1e-8, name="Adam", **kwargs):
+        super().__init__(learning_rate, epsilon=epsilon, name=name, **kwargs)
+
+
+@keras.saving.register_keras_serializable(package="specgan_tf")
+class RMSProp(keras.optimizers.RMSprop):
+    """`tf.train.RMSPropOptimizer`: Keras', with the mean square starting at one (Keras:
+    zero) and epsilon 1e-10 (Keras: 1e-7) inside the root."""
+
+    def __init__(self, learning_rate=0.001, epsilon=1e-10, name="RMSProp", **kwargs):
+        super().__init__(learning_rate, epsilon=epsilon, name=name, **kwargs)
+
+    def build(self, var_list):
+        if self.built:
+            return
+        super().build(var_list)
+        for mean_square in self._velocities:
+            mean_square.assign(keras.ops.ones_like(mean_square))
+
+
+@keras.saving.register_keras_serializable(package="specgan_tf")
+class BatchNormalization(keras.layers.Layer):
+    """`tf.layers.batch_normalization` on the last axis of [b, h, w, c].
+
+    Keras' own layer differs twice: it feeds the *biased* batch variance to the moving
+    average, and `tf.nn.moments` inside it carries a `stop_gradient` that makes second
+    derivatives wrong, which a gradient penalty takes.
+
+    Args:
+      momentum: of the moving averages.
+      epsilon: added to the variance, inside the root.
+      track: whether training moves the moving averages. The reference's discriminator
+        never runs its update ops, so its averages stay at 0 and 1.
+    """
+
+    def __init__(self, momentum=0.99, epsilon=1e-3, track=True, **kwargs):
+        super().__init__(**kwargs)
+        self.momentum, self.epsilon, self.track = momentum, epsilon, track
+
+    def build(self, input_shape):
+        shape = (input_shape[-1],)
+        self.gamma = self.add_weight(name="gamma", shape=shape, initializer="ones")
+        self.beta = self.add_weight(name="beta", shape=shape, initializer="zeros")
+        self.moving_mean = self.add_weight(
+            name="moving_mean", shape=shape, initializer="zeros", trainable=False
+        )
+        self.moving_variance = self.add_weight(
+            name="moving_variance", shape=shape, initializer="ones", trainable=False
+        )
+
+    def call(self, x, training=False):
+        if training:
+            # Not tf.nn.moments: its stop_gradient is right for first derivatives only.
+            mean = tf.reduce_mean(x, axis=[0, 1, 2])
+            variance = tf.reduce_mean(tf.square(x - mean), axis=[0, 1, 2])
+            if self.track:
+                self._move_averages(mean, variance, count=tf.size(x[..., 0]))
+        else:
+            mean = tf.convert_to_tensor(self.moving_mean)
+            variance = tf.convert_to_tensor(self.moving_variance)
+        scale = self.gamma * tf.math.rsqrt(variance + self.epsilon)
+        return x * scale + (self.beta - mean * scale)
+
+    def _move_averages(self, mean, variance, count):
+        # TF 1.12's fused op hands out the unbiased variance.
+        count = tf.cast(count, variance.dtype)
+        unbiased = variance * (count / tf.maximum(count - 1.0, 1.0))
+        for moving, batch in (
+            (self.moving_mean, mean),
+            (self.moving_variance, unbiased),
+        ):
+            moving.assign_sub((moving - batch) * (1.0 - self.momentum))
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "momentum": self.momentum,
+            "epsilon": self.epsilon,
+            "track": self.track,
+        }
+
+
+def resize_nearest_neighbor(x, size):
+    """`tf.image.resize_nearest_neighbor`: [b, h, w, c] -> [b, *size, c]."""
+    return tf.raw_ops.ResizeNearestNeighbor(images=x, size=size)
+
+
+def resize_bilinear(x, size):
+    """`tf.image.resize_bilinear`, without half-pixel centres: [b, h, w, c] -> [b, *size, c]."""
+    return tf.raw_ops.ResizeBilinear(images=x, size=size)
+
+
+def resize_bicubic(x, size):
+    """`tf.image.resize_bicubic` to twice the size: [b, h, w, c] -> [b, 2h, 2w, c].
+
+    Without half-pixel centres every other output is an input, and those between are its
+    four neighbours weighted by the cubic kernel (A = -0.75) at one half, edges repeated.
+    Written as shifted sums because the op has no GPU kernel and no TFLite counterpart.
+    """
+    if [2 * n for n in x.shape[1:3]] != list(size):
+        raise ValueError(
+            f"size must be twice the input's {x.shape[1:3]}. Received: {size}"
+        )
+    return _double_bicubic(_double_bicubic(x, axis=1), axis=2)
+
+
+def _double_bicubic(x, axis):
+    n = x.shape[axis]
+    shape = tf.shape(x)
+    first = tf.gather(x, [0], axis=axis)
+    last = tf.gather(x, [n - 1, n - 1], axis=axis)
+    padded = tf.concat([first, x, last], axis)
+    p0, p1, p2, p3 = (tf.gather(padded, range(k, k + n), axis=axis) for k in range(4))
+    between = 0.59375 * (p1 + p2) - 0.09375 * (p0 + p3)
+    doubled = tf.stack([x, between], axis=axis + 1)  # interleaved by the reshape
+    target = [shape[0], *x.shape[1:]]
+    target[axis] = 2 * n
+    return tf.reshape(doubled, target)
