@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from specgan_tf import checkpoint, spectral
+from specgan_tf import checkpoint, generate, spectral
 
 
 class Progress(keras.callbacks.Callback):
@@ -149,7 +149,11 @@ class Summaries(keras.callbacks.Callback):
             if self.last is None:
                 tf.summary.audio("x_wav", self.x_wav, self.sample_rate)
                 self.write("x", spectral.t_to_f(self.x_wav, *self.moments))
-            self.write("G_z", self.model.G(self.model.draw_z(len(self.x_wav))))
+            # Not the model's own draws: summaries must not change a training.
+            z = generate.sample_z(
+                len(self.x_wav), self.model.G.latent_dim, self.model.global_step
+            )
+            self.write("G_z", self.model.G(z, training=False))
             for name, value in logs.items():
                 tf.summary.scalar(name, value)
         self.writer.flush()

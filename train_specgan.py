@@ -1,0 +1,695 @@
+#!/usr/bin/env python
+"""Train a SpecGAN, hear it, make sound with it.
+
+Port of train_specgan.py (chrisdonahue/wavegan 40e85e8), lines 616-762: its modes and
+flags. What they do lives in specgan_tf; this file turns flags into arguments.
+"""
+
+import argparse
+import contextlib
+import logging
+import os
+import random
+import sys
+import tempfile
+import time
+
+START = """SpecGAN learns to make one-second sounds from a folder of sounds. Three commands:
+
+  python train_specgan.py train ./train --specgan_dim 8 --train_batch_size 16
+      learns from the drum sounds that come along, or your own: --data_dir FOLDER;
+      Ctrl-C saves and ends, the same command goes on
+  python train_specgan.py generate ./train
+      makes new sounds: WAV files and a picture of them
+  python export.py ./train
+      a SavedModel and a .tflite, to make sound elsewhere
+
+Every mode and flag: python train_specgan.py --help"""
+
+log = logging.getLogger("specgan_tf")
+
+
+# Flags
+
+
+class Parser(argparse.ArgumentParser):
+    """An `ArgumentParser` whose errors are one line, and which knows its defaults.
+
+    No default reaches the result: there, what is absent was not given.
+    """
+
+    def __init__(self, **kwargs):
+        super().__init__(allow_abbrev=False, **kwargs)
+        self.defaults, self.types = {}, {}
+
+    def error(self, message):
+        self.exit(2, f"{self.prog}: error: {message} (--help lists every flag)\n")
+
+    def flag(self, group, name, default, help, **kwargs):
+        dest = name.removeprefix("--")
+        self.defaults[dest] = default
+        self.types[dest] = kwargs.get("type", str)
+        if isinstance(default, bool):
+            kwargs["action"], self.types[dest] = "store_true", boolean
+        elif default is not None:
+            help += f" (default: {default})"
+        group.add_argument(name, default=argparse.SUPPRESS, help=help, **kwargs)
+
+
+def number(kind, says, accepts):
+    def parse(text):
+        try:
+            value = kind(text)
+            if accepts(value):
+                return value
+        except ValueError:
+            pass
+        raise argparse.ArgumentTypeError(f"must be {says}. Received: {text!r}")
+
+    return parse
+
+
+positive = number(int, "a whole number of at least 1", lambda n: n >= 1)
+count = number(int, "a whole number of at least 0", lambda n: n >= 0)
+integer = number(int, "a whole number", lambda n: True)
+seed32 = number(int, "a whole number in [0, 2^31)", lambda n: 0 <= n < 2**31)
+ratio = number(float, "in [0, 1)", lambda r: 0.0 <= r < 1.0)
+
+
+def boolean(text):
+    return {"True": True, "False": False}[text]
+
+
+def make_parser():
+    """The reference's flags and defaults, and ours.  [train_specgan.py:621-712]"""
+    p = Parser(description=__doc__.splitlines()[0])
+    p.add_argument(
+        "mode", choices=list(MODES), help="train also computes moments if there are none"
+    )
+    p.add_argument("train_dir", help="training folder")
+
+    g = p.add_argument_group("Data")
+    p.flag(g, "--data_dir", None, "folder of audio files; without it, embedded drums")
+    p.flag(g, "--data_moments_fp", None, "moments file; default TRAIN_DIR/moments.pkl")
+    p.flag(g, "--data_sample_rate", 16000, "audio samples per second", type=positive)
+    p.flag(g, "--data_overlap_ratio", 0.0, "overlap of slices, [0, 1)", type=ratio)
+    p.flag(g, "--data_first_slice", False, "use only the first slice of each file")
+    p.flag(g, "--data_pad_end", False, "use zero-padded partial slices at file ends")
+    p.flag(g, "--data_normalize", False, "changes nothing: files always are normalized")
+    p.flag(g, "--data_no_normalize", False, "do not normalize each file's peak to 1")
+    p.flag(g, "--data_fast_wav", False, "files are 16-bit or float WAV at the rate")
+    p.flag(g, "--data_recursive", False, "look into sub-folders of data_dir too")
+    p.flag(
+        g,
+        "--data_resample",
+        "soxr_hq",
+        "resampler; kaiser_best is the reference's and needs resampy",
+        choices=["soxr_hq", "kaiser_best"],
+    )
+    p.flag(
+        g,
+        "--data_prefetch_gpu_num",
+        0,
+        "changes nothing: Keras finds the device and moves batches there",
+        type=integer,
+    )
+
+    g = p.add_argument_group("SpecGAN")
+    p.flag(g, "--specgan_latent_dim", 100, "length of latent vectors", type=positive)
+    p.flag(g, "--specgan_kernel_len", 5, "side of square kernels", type=positive)
+    p.flag(g, "--specgan_dim", 64, "channels, as a multiplier, in G and D", type=positive)
+    p.flag(g, "--specgan_batchnorm", False, "use batch normalization")
+    p.flag(g, "--specgan_disc_nupdates", 5, "D updates per G update", type=positive)
+    p.flag(
+        g,
+        "--specgan_loss",
+        "wgan-gp",
+        "GAN loss",
+        choices=["dcgan", "lsgan", "wgan", "wgan-gp"],
+    )
+    p.flag(
+        g,
+        "--specgan_genr_upsample",
+        "zeros",
+        "upsampling in G; linear and cubic are lin and cub",
+        choices=["zeros", "nn", "lin", "cub", "linear", "cubic"],
+    )
+    p.flag(g, "--specgan_ngl", 16, "Griffin-Lim iterations", type=count)
+    p.flag(
+        g,
+        "--specgan_gl_window",
+        "hann",
+        "synthesis window; dual inverts exactly, hann is the reference's",
+        choices=["hann", "dual"],
+    )
+    p.flag(
+        g,
+        "--specgan_gl_momentum",
+        0.0,
+        "of fast Griffin-Lim, [0, 1)",
+        type=ratio,
+    )
+
+    g = p.add_argument_group("Train")
+    p.flag(g, "--train_batch_size", 64, "slices in a batch", type=positive)
+    p.flag(g, "--train_save_secs", 300, "seconds between checkpoints", type=positive)
+    p.flag(g, "--train_summary_secs", 120, "seconds between summaries", type=positive)
+    p.flag(g, "--train_max_steps", None, "stop at this step", type=positive)
+    p.flag(g, "--seed", None, "of everything random; default unseeded", type=seed32)
+
+    g = p.add_argument_group("Preview")
+    p.flag(g, "--preview_n", 32, "clips in a preview", type=positive)
+    p.flag(g, "--once", False, "preview the newest checkpoint and end")
+
+    g = p.add_argument_group("Generate")
+    p.flag(g, "--generate_n", 16, "clips to generate", type=positive)
+    p.flag(g, "--generate_dir", None, "folder for them; default TRAIN_DIR/generate")
+    p.flag(g, "--z_fp", None, "latents to use if the file exists, else to save there")
+    p.flag(g, "--overwrite", False, "replace files that are there already")
+    return p
+
+
+# What a folder records outranks a default; what is given outranks what is recorded, but
+# cannot contradict what the networks are.
+STRUCTURE = {
+    "specgan_kernel_len": "kernel_len",
+    "specgan_dim": "dim",
+    "specgan_batchnorm": "use_batchnorm",
+    "specgan_latent_dim": "latent_dim",
+    "specgan_genr_upsample": "upsample",
+}
+# Of one run, not of the folder:
+MOMENTARY = {
+    "mode",
+    "train_dir",
+    "train_max_steps",
+    "once",
+    "generate_n",
+    "generate_dir",
+    "z_fp",
+    "overwrite",
+}
+
+
+def settle(parser, given):
+    """Every setting: flags given, then the folder's args.txt, then defaults.
+
+    differs: the reference's every mode rewrites args.txt; here train does, and a flag
+    that contradicts the networks in the folder is refused.  [train_specgan.py:720-722]
+    """
+    from specgan_tf import checkpoint
+    from specgan_tf.files import InputError
+    from specgan_tf.specgan import UPSAMPLE_ALIASES
+
+    upsample = given.get("specgan_genr_upsample")
+    if upsample in UPSAMPLE_ALIASES:
+        given["specgan_genr_upsample"] = UPSAMPLE_ALIASES[upsample]
+
+    path = given["train_dir"]
+    folder = path if os.path.isdir(path) else os.path.dirname(path)
+    prefix = checkpoint.latest(path) if os.path.exists(path) else None
+    recorded, source = {}, os.path.join(folder, "args.txt")
+    for name, text in checkpoint.read_args(folder).items():
+        if name in MOMENTARY or name not in parser.types or text == "None":
+            continue
+        try:
+            recorded[name] = parser.types[name](text)
+        except (KeyError, argparse.ArgumentTypeError):
+            raise InputError(f"{source}: {name} cannot be {text!r}") from None
+    if prefix:
+        options = checkpoint.options_of(prefix)
+        recorded |= {f: options[o] for f, o in STRUCTURE.items() if o in options}
+        source = f"{source} and {os.path.basename(prefix)}"
+    fixed = list(STRUCTURE)
+    if given["mode"] == "train" and prefix:
+        fixed.append("specgan_loss")
+    for name in fixed:
+        if name in given and name in recorded and given[name] != recorded[name]:
+            raise InputError(
+                f"--{name} {given[name]} contradicts {name} {recorded[name]} of "
+                f"{source}; leave the flag out, or use another train_dir"
+            )
+    if given["mode"] not in ("moments", "train"):
+        recorded.pop("seed", None)  # of the training, not of what is made with it
+    kept = {
+        name: value
+        for name, value in recorded.items()
+        if name not in given and value != parser.defaults[name]
+    }
+    if kept and given["mode"] == "train":
+        settings = ", ".join(f"{k} {v}" for k, v in sorted(kept.items()))
+        log.info("As recorded in %s: %s", folder or ".", settings)
+    return argparse.Namespace(**{**parser.defaults, **recorded, **given})
+
+
+def write_args(args):
+    from specgan_tf.files import replacing
+
+    settings = {k: v for k, v in vars(args).items() if k not in MOMENTARY}
+    lines = [f"{k},{v}" for k, v in sorted(settings.items())]
+    with replacing(os.path.join(args.train_dir, "args.txt"), "w") as f:
+        f.write("\n".join(lines) + "\n")
+
+
+# Data
+
+
+def find_files(args):
+    """The audio files, and the settings the embedded drums need if they are it."""
+    import specgan_tf
+    from specgan_tf import loader
+
+    if args.data_dir is None:
+        args.data_first_slice = args.data_pad_end = True
+        drums = os.path.join(os.path.dirname(specgan_tf.__file__), "data", "drums")
+        fps = loader.find_audio(drums)
+        log.info(
+            "No --data_dir: using the %d embedded drum sounds, with "
+            "--data_first_slice --data_pad_end",
+            len(fps),
+        )
+        return [fp for fp in fps if fp.endswith(".wav")]
+    fps = loader.find_audio(args.data_dir, args.data_recursive)
+    log.info("Found %d audio files in %s", len(fps), args.data_dir)
+    if args.data_normalize:
+        log.info("--data_normalize changes nothing: files are normalized without it")
+    return fps
+
+
+def decode(fps, args, **kwargs):
+    """Waveforms [b, 16384, 1] as the data flags ask.  [train_specgan.py:106-122]"""
+    from specgan_tf import loader, spectral
+
+    first = args.data_first_slice
+    dataset = loader.decode_extract_and_batch(
+        fps,
+        slice_len=spectral.SLICE_LEN,
+        decode_fs=args.data_sample_rate,
+        decode_num_channels=1,
+        # original: --data_normalize is never passed on, and the default is True.
+        decode_normalize=not args.data_no_normalize,
+        decode_fast_wav=args.data_fast_wav,
+        decode_parallel_calls=4,
+        slice_randomize_offset=not first,
+        slice_first_only=first,
+        slice_overlap_ratio=0.0 if first else args.data_overlap_ratio,
+        slice_pad_end=True if first else args.data_pad_end,
+        decode_resample=args.data_resample,
+        **kwargs,
+    )
+    return dataset.map(lambda x: x[:, :, 0])
+
+
+def compute_moments(fps, args):
+    """[train_specgan.py:575-610]"""
+    from specgan_tf import moments
+    from specgan_tf.files import InputError
+    from specgan_tf.loader import no_slices
+    from specgan_tf.spectral import SLICE_LEN
+
+    def shown(batches):
+        told = time.monotonic()
+        for n, x in enumerate(batches):
+            if time.monotonic() - told > 5:
+                log.info("  %d slices", n)
+                told = time.monotonic()
+            yield x[:, :, 0]
+
+    log.info("Computing moments")
+    batches = decode(fps, args, batch_size=1, prefetch_size=4, seed=args.seed)
+    with data_errors():
+        mean, std, n = moments.moments(shown(batches))
+    if not n:
+        raise InputError(no_slices(len(fps), SLICE_LEN))
+    moments.check(mean, std, "moments of these files")
+    log.info("Moments of %d slices", n)
+    return mean, std
+
+
+def own_moments_fp(args):
+    return os.path.join(folder_of(args), "moments.pkl")
+
+
+def folder_of(args):
+    path = args.train_dir
+    return path if os.path.isdir(path) else os.path.dirname(path)
+
+
+def load_moments(args):
+    """Of the generator in the folder: beside it, or where its training had them."""
+    from specgan_tf import moments
+
+    fp = own_moments_fp(args)
+    if args.data_moments_fp and not os.path.isfile(fp):
+        fp = args.data_moments_fp
+    return moments.load(fp)
+
+
+def training_moments(fps, args):
+    """The given moments, the folder's, or new ones; the folder keeps a copy."""
+    import numpy as np
+
+    from specgan_tf import moments
+    from specgan_tf.files import InputError
+
+    own = own_moments_fp(args)
+    if args.data_moments_fp is None and not os.path.isfile(own):
+        mean, std = compute_moments(fps, args)
+    else:
+        mean, std = moments.load(args.data_moments_fp or own)
+    if not os.path.isfile(own):
+        moments.save(own, mean, std)
+    elif not np.array_equal((mean, std), moments.load(own)):
+        raise InputError(
+            f"{args.data_moments_fp} differs from {own}, which this training began with; "
+            "leave --data_moments_fp out, or use another train_dir"
+        )
+    return mean, std
+
+
+# Modes
+
+
+def moments(args):
+    """[train_specgan.py:572-613]"""
+    from specgan_tf import moments
+    from specgan_tf.files import InputError
+
+    fp = args.data_moments_fp or own_moments_fp(args)
+    if os.path.exists(fp) and not args.overwrite:
+        raise InputError(f"{fp} exists; --overwrite replaces it")
+    fps = find_files(args)
+    os.makedirs(args.train_dir, exist_ok=True)
+    mean, std = compute_moments(fps, args)
+    moments.save(fp, mean, std)
+    log.info("Wrote %s", fp)
+
+
+def train(args):
+    """[train_specgan.py:101-295]"""
+    import keras
+
+    from specgan_tf import SpecGAN, SpecGANDiscriminator, SpecGANGenerator
+    from specgan_tf import callbacks, checkpoint, spectral
+
+    fps = find_files(args)
+    os.makedirs(args.train_dir, exist_ok=True)
+    mean, std = training_moments(fps, args)
+    write_args(args)
+
+    if args.seed is not None:
+        keras.utils.set_random_seed(args.seed)
+    common = {
+        "kernel_len": args.specgan_kernel_len,
+        "dim": args.specgan_dim,
+        "use_batchnorm": args.specgan_batchnorm,
+    }
+    G = SpecGANGenerator(
+        **common,
+        upsample=args.specgan_genr_upsample,
+        latent_dim=args.specgan_latent_dim,
+    )
+    D = SpecGANDiscriminator(**common)
+    gan = SpecGAN(G, D, args.specgan_disc_nupdates, seed=args.seed)
+    gan.compile(loss=args.specgan_loss)
+    print_vars("Generator", G)
+    print_vars("Discriminator", D)
+
+    prefix = checkpoint.latest(args.train_dir)
+    if prefix:
+        checkpoint.restore(gan, prefix)
+        log.info("Resuming from %s", prefix)
+    start = gan.global_step
+    if args.train_max_steps and start >= args.train_max_steps:
+        log.info("Step %d of %d is done already", start, args.train_max_steps)
+        return
+
+    # A resumed training shuffles anew instead of repeating its beginning.
+    seed = None if args.seed is None else args.seed + start
+    x_wav = decode(
+        fps,
+        args,
+        batch_size=args.train_batch_size,
+        repeat=True,
+        shuffle=True,
+        shuffle_buffer_size=4096,
+        seed=seed,
+    )
+    # differs: the original holds 4 * batch_size whole batches ready.  [loader.py:188]
+    x = x_wav.map(lambda x: spectral.t_to_f(x, mean, std), num_parallel_calls=2)
+    x = x.batch(args.specgan_disc_nupdates, drop_remainder=True).prefetch(2)
+
+    some = random.Random(seed).sample(fps, len(fps))
+    with data_errors():
+        heard = next(iter(decode(some, args, batch_size=4, repeat=True, seed=seed)))
+    save = callbacks.Save(args.train_dir, args.train_save_secs)
+    stop = callbacks.Stop(args.train_max_steps)
+    summaries = callbacks.Summaries(
+        args.train_dir,
+        heard,
+        mean,
+        std,
+        args.data_sample_rate,
+        args.specgan_ngl,
+        args.train_summary_secs,
+    )
+    log.info("-" * 80)
+    log.info("Training has started. Ctrl-C saves and ends. To monitor it:")
+    log.info("  tensorboard --logdir=%s", args.train_dir)
+    progress = callbacks.Progress(args.train_max_steps)
+    try:
+        with data_errors():
+            gan.fit(x, shuffle=False, verbose=0, callbacks=[progress, summaries, save, stop])
+    except BaseException:
+        if gan.global_step > start:
+            save.save()
+        raise
+    finally:
+        stop.restore_handlers()
+    log.info("Saved step %d in %s", gan.global_step, args.train_dir)
+
+
+def print_vars(name, net):
+    """The reference's table of variables.  [train_specgan.py:134-143, 165-175]"""
+    log.info("-" * 80)
+    log.info("%s vars", name)
+    total = 0
+    for v in net.trainable_variables:
+        shape = list(v.shape)
+        n = v.value.shape.num_elements()
+        total += n
+        log.info("%s (%d): %s", shape, n, v.path)
+    log.info("Total params: %d (%.2f MB)", total, total * 4 / (1024 * 1024))
+
+
+def preview(args):
+    """[train_specgan.py:384-460]"""
+    import tensorflow as tf
+
+    from specgan_tf import checkpoint, generate, spectral
+    from specgan_tf.files import InputError
+
+    if not os.path.isdir(args.train_dir):
+        raise InputError(f"train_dir {args.train_dir} is not a folder")
+    preview_dir = os.path.join(args.train_dir, "preview")
+    done = writer = None
+    if not args.once:
+        log.info("Waiting for checkpoints in %s; Ctrl-C ends", args.train_dir)
+    while True:
+        prefix = (checkpoint.require if args.once else checkpoint.latest)(args.train_dir)
+        if prefix and prefix != done:
+            step = checkpoint.step_of(prefix)
+            wav_fp = os.path.join(preview_dir, f"{step:08d}.wav")
+            if os.path.exists(wav_fp) and not args.overwrite:
+                log.info("%s is there already; --overwrite renders it again", wav_fp)
+            else:
+                os.makedirs(preview_dir, exist_ok=True)
+                G = checkpoint.load_generator(prefix, args.specgan_genr_upsample)
+                z = preview_z(args, preview_dir, G.latent_dim)
+                made = render(G, z, args)
+                # original: half a slice of silence after each clip
+                flat = spectral.flatten(made["G_z"], spectral.SLICE_LEN // 2)
+                flat_int16 = spectral.float_to_int16(flat)
+                generate.write_wav(wav_fp, flat_int16, args.data_sample_rate)
+                png_fp = wav_fp.removesuffix(".wav") + ".png"
+                sheet = generate.contact_sheet(made["G_z_norm_uint8"])
+                generate.write_png(png_fp, sheet)
+                writer = writer or tf.summary.create_file_writer(preview_dir)
+                with writer.as_default(step):
+                    tf.summary.audio("preview", flat[tf.newaxis], args.data_sample_rate)
+                writer.flush()
+                log.info("Wrote %s and %s", wav_fp, png_fp)
+            done = prefix
+        if args.once:
+            return
+        time.sleep(1)
+
+
+def preview_z(args, preview_dir, latent_dim):
+    """The folder's fixed latents; drawn once."""
+    from specgan_tf import generate
+
+    fp = os.path.join(preview_dir, "z.pkl")
+    if not os.path.exists(fp):
+        z = generate.sample_z(args.preview_n, latent_dim, draw_seed(args))
+        generate.save_z(fp, z)
+    return generate.load_z(fp, latent_dim)
+
+
+def draw_seed(args):
+    return random.randrange(2**31) if args.seed is None else args.seed
+
+
+def render(G, z, args):
+    from specgan_tf import generate
+
+    return generate.render(
+        G,
+        *load_moments(args),
+        z,
+        args.specgan_ngl,
+        args.specgan_gl_window,
+        args.specgan_gl_momentum,
+    )
+
+
+def generate(args):
+    """N WAV files and one picture of their spectrograms."""
+    from specgan_tf import checkpoint, generate
+    from specgan_tf.files import InputError
+
+    prefix = checkpoint.require(args.train_dir)
+    out_dir = args.generate_dir or os.path.join(folder_of(args), "generate")
+    if os.path.isdir(out_dir) and os.listdir(out_dir) and not args.overwrite:
+        raise InputError(
+            f"{out_dir} is not empty; choose another --generate_dir, or --overwrite"
+        )
+    G = checkpoint.load_generator(prefix, args.specgan_genr_upsample)
+    if args.z_fp and os.path.exists(args.z_fp):
+        z = generate.load_z(args.z_fp, G.latent_dim)
+        log.info("Using the %d latents of %s", len(z), args.z_fp)
+    else:
+        z = generate.sample_z(args.generate_n, G.latent_dim, draw_seed(args)).numpy()
+    made = render(G, z, args)
+    os.makedirs(out_dir, exist_ok=True)
+    if args.z_fp and not os.path.exists(args.z_fp):
+        generate.save_z(args.z_fp, z)
+    for i, samples in enumerate(made["G_z_int16"]):
+        wav_fp = os.path.join(out_dir, f"{i:04d}.wav")
+        generate.write_wav(wav_fp, samples, args.data_sample_rate)
+    sheet = generate.contact_sheet(made["G_z_norm_uint8"])
+    generate.write_png(os.path.join(out_dir, "sheet.png"), sheet)
+    log.info(
+        "Wrote %d WAV files and sheet.png to %s (step %d)",
+        len(z),
+        out_dir,
+        checkpoint.step_of(prefix),
+    )
+
+
+def infer(args):
+    """The inference SavedModel, where the reference has its MetaGraph.
+
+    [train_specgan.py:298-381]
+    """
+    import shutil
+
+    from specgan_tf import checkpoint, export
+    from specgan_tf.files import replacing_dir
+
+    prefix = checkpoint.require(args.train_dir)
+    G = checkpoint.load_generator(prefix, args.specgan_genr_upsample)
+    infer_dir = os.path.join(folder_of(args), "infer")
+    with replacing_dir(infer_dir) as new:
+        errors = export.save_saved_model(G, *load_moments(args), new)
+        if os.path.isdir(infer_dir):  # a MetaGraph of the reference stays
+            for entry in set(os.listdir(infer_dir)) - set(os.listdir(new)):
+                path = os.path.join(infer_dir, entry)
+                copy = shutil.copytree if os.path.isdir(path) else shutil.copy2
+                copy(path, os.path.join(new, entry))
+    log.info(
+        "Wrote %s (step %d); largest difference from Keras %.1g",
+        infer_dir,
+        checkpoint.step_of(prefix),
+        max(errors.values()),
+    )
+
+
+MODES = {f.__name__: f for f in (train, moments, preview, generate, infer)}
+
+
+# Running
+
+
+@contextlib.contextmanager
+def data_errors():
+    """What a dataset raises, as the `InputError` inside it."""
+    import tensorflow as tf
+
+    from specgan_tf import loader
+
+    try:
+        yield
+    except tf.errors.OpError as e:
+        raise loader.input_error(e) or e from None
+
+
+def import_tensorflow():
+    """Import TensorFlow with fast kernels and without its greetings on stderr."""
+    # Off by default on CPUs without AVX-512, where they halve the time of a step.
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    sys.stderr.flush()
+    stderr = os.dup(2)
+    with tempfile.TemporaryFile() as greetings:
+        os.dup2(greetings.fileno(), 2)
+        try:
+            import tensorflow as tf
+
+            tf.config.list_physical_devices()
+        except BaseException:
+            os.dup2(stderr, 2)
+            greetings.seek(0)
+            os.write(2, greetings.read())
+            raise
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+
+
+def run(prog, job):
+    """Call `job`; a user's mistake is one line on stderr. Returns the exit status."""
+    logging.basicConfig(format="%(message)s", stream=sys.stdout)
+    log.setLevel(logging.INFO)
+    try:
+        import_tensorflow()
+        job()
+    except KeyboardInterrupt:
+        print("\nInterrupted", file=sys.stderr)
+        return 130
+    except OSError as e:
+        where = f": {e.filename}" if e.filename else ""
+        print(f"{prog}: error: {e.strerror or e}{where}", file=sys.stderr)
+        return 2
+    except ValueError as e:
+        from specgan_tf.files import InputError
+
+        if not isinstance(e, InputError):
+            raise
+        print(f"{prog}: error: {e}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def main(argv=None):
+    argv = sys.argv[1:] if argv is None else argv
+    if not argv:
+        print(START)
+        return 0
+    parser = make_parser()
+    given = vars(parser.parse_args(argv))
+    return run(parser.prog, lambda: MODES[given["mode"]](settle(parser, given)))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
