@@ -659,7 +659,7 @@ def import_tensorflow():
 
 def run(prog, job):
     """Call `job`; a user's mistake is one line on stderr. Returns the exit status."""
-    logging.basicConfig(format="%(message)s", stream=sys.stdout)
+    logging.basicConfig(format="%(message)s", stream=sys.stdout, force=True)
     log.setLevel(logging.INFO)
     try:
         import_tensorflow()

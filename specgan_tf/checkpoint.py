@@ -18,6 +18,8 @@ from specgan_tf import tf1
 from specgan_tf.files import InputError, replacing
 from specgan_tf.specgan import UPSAMPLES, SpecGANGenerator
 
+# What TensorFlow's reader raises for a damaged file depends on where the damage is.
+READ_ERRORS = (tf.errors.OpError, ValueError, IndexError, RuntimeError)
 KEEP = 5  # checkpoints; tf.train.Saver's default
 
 
@@ -54,7 +56,7 @@ def reader(prefix):
     """A `tf.train.CheckpointReader`; damage to the index is an `InputError`."""
     try:
         return tf.train.load_checkpoint(prefix)
-    except (tf.errors.OpError, ValueError) as e:
+    except READ_ERRORS as e:
         raise InputError(f"{prefix} is not a readable checkpoint: {_line(e)}") from None
 
 
@@ -135,12 +137,15 @@ def save(gan, train_dir):
     """
     prefix = os.path.join(train_dir, f"model.ckpt-{gan.global_step}")
     named = {name: tf.convert_to_tensor(v) for name, v in _values(gan).items()}
-    tf.raw_ops.SaveV2(  # writes to temporary names and renames; the index comes last
-        prefix=prefix,
-        tensor_names=list(named),
-        shape_and_slices=[""] * len(named),
-        tensors=list(named.values()),
-    )
+    try:
+        tf.raw_ops.SaveV2(  # writes under temporary names and renames, the index last
+            prefix=prefix,
+            tensor_names=list(named),
+            shape_and_slices=[""] * len(named),
+            tensors=list(named.values()),
+        )
+    except tf.errors.OpError as e:  # disk full, no permission
+        raise OSError(f"could not write {prefix}: {_line(e)}") from None
     kept = [p for p in _listed(train_dir) if p != prefix] + [prefix]
     _write_list(train_dir, [os.path.basename(p) for p in kept[-KEEP:]])
     for old in kept[:-KEEP]:
@@ -258,7 +263,7 @@ def _assign(named, prefix):
 def _tensor(ckpt, name, prefix):
     try:
         return ckpt.get_tensor(name)
-    except (tf.errors.OpError, ValueError) as e:
+    except READ_ERRORS as e:
         raise InputError(f"{prefix} is damaged at {name}: {_line(e)}") from None
 
 

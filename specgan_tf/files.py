@@ -174,6 +174,10 @@ class _FromBuffer(_Description):
     """numpy.frombuffer(bytes, dtype)."""
 
 
+class _FromBuffer5(_Description):
+    """numpy's _frombuffer(bytes, dtype, shape, order), of protocol 5."""
+
+
 class _Reshape(_Description):
     """numpy.reshape(array, shape)."""
 
@@ -187,16 +191,26 @@ def _encode(text, encoding):
 
 class _Describer(pickle._Unpickler):  # the Python one: its memo is a bounded dict
     dispatch = dict(pickle._Unpickler.dispatch)
-    for _opcode in (b"\x96", b"\x97", b"\x98"):  # bytearrays, out-of-band buffers
-        dispatch.pop(_opcode[0], None)
+
+    def _load_bytearray8(self):  # without pickle's allocation of what the file claims
+        self.append(self.read(int.from_bytes(self.read(8), "little")))
+
+    dispatch[pickle.BYTEARRAY8[0]] = _load_bytearray8
     _known = {
         "_reconstruct": _Reconstruct,
         "dtype": _Dtype,
         "ndarray": _NdarrayType,
         "frombuffer": _FromBuffer,
+        "_frombuffer": _FromBuffer5,
         "reshape": _Reshape,
     }
-    _modules = {"numpy", "numpy.core.multiarray", "numpy._core.multiarray"}
+    _modules = {
+        "numpy",
+        "numpy.core.multiarray",
+        "numpy._core.multiarray",
+        "numpy.core.numeric",
+        "numpy._core.numeric",
+    }
 
     def find_class(self, module, name):
         if module in self._modules and name in self._known:
@@ -213,9 +227,12 @@ def _build(told):
         told, shape = told.args
     if isinstance(told, _FromBuffer):
         raw, dtype = told.args
+    elif isinstance(told, _FromBuffer5):
+        raw, dtype, shape, order = told.args
+        dtype = _dtype_str(dtype)
     elif isinstance(told, _Reconstruct):
         _, shape, dtype, fortran, raw = told.state
-        dtype = str(dtype.args[0]) if dtype.state is None else _byte_order(dtype)
+        dtype = _dtype_str(dtype)
         order = "F" if fortran else "C"
     else:
         raise ValueError(f"it holds a {type(told).__name__}")
@@ -228,6 +245,7 @@ def _build(told):
     return array.astype(array.dtype.newbyteorder("="))
 
 
-def _byte_order(dtype):
-    order = {"<": "<", ">": ">", "=": "<", "|": "<"}[dtype.state[1]]
-    return order + str(dtype.args[0]).lstrip("<>=|")
+def _dtype_str(dtype):
+    """As numpy's dtype.str: byte order and kind."""
+    order = "<" if dtype.state is None else dtype.state[1]
+    return {"=": "<", "|": "<"}.get(order, order) + str(dtype.args[0]).lstrip("<>=|")

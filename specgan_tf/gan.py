@@ -8,8 +8,6 @@ import tensorflow as tf
 
 from specgan_tf import losses
 
-METRICS = ("D_loss", "G_loss", "D_x", "D_G_z", "gradient_penalty", "slopes")
-
 
 @keras.saving.register_keras_serializable(package="specgan_tf")
 class SpecGAN(keras.Model):
@@ -39,7 +37,7 @@ class SpecGAN(keras.Model):
             )
         self.G, self.D, self.disc_nupdates = G, D, disc_nupdates
         self.seed_generator = keras.random.SeedGenerator(seed, name="seed_generator")
-        self.trackers = {name: keras.metrics.Mean(name=name) for name in METRICS}
+        self.trackers = {}
         self.built = True  # G and D are; nothing else is to be built
 
     def compile(self, loss="wgan-gp", G_optimizer=None, D_optimizer=None, **kwargs):
@@ -56,6 +54,10 @@ class SpecGAN(keras.Model):
         self.loss_name, self.loss_spec = loss, losses.LOSSES[loss]
         self.G_optimizer = G_optimizer or self.loss_spec.optimizer()
         self.D_optimizer = D_optimizer or self.loss_spec.optimizer()
+        names = ["D_loss", "G_loss", "D_x", "D_G_z"]
+        if self.loss_spec.penalty:
+            names += ["gradient_penalty", "slopes"]
+        self.trackers = {name: keras.metrics.Mean(name=name) for name in names}
         # Built now: an unbuilt optimizer has no variables to restore.
         self.G_optimizer.build(self.G.trainable_variables)
         self.D_optimizer.build(self.D.trainable_variables)

@@ -1,0 +1,112 @@
+"""Make the reduced goldens in this folder from the full set.
+
+    python tests/goldens/make.py SRC [--original CHECKOUT --python PYTHON_WITH_TF1]
+
+SRC holds what chrisdonahue/wavegan 40e85e8 computed, unmodified, under TensorFlow 1.12.0
+(numpy 1.16.6, scipy 1.0.0, librosa 0.6.2, Python 3.6.15, on a CPU) from weights and
+inputs drawn with numpy's RandomState(20181122). Reduced means:
+
+* large results that are only compared, never replayed, keep every 7th value;
+* slices, compared bit for bit, are kept as the SHA-256 of their bytes;
+* recorded batches of real audio (`wav`, int16) are kept as FLAC, which is lossless;
+* for upsample lin and cub, whose discriminator is that of zeros, only G is kept.
+
+With --original, each training also gets `x`: the first batch's spectrogram as the
+reference's own t_to_f computes it, by running the checkout under its TensorFlow. Near
+the log floor float32 rounding of the two FFTs shows (see tests/test_spectral.py); from
+the same `x` losses and gradients must agree far more closely than from the same audio.
+"""
+
+import argparse
+import hashlib
+import io
+import os
+import subprocess
+import tempfile
+
+import numpy as np
+import soundfile
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+STRIDE = 7
+FILES = {
+    "model_k5_dim2_bn0_zeros": "",
+    "model_k5_dim2_bn1_nn": "",
+    "model_k5_dim2_bn0_lin": "w/D x D D_grad_x",
+    "model_k5_dim2_bn0_cub": "w/D x D D_grad_x",
+    "spectral": "",
+    "data": "",
+    "infer": "G_z_flat",  # G_z_flat_int16 is kept
+    "train_dcgan_bn0_zeros": "",
+    "train_lsgan_bn0_zeros": "",
+    "train_wgan_bn0_zeros": "",
+    "train_wgan-gp_bn0_zeros": "",
+    "train_wgan-gp_bn1_nn": "grad final",
+}
+THINNED = "G_infer G_train D_grad_x audio_ G_z grad/ final/".split()
+
+T_TO_F = """
+import sys
+import numpy as np, tensorflow as tf
+sys.path.insert(0, sys.argv[1])
+import train_specgan
+d = np.load(sys.argv[2])
+wav = tf.constant(d['wav'][0][:, :, np.newaxis].astype(np.float32) / 32768.)
+x = train_specgan.t_to_f(wav, d['mean'], d['std'])
+np.save(sys.argv[3], tf.Session().run(x))
+"""
+
+
+def reduce(name, golden, dropped):
+    kept = {}
+    for key in golden.files:
+        value = golden[key]
+        if any(key == d or key.startswith(d + "/") for d in dropped.split()):
+            continue
+        if key.startswith("slices_"):
+            digest = hashlib.sha256(value.tobytes()).hexdigest()
+            kept[f"sha256/{key}"] = np.array([str(value.shape), digest])
+        elif key.startswith(tuple(THINNED)) and value.size > 100:
+            kept[key] = value.ravel()[::STRIDE]
+        elif name == "train_wgan-gp_bn1_nn" and key in ("wav", "alpha"):
+            kept[key] = value[:1]
+        else:
+            kept[key] = value
+    if "wav" in kept:
+        kept["wav.shape"] = np.array(kept["wav"].shape)
+        kept["wav.flac"] = to_flac(kept.pop("wav"))
+    return kept
+
+
+def to_flac(samples):
+    encoded = io.BytesIO()
+    soundfile.write(encoded, samples.ravel(), 16000, format="FLAC", subtype="PCM_16")
+    return np.frombuffer(encoded.getvalue(), np.uint8)
+
+
+def original_x(checkout, python, path):
+    with tempfile.TemporaryDirectory() as d:
+        out = os.path.join(d, "x.npy")
+        subprocess.run([python, "-c", T_TO_F, checkout, path, out], check=True)
+        return np.load(out)
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    p.add_argument("src")
+    p.add_argument("--original")
+    p.add_argument("--python")
+    args = p.parse_args()
+    for name, dropped in FILES.items():
+        path = os.path.abspath(os.path.join(args.src, f"{name}.npz"))
+        kept = reduce(name, np.load(path), dropped)
+        if name.startswith("train_") and args.original:
+            kept["x"] = original_x(os.path.abspath(args.original), args.python, path)
+        kept["provenance"] = np.array(__doc__)
+        out = os.path.join(HERE, f"{name}.npz")
+        np.savez_compressed(out, **kept)
+        print(f"{os.path.getsize(out) / 1e6:.2f} MB  {name}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,203 @@
+import os
+import shutil
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import shared
+
+from specgan_tf import (
+    SpecGAN,
+    SpecGANDiscriminator,
+    SpecGANGenerator,
+    checkpoint,
+    load_generator,
+)
+from specgan_tf.files import InputError
+
+
+def build(loss="wgan-gp", seed=0, dim=1, **options):
+    G = SpecGANGenerator(dim=dim, latent_dim=options.pop("latent_dim", 5), **options)
+    options.pop("upsample", None)
+    gan = SpecGAN(G, SpecGANDiscriminator(dim=dim, **options), 2, seed=seed)
+    gan.compile(loss)
+    return gan
+
+
+def trained(loss="wgan-gp", steps=2, **options):
+    keras.utils.set_random_seed(0)
+    gan = build(loss, **options)
+    rs = np.random.RandomState(0)
+    for _ in range(steps):
+        gan.train_step(tf.constant(rs.uniform(-1, 1, [2, 2, 128, 128, 1]), tf.float32))
+    return gan
+
+
+def everything(gan):
+    optimizers = gan.G_optimizer.variables + gan.D_optimizer.variables
+    variables = gan.G.variables + gan.D.variables + optimizers
+    return [np.array(v) for v in [*variables, gan.seed_generator.state]]
+
+
+@pytest.mark.parametrize("loss", ["dcgan", "lsgan", "wgan", "wgan-gp"])
+@pytest.mark.parametrize("batchnorm", [False, True])
+def test_restores_everything(tmp_path, loss, batchnorm):
+    gan = trained(loss, use_batchnorm=batchnorm)
+    prefix = checkpoint.save(gan, tmp_path)
+    assert prefix == str(tmp_path / "model.ckpt-2") == checkpoint.latest(tmp_path)
+    assert checkpoint.step_of(prefix) == 2
+    other = build(loss, seed=9, use_batchnorm=batchnorm)
+    checkpoint.restore(other, prefix)
+    for a, b in zip(everything(gan), everything(other), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_goes_on_as_if_never_interrupted(tmp_path):
+    """Same data: the same weights, bit for bit, latents and alphas included."""
+    x = tf.random.uniform([2, 2, 128, 128, 1], -1, 1, seed=0)
+    gan = trained()
+    checkpoint.save(gan, tmp_path)
+    other = build(seed=9)
+    checkpoint.restore(other, checkpoint.latest(tmp_path))
+    for g in (gan, other):
+        g.train_step(x)
+    for a, b in zip(everything(gan), everything(other), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_names_are_tf1s(tmp_path):
+    """Slots, powers and step under the names tf.train.Saver used in TF 1.12."""
+    for loss, slots in (
+        ("wgan-gp", ("Adam", "Adam_1")),
+        ("lsgan", ("RMSProp", "RMSProp_1")),
+    ):
+        gan = trained(loss)
+        names = set(checkpoint.reader(checkpoint.save(gan, tmp_path)).get_variable_to_shape_map())
+        paths = [v.path for v in gan.G.variables + gan.D.variables]
+        want = {*paths, *(f"{p}/{s}" for p in paths for s in slots), "global_step"}
+        if loss == "wgan-gp":
+            want |= {f"beta{i}_power{s}" for i in (1, 2) for s in ("", "_1")}
+        assert names - want == {"D_iterations", checkpoint.SEED_STATE}
+        assert want <= names
+    reader = checkpoint.reader(checkpoint.save(trained("wgan-gp"), tmp_path))
+    # G after 2 updates, D after 4: beta ** (updates + 1)
+    assert reader.get_tensor("beta1_power") == pytest.approx(0.5**3)
+    assert reader.get_tensor("beta2_power_1") == pytest.approx(0.9**5)
+    assert reader.get_tensor("global_step").dtype == np.int64
+
+
+@pytest.mark.parametrize("name", ["wgan-gp_bn0", "lsgan_bn0", "wgan-gp_bn1"])
+def test_restores_the_references_checkpoints(tmp_path, name):
+    """What its Saver wrote comes in whole, and goes out again the same."""
+    prefix = checkpoint.latest(shared("golden", f"ckpt_{name}"))
+    options = {"upsample": "nn", **checkpoint.options_of(prefix)}
+    G = SpecGANGenerator(**options)
+    D = SpecGANDiscriminator(
+        **{k: options[k] for k in ("kernel_len", "dim", "use_batchnorm")}
+    )
+    gan = SpecGAN(G, D)
+    gan.compile(name.rpartition("_")[0])
+    checkpoint.restore(gan, prefix)
+    assert gan.global_step == 2 and int(gan.D_optimizer.iterations) == 10
+    theirs = checkpoint.reader(prefix)
+    ours = checkpoint.reader(checkpoint.save(gan, tmp_path))
+    for key in theirs.get_variable_to_shape_map():
+        if key.endswith("RMSProp_1"):
+            continue  # its momentum is 0: the slot is never used
+        np.testing.assert_allclose(
+            ours.get_tensor(key), theirs.get_tensor(key), rtol=1e-6, err_msg=key
+        )
+
+
+def test_keeps_five(tmp_path):
+    gan = build()
+    (tmp_path / "model.ckpt-60.note").write_text("mine")
+    for step in range(66, 74):
+        gan.G_optimizer.iterations.assign(step)
+        checkpoint.save(gan, tmp_path)
+    steps = sorted(f for f in os.listdir(tmp_path) if f.endswith(".index"))
+    assert steps == [f"model.ckpt-{n}.index" for n in range(69, 74)]
+    assert (tmp_path / "model.ckpt-60.note").exists()
+    state = tf.train.get_checkpoint_state(tmp_path)
+    assert len(state.all_model_checkpoint_paths) == 5
+    assert tf.train.latest_checkpoint(tmp_path).endswith("model.ckpt-73")
+
+
+def test_a_moved_folder_is_still_resumable(tmp_path):
+    """Older savers wrote absolute paths."""
+    gan = trained(steps=1)
+    checkpoint.save(gan, tmp_path)
+    state = tmp_path / "checkpoint"
+    state.write_text(state.read_text().replace("model.ckpt", "/gone/train/model.ckpt"))
+    assert checkpoint.latest(tmp_path) == str(tmp_path / "model.ckpt-1")
+
+
+def test_an_interrupted_save_leaves_the_last_one(tmp_path, monkeypatch):
+    gan = trained(steps=1)
+    checkpoint.save(gan, tmp_path)
+
+    def full(**kwargs):
+        raise tf.errors.ResourceExhaustedError(None, None, "No space left on device")
+
+    monkeypatch.setattr(tf.raw_ops, "SaveV2", full)
+    gan.G_optimizer.iterations.assign(2)
+    with pytest.raises(OSError, match="could not write .*model.ckpt-2: No space left"):
+        checkpoint.save(gan, tmp_path)
+    assert checkpoint.latest(tmp_path).endswith("model.ckpt-1")
+
+
+@pytest.mark.parametrize("upsample", ["zeros", "cub"])
+def test_load_generator(tmp_path, upsample):
+    options = {"upsample": upsample, "kernel_len": 3, "use_batchnorm": True}
+    gan = trained(dim=2, **options)
+    prefix = checkpoint.save(gan, tmp_path)
+    (tmp_path / "args.txt").write_text(f"specgan_genr_upsample,{upsample}\n")
+    z = tf.random.uniform([2, 5], -1, 1)
+    for path in (tmp_path, prefix, prefix + ".index"):
+        G = load_generator(path)
+        assert G.get_config() == gan.G.get_config()
+        np.testing.assert_array_equal(G(z), gan.G(z))
+
+
+def test_what_is_missing_or_of_another_shape_is_named(tmp_path):
+    prefix = checkpoint.save(trained(), tmp_path)
+    before = build(dim=2)
+    values = everything(before)
+    with pytest.raises(InputError, match=r"G/z_project/dense/kernel has shape \(5, 256\)"):
+        checkpoint.restore(before, prefix)
+    for a, b in zip(values, everything(before), strict=True):
+        np.testing.assert_array_equal(a, b)  # nothing half restored
+    with pytest.raises(InputError, match="lacks G/.*batch_normalization/gamma and"):
+        checkpoint.restore(build(use_batchnorm=True), prefix)
+    with pytest.raises(InputError, match=r"lacks G/z_project/dense/kernel/RMSProp and"):
+        checkpoint.restore(build("lsgan"), prefix)
+
+
+def test_no_checkpoint(tmp_path):
+    assert checkpoint.latest(tmp_path) is None
+    with pytest.raises(InputError, match="no checkpoint in .* yet: train first"):
+        load_generator(tmp_path)
+    with pytest.raises(InputError, match="neither a training folder nor a checkpoint"):
+        load_generator(tmp_path / "nowhere")
+
+
+def test_damage_is_said(tmp_path):
+    prefix = checkpoint.save(trained(steps=1), tmp_path)
+    shutil.copy(prefix + ".index", tmp_path / "index")
+    with open(prefix + ".index", "r+b") as f:
+        f.truncate(100)
+    with pytest.raises(InputError, match="is not a readable checkpoint"):
+        load_generator(tmp_path)
+    shutil.copy(tmp_path / "index", prefix + ".index")
+    with open(prefix + ".data-00000-of-00001", "r+b") as f:
+        f.truncate(100)
+    with pytest.raises(InputError, match="is damaged at"):
+        load_generator(tmp_path)
+
+
+def test_only_the_references_optimizers_have_a_checkpoint(tmp_path):
+    gan = build()
+    gan.compile(G_optimizer=keras.optimizers.SGD())
+    with pytest.raises(TypeError, match=r"only tf1.Adam .* Received: SGD"):
+        checkpoint.save(gan, tmp_path)

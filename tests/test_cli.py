@@ -1,0 +1,451 @@
+"""The two scripts as their users meet them."""
+
+import logging
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import DRUMS, ROOT, shared
+from scipy.io import wavfile
+
+sys.path.insert(0, ROOT)
+import export as export_script
+import train_specgan
+
+TINY = ["--specgan_dim", "1", "--train_batch_size", "2"]
+SHORT = ["--data_first_slice", "--data_pad_end"]
+
+
+@pytest.fixture(autouse=True)
+def log_again():
+    yield
+    logging.getLogger().handlers.clear()
+
+
+@pytest.fixture
+def run(capfd):
+    """Run a script in this process: (status, stdout, stderr)."""
+
+    def call(*argv, script=train_specgan):
+        try:
+            status = script.main([str(a) for a in argv])
+        except SystemExit as e:
+            status = e.code
+        return status, *capfd.readouterr()
+
+    return call
+
+
+@pytest.fixture
+def refused(run):
+    """A user's mistake: status 2, one line on stderr; returns the line."""
+
+    def call(*argv, **kwargs):
+        status, _, err = run(*argv, **kwargs)
+        lines = [line for line in err.splitlines() if line]
+        assert status == 2 and len(lines) == 1, (status, err)
+        assert "error: " in lines[0] and "Traceback" not in err
+        return lines[0]
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    """Twelve seconds of sound in six files."""
+    folder = tmp_path_factory.mktemp("clips")
+    rs = np.random.RandomState(0)
+    for i in range(6):
+        sound = rs.randn(32000) * np.exp(-np.arange(32000) / 4000) * 3000
+        wavfile.write(folder / f"{i}.wav", 16000, sound.astype(np.int16))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, clips):
+    """A folder trained for two steps; tests must not change it."""
+    folder = tmp_path_factory.mktemp("trained") / "train"
+    argv = ["train", folder, "--data_dir", clips, "--seed", 1, "--train_max_steps", 2]
+    assert train_specgan.main([str(a) for a in [*argv, *TINY]]) == 0
+    return folder
+
+
+def test_no_arguments_print_three_commands_without_tensorflow():
+    out = subprocess.run(
+        [sys.executable, "-X", "importtime", "train_specgan.py"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert sum(line.startswith("  python ") for line in out.stdout.splitlines()) == 3
+    assert "tensorflow" not in out.stderr
+
+
+def test_the_whole_way_on_the_embedded_drums(run, tmp_path):
+    train = tmp_path / "train"
+    argv = ["train", train, "--train_max_steps", 2, "--seed", 1, *TINY]
+    status, out, _ = run(*argv)
+    assert status == 0
+    assert "using the 77 embedded drum sounds" in out
+    assert "[100, 256] (25600): G/z_project/dense/kernel" in out
+    assert "Total params: " in out and "step      2" in out and "steps/s" in out
+    assert {"args.txt", "moments.pkl", "checkpoint"} <= set(os.listdir(train))
+    status, out, _ = run(*argv)
+    assert status == 0 and "Step 2 of 2 is done already" in out
+
+    # the settings are the folder's now
+    status, out, _ = run("train", train, "--train_max_steps", 3)
+    assert status == 0 and "Resuming from" in out and "specgan_dim 1" in out
+
+    status, out, _ = run("preview", train, "--once", "--preview_n", 3)
+    assert status == 0
+    rate, wav = wavfile.read(train / "preview" / "00000003.wav")
+    assert rate == 16000 and wav.dtype == np.int16 and wav.shape == (3 * (16384 + 8192),)
+    assert not wav[16384 : 16384 + 8192].any()
+    png = tf.io.decode_png((train / "preview" / "00000003.png").read_bytes()).numpy()
+    assert png.std() > 1
+
+    made = tmp_path / "made"
+    argv = ["generate", train, "--generate_dir", made, "--generate_n", 2, "--seed", 5]
+    status, out, _ = run(*argv, "--z_fp", tmp_path / "z.npy")
+    assert status == 0
+    assert sorted(os.listdir(made)) == ["0000.wav", "0001.wav", "sheet.png"]
+    rate, first = wavfile.read(made / "0000.wav")
+    assert rate == 16000 and first.shape == (16384,) and first.dtype == np.int16
+    again = tmp_path / "again"
+    argv = ["generate", train, "--generate_dir", again, "--z_fp", tmp_path / "z.npy"]
+    assert run(*argv)[0] == 0
+    for name in os.listdir(made):
+        assert (again / name).read_bytes() == (made / name).read_bytes()
+
+    status, out, _ = run("infer", train)
+    assert status == 0
+    signature = tf.saved_model.load(str(train / "infer")).signatures["serving_default"]
+    z = np.load(tmp_path / "z.npy")
+    got = signature(z=tf.constant(z), ngl=tf.constant(16))["G_z_int16"][0, :, 0]
+    assert np.abs(got.numpy().astype(int) - first).max() <= 2
+
+    status, out, err = run(train, script=export_script)
+    assert status == 0, err
+    assert set(os.listdir(train / "export")) == {"specgan", "generator.f32.tflite"}
+    assert "largest difference from Keras" in out
+
+
+@pytest.mark.slow
+def test_the_demo_has_sound_in_it(run, tmp_path):
+    """As `make demo`, with fewer steps: drums begin with a bang and fade."""
+    argv = ["train", tmp_path, "--specgan_dim", 16, "--train_batch_size", 8, "--seed", 1]
+    assert run(*argv, "--train_max_steps", 100)[0] == 0
+    assert run("generate", tmp_path, "--generate_n", 8, "--seed", 1)[0] == 0
+    made = tmp_path / "generate"
+    wavs = [wavfile.read(made / f"{i:04d}.wav")[1] / 32768.0 for i in range(8)]
+    rms = np.sqrt(np.mean(np.square(wavs), axis=1))
+    assert (rms > 1e-3).all(), rms  # silence is 0; the embedded drums' median is 0.1
+    clipped = np.mean(np.abs(wavs) > 0.999)
+    assert clipped < 0.01, clipped
+    energy = np.square(wavs).reshape(8, 4, -1).sum(-1)
+    assert (energy[:, 0] > 2 * energy[:, 3]).all(), energy
+    png = tf.io.decode_png((made / "sheet.png").read_bytes()).numpy()
+    assert png[4:132, 4:132].std() > 10
+
+
+def test_the_references_commands_run_as_they_stand(run, tmp_path):
+    """Its README's SpecGAN section, on real drums, some steps long."""
+    data = shared("data", "drums", "wav16k")
+    train = tmp_path / "train"
+    moments = ["--data_moments_fp", train / "moments.pkl"]
+    # These clips are shorter than the slices these commands ask for at random, which
+    # hangs the reference.
+    status, _, err = run("moments", train, "--data_dir", data, *moments)
+    assert status == 2 and "--data_first_slice --data_pad_end" in err
+    argv = ["--data_dir", data, *moments, "--data_fast_wav", *SHORT]
+    assert run("moments", train, *argv)[0] == 0
+    status, out, _ = run("train", train, *argv, *TINY, "--train_max_steps", 1)
+    assert status == 0 and "Found 1268 audio files" in out
+    status, out, _ = run("preview", train, *moments, "--once")
+    assert status == 0 and (train / "preview" / "00000001.wav").exists()
+
+
+def test_recordings_of_every_format(run, tmp_path):
+    data = shared("data", "drums", "original")
+    argv = ["--data_dir", data, "--data_recursive", *SHORT]
+    status, out, _ = run("moments", tmp_path, *argv)
+    assert status == 0 and "Moments of 313 slices" in out
+    assert "Skipped" in out and "lmms_kick04_malformed.ogg" in out
+
+
+def test_summaries_have_the_references_tags(trained):
+    tags = set()
+    for name in os.listdir(trained):
+        if name.startswith("events"):
+            for record in tf.data.TFRecordDataset(str(trained / name)):
+                event = tf.compat.v1.Event.FromString(record.numpy())
+                tags |= {v.tag for v in event.summary.value}
+    want = "x_wav x G_z x_rms G_z_rms x_rms_batch G_z_rms_batch G_loss D_loss".split()
+    assert set(want) <= tags
+
+
+def test_a_seed_repeats_a_training(run, trained, clips, tmp_path):
+    argv = ["train", tmp_path, "--data_dir", clips, "--seed", 1, "--train_max_steps", 2]
+    assert run(*argv, *TINY)[0] == 0
+    for name in ("model.ckpt-2.data-00000-of-00001", "moments.pkl"):
+        assert (tmp_path / name).read_bytes() == (trained / name).read_bytes()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_and_ends(tmp_path, clips, number):
+    argv = [sys.executable, "-u", "train_specgan.py", "train", str(tmp_path / "t")]
+    argv += ["--data_dir", str(clips), *TINY]
+    with subprocess.Popen(argv, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            for line in process.stdout:
+                if line.startswith("step"):
+                    break
+            process.send_signal(number)
+            rest = process.stdout.read()
+            assert process.wait(60) == 0
+        finally:
+            process.kill()
+    assert f"{number.name}: finishing this step, then saving" in rest
+    saved = tf.train.latest_checkpoint(str(tmp_path / "t"))
+    step = int(saved.rpartition("-")[2])
+    assert step >= 1 and f"Saved step {step} in" in rest
+
+
+def test_preview_waits_for_checkpoints(tmp_path, trained):
+    """Started before there is one; writes it once it is there; Ctrl-C ends it."""
+    argv = [sys.executable, "-u", "train_specgan.py", "preview", str(tmp_path)]
+    with subprocess.Popen(
+        argv, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            assert "Waiting for checkpoints" in process.stdout.readline()
+            for name in os.listdir(trained):
+                if not name.startswith("events"):
+                    (tmp_path / name).write_bytes((trained / name).read_bytes())
+            assert "00000002.wav" in process.stdout.readline()
+            time.sleep(1.5)
+            process.send_signal(signal.SIGINT)
+            _, err = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert process.returncode == 130 and err.strip() == "Interrupted"
+    assert (tmp_path / "preview" / "00000002.png").exists()
+
+
+# Mistakes
+
+
+@pytest.mark.parametrize(
+    "argv, said",
+    [
+        (["fly", "T"], "invalid choice: 'fly'"),
+        (["train"], "required: train_dir"),
+        (["train", "T", "--specgan_loss", "hinge"], "invalid choice: 'hinge'"),
+        (["train", "T", "--specgan_dim", "0"], "at least 1. Received: '0'"),
+        (["train", "T", "--specgan_dim", "many"], "whole number of at least 1"),
+        (["train", "T", "--train_batch_size", "-3"], "Received: '-3'"),
+        (["train", "T", "--data_overlap_ratio", "1"], "in [0, 1). Received: '1'"),
+        (["train", "T", "--data_overlap_ratio", "nan"], "in [0, 1). Received: 'nan'"),
+        (["train", "T", "--specgan_ngl", "-1"], "at least 0. Received: '-1'"),
+        (["train", "T", "--data_dri", "x"], "unrecognized arguments: --data_dri x"),
+        (["train", "T", "--data_dir", "nowhere"], "data_dir nowhere does not exist"),
+        (["generate", "nowhere"], "nowhere is neither a training folder nor a check"),
+        (["preview", "nowhere", "--once"], "nowhere is not a folder"),
+        (["infer", "."], "no checkpoint in . yet: train first"),
+    ],
+)
+def test_mistakes_are_one_line(refused, monkeypatch, tmp_path, argv, said):
+    monkeypatch.chdir(tmp_path)
+    assert said in refused(*argv)
+    assert not os.listdir(tmp_path)
+
+
+def test_mistaken_data(refused, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    os.mkdir("data")
+    argv = ["train", "t", "--data_dir", "data", *TINY]
+    assert "data is empty" in refused(*argv)
+    (tmp_path / "data" / "notes.txt").write_text("x")
+    assert "holds no audio" in refused(*argv)
+    (tmp_path / "data" / "a.wav").write_bytes(b"x")
+    assert "none of the 1 audio files can be read" in refused(*argv)
+    wavfile.write("data/a.wav", 16000, np.ones(9000, np.int16))
+    assert "too short for random slices of 16384 samples" in refused(*argv)
+    wavfile.write("data/a.wav", 8000, np.ones(9000, np.int16))
+    line = refused(*argv, *SHORT, "--data_fast_wav")
+    assert "a.wav is at 8000 Hz, not 16000" in line
+    wavfile.write("data/a.wav", 16000, np.zeros(40000, np.int16))
+    assert "std is zero or less in bin 0" in refused(*argv, *SHORT)
+    assert not (tmp_path / "t" / "args.txt").exists()
+
+
+def test_mistaken_moments(refused, clips, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    argv = ["train", "t", "--data_dir", clips, *TINY, "--data_moments_fp", "m.pkl"]
+    assert "no moments file at m.pkl" in refused(*argv)
+    (tmp_path / "m.pkl").write_text("hello")
+    assert "m.pkl is not a pickle of float arrays" in refused(*argv)
+    nan = np.full(129, np.nan, np.float32)
+    (tmp_path / "m.pkl").write_bytes(pickle.dumps((nan, nan)))
+    assert "m.pkl: mean is not finite" in refused(*argv)
+    (tmp_path / "m.pkl").write_bytes(pickle.dumps((nan * 0, nan)))
+    assert "not finite" in refused(*argv)
+    assert sorted(os.listdir("t")) == []
+    assert "m.pkl exists; --overwrite" in refused(
+        "moments", "t", "--data_dir", clips, "--data_moments_fp", "m.pkl"
+    )
+
+
+@pytest.mark.parametrize(
+    "flag, value, recorded",
+    [
+        ("--specgan_dim", "3", "1"),
+        ("--specgan_kernel_len", "4", "5"),
+        ("--specgan_latent_dim", "9", "100"),
+        ("--specgan_genr_upsample", "nn", "zeros"),
+        ("--specgan_loss", "dcgan", "wgan-gp"),
+    ],
+)
+def test_flags_that_contradict_the_folder(refused, trained, flag, value, recorded):
+    line = refused("train", trained, flag, value)
+    assert f"{flag} {value} contradicts {flag[2:]} {recorded} of" in line
+    assert "args.txt" in line
+
+
+def test_a_batchnorm_flag_that_contradicts_the_folder(refused, trained):
+    line = refused("train", trained, "--specgan_batchnorm")
+    assert "--specgan_batchnorm True contradicts specgan_batchnorm False" in line
+
+
+def test_other_moments_contradict_the_folder(refused, trained, tmp_path):
+    other = np.zeros(129, np.float32), np.ones(129, np.float32)
+    (tmp_path / "m.pkl").write_bytes(pickle.dumps(other))
+    line = refused("train", trained, "--data_moments_fp", tmp_path / "m.pkl")
+    assert "m.pkl differs from" in line
+
+
+def copy_of(trained, tmp_path):
+    for name in os.listdir(trained):
+        if os.path.isfile(trained / name):
+            (tmp_path / name).write_bytes((trained / name).read_bytes())
+    return tmp_path
+
+
+def test_a_preview_keeps_the_trainings_settings(run, trained, tmp_path):
+    """The reference's preview rewrites args.txt."""
+    folder = copy_of(trained, tmp_path)
+    before = (folder / "args.txt").read_bytes()
+    assert run("preview", folder, "--once", "--specgan_ngl", 0)[0] == 0
+    assert (folder / "args.txt").read_bytes() == before
+
+
+def test_nothing_is_overwritten_unasked(run, refused, trained, tmp_path):
+    folder = copy_of(trained, tmp_path)
+    assert run("generate", folder, "--generate_n", 1)[0] == 0
+    before = (folder / "generate" / "0000.wav").read_bytes()
+    assert "generate is not empty" in refused("generate", folder)
+    assert (folder / "generate" / "0000.wav").read_bytes() == before
+    status, *_ = run("generate", folder, "--generate_n", 1, "--overwrite")
+    assert status == 0 and (folder / "generate" / "0000.wav").read_bytes() != before
+    assert "moments.pkl exists; --overwrite" in refused("moments", folder)
+
+    assert run("preview", folder, "--once")[0] == 0
+    status, out, _ = run("preview", folder, "--once")
+    assert status == 0 and "is there already; --overwrite" in out
+    (folder / "infer").mkdir()
+    (folder / "infer" / "infer.meta").write_text("the reference's")
+    for _ in range(2):
+        assert run("infer", folder)[0] == 0
+    assert (folder / "infer" / "infer.meta").read_text() == "the reference's"
+    assert tf.saved_model.contains_saved_model(str(folder / "infer"))
+
+    (folder / "export").mkdir()
+    (folder / "export" / "mine.txt").write_text("mine")
+    assert run(folder, script=export_script)[0] == 0
+    assert "exists; choose another --out_dir" in refused(folder, script=export_script)
+    assert run(folder, "--overwrite", script=export_script)[0] == 0
+    want = {"mine.txt", "specgan", "generator.f32.tflite"}
+    assert set(os.listdir(folder / "export")) == want
+
+
+def test_damaged_settings_and_latents(refused, trained, tmp_path):
+    folder = copy_of(trained, tmp_path)
+    (folder / "z.pkl").write_bytes(pickle.dumps(np.zeros((2, 7), np.float32)))
+    line = refused("generate", folder, "--z_fp", folder / "z.pkl")
+    assert "latents of 7 dimensions, the generator takes 100" in line
+    (folder / "args.txt").write_text("specgan_ngl,lots\n")
+    assert "args.txt: specgan_ngl cannot be 'lots'" in refused("generate", folder)
+
+
+def test_a_folder_that_cannot_be_written(refused, tmp_path, clips):
+    (tmp_path / "file").write_text("")
+    line = refused("train", tmp_path / "file" / "t", "--data_dir", clips, *TINY)
+    assert "Not a directory" in line and str(tmp_path) in line
+
+
+def test_data_that_goes_bad_while_training_costs_no_step(tmp_path, clips):
+    """The error is one line, and what was learned until then is saved."""
+    for fp in os.listdir(clips):
+        (tmp_path / fp).write_bytes((clips / fp).read_bytes())
+    argv = [sys.executable, "-u", "train_specgan.py", "train", str(tmp_path / "t")]
+    argv += ["--data_dir", str(tmp_path), *TINY]
+    with subprocess.Popen(
+        argv, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            for line in process.stdout:
+                if line.startswith("step"):
+                    break
+            for fp in tmp_path.glob("*.wav"):
+                fp.write_bytes(b"gone")
+            _, err = process.communicate(timeout=120)
+        finally:
+            process.kill()
+    assert process.returncode == 2 and len(err.strip().splitlines()) == 1
+    assert "audio files cannot be read" in err
+    saved = tf.train.latest_checkpoint(str(tmp_path / "t"))
+    assert int(saved.rpartition("-")[2]) >= 1
+
+
+def test_flags_and_defaults_are_the_references():
+    """[train_specgan.py:627-712], by name, default and choices."""
+    defaults = train_specgan.make_parser().defaults
+    want = {
+        "data_dir": None,
+        "data_moments_fp": None,
+        "data_sample_rate": 16000,
+        "data_overlap_ratio": 0.0,
+        "data_first_slice": False,
+        "data_pad_end": False,
+        "data_normalize": False,
+        "data_fast_wav": False,
+        "data_prefetch_gpu_num": 0,
+        "specgan_latent_dim": 100,
+        "specgan_kernel_len": 5,
+        "specgan_dim": 64,
+        "specgan_batchnorm": False,
+        "specgan_disc_nupdates": 5,
+        "specgan_loss": "wgan-gp",
+        "specgan_genr_upsample": "zeros",
+        "specgan_ngl": 16,
+        "train_batch_size": 64,
+        "train_save_secs": 300,
+        "train_summary_secs": 120,
+        "preview_n": 32,
+    }
+    assert want.items() <= defaults.items()
+    argv = ["train", "T", "--data_prefetch_gpu_num", "-1", "--data_normalize"]
+    given = vars(train_specgan.make_parser().parse_args(argv))
+    assert given["data_prefetch_gpu_num"] == -1 and given["data_normalize"] is True
+
+
+def test_embedded_drums_are_the_default_data():
+    assert len(os.listdir(DRUMS)) == 77

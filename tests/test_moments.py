@@ -1,0 +1,235 @@
+import os
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from test_loader import golden_files, slices  # noqa: F401
+
+from specgan_tf import files, loader, moments
+from specgan_tf.files import InputError
+
+DATA = {
+    "first": {"slice_first_only": True, "slice_pad_end": True},
+    "all": {"slice_randomize_offset": True},
+    "overlap": {
+        "slice_randomize_offset": True,
+        "slice_overlap_ratio": 0.5,
+        "slice_pad_end": True,
+    },
+}
+
+
+def exact(x):
+    """Moments of waveforms [n, 16384] in float64."""
+    window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(256) / 256)
+    x = np.pad(x.astype(np.float64), [[0, 0], [0, 256]])
+    frames = np.stack([x[:, i * 128 : i * 128 + 256] for i in range(128)], 1)
+    X_lmag = np.log(np.abs(np.fft.rfft(frames * window)) + 1e-6).reshape(-1, 129)
+    return X_lmag.mean(0), X_lmag.std(0)
+
+
+@pytest.mark.parametrize("flags", DATA)
+def test_moments(golden_files, monkeypatch, measured, flags):  # noqa: F811
+    d, fps = golden_files
+
+    def fixed(slice_len, seed):
+        start = d["random_offset"] if slice_len else np.int64(0)
+        return tf.data.Dataset.from_tensors(start).repeat()
+
+    monkeypatch.setattr(loader, "_starts", fixed)
+    x = slices(fps, **DATA[flags])[:, :, 0, 0]
+    mean, std, count = moments.moments(x[i : i + 2] for i in range(0, len(x), 2))
+    assert count == len(x) and mean.dtype == std.dtype == np.float32
+    for name, got, want in zip(("mean", "std"), (mean, std), exact(x), strict=True):
+        # Digital silence is at the log floor, where the reference's float32 FFT is off:
+        # ours must be no farther from float64 than the reference's.
+        reference = d[f"moments_{flags}_{name}"]
+        bound = max(np.abs(reference - want).max(), 1e-6)
+        measured(f"{name} - float64", np.abs(got - want).max(), bound)
+        measured(name, np.abs(got - reference).max(), 2e-3)  # measured 1e-3
+
+
+def test_one_pass_is_the_whole(measured):
+    rs = np.random.RandomState(0)
+    x = (rs.randn(7, 16384) * rs.rand(7, 1)).astype(np.float32)
+    whole = moments.moments([x])
+    parts = moments.moments([x[:1], x[1:3], x[3:]])
+    for name, a, b, want in zip(("mean", "std"), whole, parts, exact(x), strict=False):
+        measured(f"{name}, parts - whole", np.abs(a - b).max(), 1e-6)
+        measured(f"{name} - float64", np.abs(a - want).max(), 1e-5)
+    assert whole[2] == parts[2] == 7
+
+
+def some():
+    rs = np.random.RandomState(0)
+    return rs.randn(129).astype(np.float32), rs.rand(129).astype(np.float32) + 0.1
+
+
+def test_file_round_trip(tmp_path):
+    fp = str(tmp_path / "new" / "moments.pkl")
+    moments.save(fp, *some())
+    for got, want in zip(moments.load(fp), some(), strict=True):
+        assert got.dtype == np.float32
+        np.testing.assert_array_equal(got, want)
+    with open(fp, "rb") as f:  # as the reference reads it
+        mean, std = pickle.load(f)
+    np.testing.assert_array_equal(mean, some()[0])
+    assert os.listdir(tmp_path / "new") == ["moments.pkl"]
+
+
+def test_written_for_every_numpy(tmp_path):
+    """Only names that numpy 1 has too; numpy 2's own pickles name numpy._core."""
+    fp = str(tmp_path / "m.pkl")
+    moments.save(fp, *some())
+    with open(fp, "rb") as f:
+        content = f.read()
+    assert content[:2] == b"\x80\x02" and b"_core" not in content
+    named = {line for line in content.split(b"c") if line.startswith(b"numpy\n")}
+    assert {n.split(b"\n")[1] for n in named} == {b"frombuffer", b"reshape"}
+
+
+@pytest.mark.parametrize("protocol", range(6))
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("dtype", ["<f4", "<f8", ">f4"])
+def test_reads_every_numpy_pickle(tmp_path, protocol, order, dtype):
+    array = np.asarray(np.arange(12).reshape(3, 4), dtype=dtype, order=order)
+    fp = tmp_path / "a.pkl"
+    fp.write_bytes(pickle.dumps(array, protocol))
+    got = files.read_pickle(fp)
+    np.testing.assert_array_equal(got, array)
+    assert got.dtype == np.dtype(dtype).newbyteorder("=")
+
+
+# As the reference wrote it under Python 3.6 and numpy 1.16, of two arrays [2] float32
+NUMPY_1 = (
+    b"\x80\x03cnumpy.core.multiarray\n_reconstruct\nq\x00cnumpy\nndarray\nq\x01K\x00"
+    b"\x85q\x02C\x01bq\x03\x87q\x04Rq\x05(K\x01K\x02\x85q\x06cnumpy\ndtype\nq\x07X\x02"
+    b"\x00\x00\x00f4q\x08K\x00K\x01\x87q\tRq\n(K\x03X\x01\x00\x00\x00<q\x0bNNNJ\xff\xff"
+    b"\xff\xffJ\xff\xff\xff\xffK\x00tq\x0cb\x89C\x08\x00\x00\x80?\x00\x00\x00@q\rtq\x0eb."
+)
+
+
+def test_reads_the_references_pickle(tmp_path):
+    fp = tmp_path / "a.pkl"
+    fp.write_bytes(NUMPY_1)
+    np.testing.assert_array_equal(files.read_pickle(fp), np.float32([1, 2]))
+
+
+class Evil:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (self.path,)
+
+
+def crafted(shape, dtype, raw):
+    """A pickle of an ndarray whose parts do not fit."""
+    template = pickle.dumps(np.zeros(2, np.float32), 2)
+    return template.replace(b"K\x02\x85", b"K" + bytes([shape]) + b"\x85").replace(
+        b"f4", dtype
+    ) + (b"" if raw is None else raw)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"not a pickle",
+        pickle.dumps({"mean": 1}),
+        pickle.dumps((1.0, 2.0)),
+        pickle.dumps(np.array([object()], dtype=object)),
+        pickle.dumps(np.arange(3)),
+        crafted(200, b"f4", None),
+        crafted(2, b"O8", None),
+        b"\x80\x04\x96\xff\xff\xff\xff\x00\x00\x00\x00.",  # a 4 GB bytearray
+        b"\x80\x02cbuiltins\neval\nX\x03\x00\x00\x001+1\x85R.",
+        b"\x80\x02c_codecs\nencode\nX\x01\x00\x00\x00aX\x03\x00\x00\x00hex\x86R.",
+        pickle.dumps(some())[:-10],
+    ],
+)
+def test_hostile_files_are_refused(tmp_path, content):
+    fp = tmp_path / "m.pkl"
+    fp.write_bytes(content)
+    with pytest.raises(InputError, match=r"m\.pkl is not a (pickle|moments)"):
+        moments.load(fp)
+
+
+def test_a_malicious_pickle_does_not_run(tmp_path):
+    fp, proof = tmp_path / "m.pkl", str(tmp_path / "ran")
+    for evil in (Evil(proof), (Evil(proof), Evil(proof)), [Evil(proof)]):
+        fp.write_bytes(pickle.dumps(evil))
+        with pytest.raises(InputError, match="it asks for"):
+            moments.load(fp)
+    assert not os.path.exists(proof)
+    with pytest.raises(FileExistsError):  # it would have, elsewhere
+        os.mkdir(proof)
+        pickle.loads(fp.read_bytes())
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (lambda m, s: (m[:5], s), r"mean must have shape \(129,\). Received: \(5,\)"),
+        (lambda m, s: (m, s * np.nan), "std is not finite in bin 0"),
+        (lambda m, s: (m, np.where(np.arange(129) == 7, 0, s)), "zero or less in bin 7"),
+        (lambda m, s: (m, -s), "zero or less"),
+    ],
+)
+def test_moments_that_explode_are_refused(tmp_path, change, message):
+    fp = str(tmp_path / "m.pkl")
+    files.write_pickle(fp, tuple(np.float32(a) for a in change(*some())))
+    with pytest.raises(InputError, match=message):
+        moments.load(fp)
+    with pytest.raises(InputError, match=message):
+        moments.save(fp, *change(*some()))
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(InputError, match="no moments file at .*m.pkl: make one"):
+        moments.load(tmp_path / "m.pkl")
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path):
+    fp = tmp_path / "a.txt"
+    fp.write_text("old")
+    with pytest.raises(RuntimeError), files.replacing(fp) as f:
+        f.write(b"half")
+        raise RuntimeError
+    assert fp.read_text() == "old" and os.listdir(tmp_path) == ["a.txt"]
+    with files.replacing(fp) as f:
+        f.write(b"new")
+    assert fp.read_text() == "new" and os.listdir(tmp_path) == ["a.txt"]
+
+
+def test_a_failed_folder_leaves_the_old_one(tmp_path):
+    folder = tmp_path / "d"
+    for content in ("old", "new"):
+        with files.replacing_dir(folder) as new, open(f"{new}/{content}", "w"):
+            pass
+        assert os.listdir(folder) == [content]
+    with pytest.raises(RuntimeError), files.replacing_dir(folder) as new:
+        raise RuntimeError
+    assert os.listdir(folder) == ["new"] and os.listdir(tmp_path) == ["d"]
+
+
+REFERENCE = os.environ.get("SPECGAN_REFERENCE_PYTHON")
+
+
+@pytest.mark.skipif(
+    not REFERENCE, reason="live reference: SPECGAN_REFERENCE_PYTHON is not set"
+)
+def test_exchange_with_the_references_numpy(tmp_path):
+    """Its Python and numpy read our file, and write one that we read."""
+    ours, theirs = str(tmp_path / "ours.pkl"), str(tmp_path / "theirs.pkl")
+    moments.save(ours, *some())
+    code = (
+        "import pickle, sys, numpy; mean, std = pickle.load(open(sys.argv[1], 'rb')); "
+        "assert mean.shape == std.shape == (129,) and mean.dtype == 'float32'; "
+        "pickle.dump((mean + 1, std), open(sys.argv[2], 'wb')); print(numpy.__version__)"
+    )
+    subprocess.run([REFERENCE, "-c", code, ours, theirs], check=True, stdout=sys.stderr)
+    np.testing.assert_array_equal(moments.load(theirs)[0], some()[0] + 1)

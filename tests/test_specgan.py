@@ -1,0 +1,139 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import assign
+
+from specgan_tf import SpecGANDiscriminator, SpecGANGenerator
+
+MODELS = ["bn0_zeros", "bn0_lin", "bn0_cub", "bn1_nn"]
+
+
+def build(d):
+    bn = bool(d["batchnorm"])
+    options = {"kernel_len": int(d["kernel_len"]), "dim": int(d["dim"])}
+    G = SpecGANGenerator(**options, use_batchnorm=bn, upsample=str(d["upsample"]))
+    return G, SpecGANDiscriminator(**options, use_batchnorm=bn)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_variables_have_the_checkpoint_names_and_shapes(golden, model):
+    d = golden(f"model_k5_dim2_{model}")
+    G, D = build(d)
+    want = {k: v.shape for k, v in d.group("w/").items()}
+    got = {v.path: tuple(v.shape) for v in G.variables + D.variables}
+    assert want.items() <= got.items()
+    assert {k for k in got if k.startswith("G/")} == {k for k in want if k[0] == "G"}
+    if "D" in d:
+        assert got.keys() == want.keys()
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_generator(golden, measured, model):
+    d = golden(f"model_k5_dim2_{model}")
+    G, _ = build(d)
+    assign(G, d.group("w/"))
+    measured("G(z)", d.error("G_infer", G(d["z"])), 2e-6)  # measured 5e-7
+    if "G_train" in d:
+        error = d.error("G_train", G(d["z"], training=True))
+        measured("G(z), training", error, 2e-5)  # measured 6e-6
+        for v in G.non_trainable_variables:
+            error = d.error(f"after/{v.path}", v)
+            measured("moving averages after", error, 1e-6)  # measured 1.2e-7
+
+
+@pytest.mark.parametrize("model", ["bn0_zeros", "bn1_nn"])
+def test_discriminator(golden, measured, model):
+    d = golden(f"model_k5_dim2_{model}")
+    _, D = build(d)
+    assign(D, d.group("w/"))
+    x = tf.constant(d["x"])
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = D(x)
+    assert y.shape == (3,)
+    measured("D(x)", d.error("D", y), 5e-6)  # measured 1.3e-6
+    # The mean: a pre-activation within rounding of zero may fall on either side.
+    error = d.error("D_grad_x", tape.gradient(y, x), relative=True, mean=True)
+    measured("dD/dx, mean, relative", error, 6e-5)  # measured 5e-7
+
+
+def test_discriminators_moving_averages_never_move():
+    D = SpecGANDiscriminator(dim=2, use_batchnorm=True)
+    before = [v.numpy() for v in D.non_trainable_variables]
+    D(tf.random.normal([3, 128, 128, 1]), training=True)
+    after = [v.numpy() for v in D.non_trainable_variables]
+    assert before and all((a == b).all() for a, b in zip(before, after, strict=True))
+
+
+def test_parameter_counts_at_the_defaults():
+    assert SpecGANGenerator().count_params() == 19_065_345
+    assert SpecGANDiscriminator().count_params() == 17_427_969
+
+
+@pytest.mark.parametrize("upsample", ["zeros", "nn", "lin", "cub"])
+@pytest.mark.parametrize("kernel_len", [1, 3, 4, 7])
+def test_every_kernel_and_upsampling_has_the_same_shapes(kernel_len, upsample):
+    G = SpecGANGenerator(kernel_len, dim=1, upsample=upsample, latent_dim=7)
+    D = SpecGANDiscriminator(kernel_len, dim=1)
+    x = G(tf.zeros([2, 7]))
+    assert x.shape == G.compute_output_shape((2, 7)) == (2, 128, 128, 1)
+    assert D(x).shape == D.compute_output_shape(x.shape) == (2,)
+
+
+@pytest.mark.parametrize("kernel_len", [3, 4, 5, 7])
+def test_transposed_convolution_is_the_gradient_of_the_convolution(kernel_len):
+    """tf.nn's SAME padding, which for even kernels is lopsided."""
+    layer = SpecGANGenerator(kernel_len, dim=1).upconv_3.layers[0]
+    kernel = np.random.RandomState(0).randn(*layer.kernel.shape).astype(np.float32)
+    layer.kernel.assign(kernel)
+    x = np.random.RandomState(1).randn(1, 32, 32, kernel.shape[3]).astype(np.float32)
+    want = tf.nn.conv2d_transpose(x, kernel, [1, 64, 64, kernel.shape[2]], 2, "SAME")
+    np.testing.assert_allclose(layer(x), want, atol=1e-5)
+
+
+def test_initial_distributions():
+    """Glorot uniform kernels, zero biases, as tf.layers draws them."""
+    keras.utils.set_random_seed(0)
+    for net in (SpecGANGenerator(dim=8), SpecGANDiscriminator(dim=8)):
+        for v in net.trainable_variables:
+            value = v.numpy()
+            if v.name == "bias":
+                assert not value.any()
+                continue
+            area = np.prod(value.shape[:-2])
+            limit = np.sqrt(6 / (area * (value.shape[-2] + value.shape[-1])))
+            assert np.abs(value).max() <= limit
+            if value.size > 3000:
+                assert np.abs(value).max() > 0.99 * limit
+                assert abs(value.var() / (limit**2 / 3) - 1) < 0.1
+                assert abs(value.mean()) < 0.05 * limit
+
+
+@pytest.mark.parametrize("upsample", ["zeros", "cubic"])
+def test_keras_file_round_trip(tmp_path, upsample):
+    G = SpecGANGenerator(4, dim=2, use_batchnorm=True, upsample=upsample, latent_dim=9)
+    D = SpecGANDiscriminator(4, dim=2, use_batchnorm=True)
+    z, x = tf.random.uniform([3, 9], -1, 1), tf.random.normal([3, 128, 128, 1])
+    G(z, training=True)
+    for net, argument in ((G, z), (D, x)):
+        path = str(tmp_path / f"{net.name}.keras")
+        net.save(path)
+        loaded = keras.models.load_model(path)
+        assert loaded.get_config() == net.get_config()
+        assert [v.path for v in loaded.variables] == [v.path for v in net.variables]
+        np.testing.assert_array_equal(loaded(argument), net(argument))
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"upsample": "sinc"}, r"upsample must be one of .*'cub'.* Received: 'sinc'"),
+        ({"dim": 0}, "dim must be a positive integer. Received: 0"),
+        ({"kernel_len": 2.5}, "kernel_len must be a positive integer. Received: 2.5"),
+        ({"latent_dim": -1}, "latent_dim must be a positive integer. Received: -1"),
+    ],
+)
+def test_impossible_options(options, message):
+    with pytest.raises(ValueError, match=message):
+        SpecGANGenerator(**options)
