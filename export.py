@@ -11,7 +11,10 @@ from train_specgan import Parser, run
 
 log = logging.getLogger("specgan_tf")
 
-FORMATS = {"saved_model": os.path.join("specgan", "1"), "tflite": "generator.f32.tflite"}
+FORMATS = {
+    "saved_model": os.path.join("specgan", "1"),
+    "tflite": "generator.f32.tflite",
+}
 
 
 def make_parser():

@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 
-START = """SpecGAN learns to make one-second sounds from a folder of sounds. Three commands:
+START = """SpecGAN learns to make one-second sounds from a folder of sounds:
 
   python train_specgan.py train ./train --specgan_dim 8 --train_batch_size 16
       learns from the drum sounds that come along, or your own: --data_dir FOLDER;
@@ -84,10 +84,14 @@ def make_parser():
     """The reference's flags and defaults, and ours.  [train_specgan.py:621-712]"""
     p = Parser(description=__doc__.splitlines()[0])
     p.add_argument(
-        "mode", choices=list(MODES), help="train also computes moments if there are none"
+        "mode",
+        choices=list(MODES),
+        help="train also computes moments if there are none",
     )
     p.add_argument("train_dir", help="training folder")
 
+    # differs: the reference prefetches to GPU 0, and fails where there is none. fit
+    # moves batches, and prefetching belongs behind the spectrograms.  [loader.py:189-193]
     g = p.add_argument_group("Data")
     p.flag(g, "--data_dir", None, "folder of audio files; without it, embedded drums")
     p.flag(g, "--data_moments_fp", None, "moments file; default TRAIN_DIR/moments.pkl")
@@ -117,7 +121,9 @@ def make_parser():
     g = p.add_argument_group("SpecGAN")
     p.flag(g, "--specgan_latent_dim", 100, "length of latent vectors", type=positive)
     p.flag(g, "--specgan_kernel_len", 5, "side of square kernels", type=positive)
-    p.flag(g, "--specgan_dim", 64, "channels, as a multiplier, in G and D", type=positive)
+    p.flag(
+        g, "--specgan_dim", 64, "channels, as a multiplier, in G and D", type=positive
+    )
     p.flag(g, "--specgan_batchnorm", False, "use batch normalization")
     p.flag(g, "--specgan_disc_nupdates", 5, "D updates per G update", type=positive)
     p.flag(
@@ -336,7 +342,10 @@ def folder_of(args):
 
 
 def load_moments(args):
-    """Of the generator in the folder: beside it, or where its training had them."""
+    """Of the generator in the folder: beside it, or where its training had them.
+
+    differs: without --data_moments_fp the reference fails.  [train_specgan.py:725-729]
+    """
     from specgan_tf import moments
 
     fp = own_moments_fp(args)
@@ -361,7 +370,7 @@ def training_moments(fps, args):
         moments.save(own, mean, std)
     elif not np.array_equal((mean, std), moments.load(own)):
         raise InputError(
-            f"{args.data_moments_fp} differs from {own}, which this training began with; "
+            f"{args.data_moments_fp} differs from {own}, which this training has; "
             "leave --data_moments_fp out, or use another train_dir"
         )
     return mean, std
@@ -386,11 +395,22 @@ def moments(args):
 
 
 def train(args):
-    """[train_specgan.py:101-295]"""
+    """[train_specgan.py:101-295]
+
+    differs: the original runs until killed, and loses what came after its last
+    checkpoint; here --train_max_steps, Ctrl-C and SIGTERM save and end.
+    [train_specgan.py:279-295]
+    """
     import keras
 
-    from specgan_tf import SpecGAN, SpecGANDiscriminator, SpecGANGenerator
-    from specgan_tf import callbacks, checkpoint, spectral
+    from specgan_tf import (
+        SpecGAN,
+        SpecGANDiscriminator,
+        SpecGANGenerator,
+        callbacks,
+        checkpoint,
+        spectral,
+    )
 
     fps = find_files(args)
     os.makedirs(args.train_dir, exist_ok=True)
@@ -459,7 +479,9 @@ def train(args):
     progress = callbacks.Progress(args.train_max_steps)
     try:
         with data_errors():
-            gan.fit(x, shuffle=False, verbose=0, callbacks=[progress, summaries, save, stop])
+            gan.fit(
+                x, shuffle=False, verbose=0, callbacks=[progress, summaries, save, stop]
+            )
     except BaseException:
         if gan.global_step > start:
             save.save()
@@ -496,7 +518,9 @@ def preview(args):
     if not args.once:
         log.info("Waiting for checkpoints in %s; Ctrl-C ends", args.train_dir)
     while True:
-        prefix = (checkpoint.require if args.once else checkpoint.latest)(args.train_dir)
+        prefix = (checkpoint.require if args.once else checkpoint.latest)(
+            args.train_dir
+        )
         if prefix and prefix != done:
             step = checkpoint.step_of(prefix)
             wav_fp = os.path.join(preview_dir, f"{step:08d}.wav")
@@ -588,9 +612,9 @@ def generate(args):
 
 
 def infer(args):
-    """The inference SavedModel, where the reference has its MetaGraph.
+    """The inference SavedModel, weights included.
 
-    [train_specgan.py:298-381]
+    differs: the reference writes a MetaGraph, without weights.  [train_specgan.py:370-378]
     """
     import shutil
 

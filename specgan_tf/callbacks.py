@@ -16,7 +16,7 @@ from specgan_tf import checkpoint, generate, spectral
 
 
 class Progress(keras.callbacks.Callback):
-    """One line every `secs` seconds: step, means since the last line, speed, time left."""
+    """A line every `secs` seconds: step, means since the last line, speed, and time."""
 
     def __init__(self, max_steps=None, secs=5.0, file=None):
         super().__init__()
@@ -54,7 +54,9 @@ class Progress(keras.callbacks.Callback):
             for name in ("D_loss", "G_loss", "gradient_penalty")
             if name != "gradient_penalty" or self.model.loss_spec.penalty
         ]
-        parts.append(f"{speed:.2f} steps/s" if speed >= 0.1 else f"{1 / speed:.1f} s/step")
+        parts.append(
+            f"{speed:.2f} steps/s" if speed >= 0.1 else f"{1 / speed:.1f} s/step"
+        )
         if self.max_steps:
             left = datetime.timedelta(seconds=round((self.max_steps - step) / speed))
             parts.append(f"{left} left")
@@ -62,7 +64,7 @@ class Progress(keras.callbacks.Callback):
 
 
 class Save(keras.callbacks.Callback):
-    """A checkpoint at the start of a new training, every `secs` seconds, and at the end."""
+    """A checkpoint when a new training starts, every `secs` seconds, and at the end."""
 
     def __init__(self, train_dir, secs=300):
         super().__init__()

@@ -24,7 +24,7 @@ KEEP = 5  # checkpoints; tf.train.Saver's default
 
 
 def latest(path):
-    """The prefix of a checkpoint: the newest of a folder, or `path` itself if it is one.
+    """The prefix of a checkpoint: a folder's newest, or `path` itself if it is one.
 
     None where a folder holds none.
 
@@ -63,9 +63,11 @@ def reader(prefix):
 def step_of(prefix):
     """Updates of G when the checkpoint was written (0 if it does not say)."""
     ckpt = reader(prefix)
-    return int(_tensor(ckpt, "global_step", prefix)) if ckpt.has_tensor(
-        "global_step"
-    ) else 0
+    return (
+        int(_tensor(ckpt, "global_step", prefix))
+        if ckpt.has_tensor("global_step")
+        else 0
+    )
 
 
 def options_of(prefix):
@@ -131,7 +133,7 @@ def read_args(train_dir):
 
 
 def save(gan, train_dir):
-    """Write a checkpoint of a compiled `SpecGAN`; keep the last five. Returns its prefix.
+    """Write a checkpoint of a compiled `SpecGAN`, keep the last five; its prefix.
 
     A crash at any point leaves the previous checkpoint the latest.
     """
@@ -224,7 +226,7 @@ def _slots(optimizer, net):
 
 
 def _values(gan):
-    """TF 1 name -> value of everything the original's Saver saves, and three of ours."""
+    """TF 1 name -> value of all that the original's Saver saves, and two of ours."""
     named = {v.path: v for v in gan.G.variables + gan.D.variables}
     for (optimizer, net), suffix in zip(_optimizers(gan), ("", "_1"), strict=True):
         named |= _slots(optimizer, net)

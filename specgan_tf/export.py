@@ -99,7 +99,7 @@ def save_saved_model(G, X_mean, X_std, path):
 
 
 def save_tflite(G, path):
-    """Write the generator as float32 TFLite, builtin ops only, and compare it with Keras.
+    """Write the generator as float32 TFLite, builtin ops only; compare it with Keras.
 
     Input z float32 [1, latent_dim], output G_z_norm float32 [1, 128, 128, 1].
 

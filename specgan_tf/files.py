@@ -4,6 +4,8 @@ The reference stores moments and preview latents as pickled numpy arrays
 [train_specgan.py:612-613, 415-417]. Unpickling runs whatever the file says, so a
 stranger's moments could run a stranger's code; here a pickle is only ever *described*
 to us, and the arrays are built from that description.
+
+differs: pickle.load, of whatever the file is.  [train_specgan.py:726-727, 405-406]
 """
 
 import contextlib
@@ -48,7 +50,7 @@ def replacing(path, mode="wb"):
 
 @contextlib.contextmanager
 def replacing_dir(path):
-    """Yield an empty folder beside `path` that takes its place when the block succeeds."""
+    """Yield an empty folder that becomes `path` when the block succeeds."""
     path = os.path.abspath(os.fspath(path))
     os.makedirs(os.path.dirname(path), exist_ok=True)
     tmp = tempfile.mkdtemp(
@@ -128,8 +130,8 @@ _ArrayPickler.dispatch.update(
 def read_pickle(path):
     """The float arrays of a pickle, as a tuple or a single `np.ndarray`.
 
-    Reads what the reference (any numpy, Python 2 or 3) and `write_pickle` leave. Nothing
-    named in the file is imported or called.
+    Reads what the reference (any numpy, Python 2 or 3) and `write_pickle` leave.
+    Nothing named in the file is imported or called.
 
     Raises:
       InputError: not a pickle of float arrays.

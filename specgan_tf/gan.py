@@ -41,7 +41,7 @@ class SpecGAN(keras.Model):
         self.built = True  # G and D are; nothing else is to be built
 
     def compile(self, loss="wgan-gp", G_optimizer=None, D_optimizer=None, **kwargs):
-        """Choose the loss, and with it the original's optimizers unless others are given.
+        """Choose the loss, and the original's optimizers for it or others.
 
         Raises:
           ValueError: unknown loss.

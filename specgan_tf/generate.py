@@ -75,7 +75,12 @@ def load_z(fp, latent_dim):
             raise InputError(f"{fp} is not a .npy file of latents ({e})") from None
     else:
         z = read_pickle(fp)
-    if not isinstance(z, np.ndarray) or z.dtype.kind != "f" or z.ndim != 2 or not len(z):
+    if (
+        not isinstance(z, np.ndarray)
+        or z.dtype.kind != "f"
+        or z.ndim != 2
+        or not len(z)
+    ):
         raise InputError(f"{fp} does not hold latents, float [n, {latent_dim}]")
     if z.shape[1] != latent_dim:
         raise InputError(

@@ -1,7 +1,7 @@
 """Audio files -> `tf.data` of waveforms.
 
-Port of loader.py (chrisdonahue/wavegan 40e85e8), and of how train_specgan.py finds files
-(lines 745-754). Decoded audio is float32 [nsamps, 1, nch]; a slice is
+Port of loader.py (chrisdonahue/wavegan 40e85e8), and of how train_specgan.py finds
+files (lines 745-754). Decoded audio is float32 [nsamps, 1, nch]; a slice is
 [slice_len, 1, nch].
 """
 
@@ -56,7 +56,7 @@ def find_audio(data_dir, recursive=False):
     if not audio:
         hint = "" if recursive else "; --data_recursive looks into sub-folders"
         raise InputError(
-            f"data_dir {data_dir} holds no audio (looked for {' '.join(SUFFIXES)}){hint}"
+            f"data_dir {data_dir} holds no audio ({' '.join(SUFFIXES)}){hint}"
         )
     if other:
         names = ", ".join(other[:3]) + (", ..." if len(other) > 3 else "")
@@ -76,8 +76,8 @@ def decode_audio(
         the file must have exactly as many.
       normalize: divide by the largest absolute sample.
       fast_wav: the file is a WAV, 16-bit PCM or 32-bit float, at `fs` already.
-      resample: "soxr_hq", or "kaiser_best", which the original's librosa 0.6.2 used
-        (needs the resampy package).
+      resample: "soxr_hq", or "kaiser_best" (needs the resampy package).
+        differs: the original's librosa 0.6.2 has kaiser_best.  [loader.py:36]
 
     Returns:
       float32 [nsamps, 1, num_channels].
@@ -91,7 +91,9 @@ def decode_audio(
     """
     fp = os.fsdecode(fp)
     if resample not in RESAMPLERS:
-        raise ValueError(f"resample must be one of {RESAMPLERS}. Received: {resample!r}")
+        raise ValueError(
+            f"resample must be one of {RESAMPLERS}. Received: {resample!r}"
+        )
     if fast_wav:
         _wav, _fs = _read_fast_wav(fp, fs)
     else:
@@ -160,8 +162,8 @@ def _read_fast_wav(fp, fs):
         wav = wav.astype(np.float32) / 32768.0
     elif wav.dtype != np.float32:
         raise InputError(
-            f"{fp} is {wav.dtype} WAV; --data_fast_wav takes 16-bit PCM or 32-bit float "
-            "only: leave it out"
+            f"{fp} is {wav.dtype} WAV; --data_fast_wav takes 16-bit PCM or 32-bit "
+            "float only: leave it out"
         )
     if fs is not None and fs != _fs:
         raise InputError(
@@ -187,7 +189,7 @@ def _resample(wav, fs, target, resampler):
         ) from None
     from scipy.signal import windows
 
-    # kaiser_best as it was until resampy 0.3; the filter of that name has changed since.
+    # kaiser_best as it was before resampy 0.4 changed the filter of that name.
     resampled = resampy.resample(
         wav,
         fs,
@@ -204,7 +206,7 @@ def _resample(wav, fs, target, resampler):
 
 
 def _check_length(fp):
-    """libsndfile and scipy read what is left of a truncated WAV or AIFF; say so instead."""
+    """Refuse a truncated WAV or AIFF; libsndfile and scipy read what is left."""
     try:
         with open(fp, "rb") as f:
             head, size = f.read(8), os.fstat(f.fileno()).st_size
@@ -240,7 +242,10 @@ def slice_hop_len(slice_len, slice_overlap_ratio):
 
 
 def extract_slices(audio, slice_len, slice_hop, first_only=False, pad_end=False):
-    """[nsamps, 1, nch] -> slices [n, slice_len, 1, nch]; n may be 0.  [loader.py:158-171]"""
+    """[nsamps, 1, nch] -> slices [n, slice_len, 1, nch]; n may be 0.
+
+    [loader.py:158-171]
+    """
     nsamps = len(audio)
     if pad_end:
         n = -(-nsamps // slice_hop)
@@ -258,9 +263,12 @@ def extract_slices(audio, slice_len, slice_hop, first_only=False, pad_end=False)
 
 
 class Decoder:
-    """Decodes and slices one file after another, and keeps the account of a folder:
-    an unreadable file is named, skipped and counted; too many end it, and so does a
-    folder that yields no slice, which hangs the original's training for ever."""
+    """Decodes and slices one file after another, and keeps the account of a folder.
+
+    differs: in the original one unreadable file ends training, unnamed, and a folder
+    that yields no slice hangs it for ever. Here a bad file is named, skipped and
+    counted; too many, or no slice at all, is an error.  [loader.py:122-171]
+    """
 
     def __init__(self, fps, slice_len, slice_hop, first_only, pad_end, **decode):
         self.nfiles, self.decode = len(fps), decode

@@ -86,7 +86,10 @@ def load(fp):
 
 
 def save(fp, mean, std):
-    """Write (mean, std) so that the original reads them too.  [train_specgan.py:612-613]"""
+    """Write (mean, std) so that the original reads them too.
+
+    [train_specgan.py:612-613]
+    """
     check(mean, std)
     os.makedirs(os.path.dirname(os.path.abspath(fp)), exist_ok=True)
     write_pickle(fp, (np.asarray(mean, np.float32), np.asarray(std, np.float32)))

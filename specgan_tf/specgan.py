@@ -20,7 +20,8 @@ UPSAMPLES = {
     "cub": tf1.resize_bicubic,
 }
 # differs: the flag offers lin and cub, the model tests linear and cubic, so in the
-# reference both fail. Here each has both names.  [specgan.py:18-30, train_specgan.py:660]
+# original both fail. Here each has both names.
+# [specgan.py:18-30, train_specgan.py:660]
 UPSAMPLE_ALIASES = {"linear": "lin", "cubic": "cub"}
 
 
@@ -220,9 +221,7 @@ class SpecGANDiscriminator(keras.Model):
     [specgan.py:118-178]
     """
 
-    def __init__(
-        self, kernel_len=5, dim=64, use_batchnorm=False, name="D", **kwargs
-    ):
+    def __init__(self, kernel_len=5, dim=64, use_batchnorm=False, name="D", **kwargs):
         super().__init__(name=name, **kwargs)
         check_options(kernel_len=kernel_len, dim=dim)
         self.kernel_len, self.dim, self.use_batchnorm = kernel_len, dim, use_batchnorm

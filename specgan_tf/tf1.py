@@ -39,6 +39,9 @@ class BatchNormalization(keras.layers.Layer):
     average, and `tf.nn.moments` inside it carries a `stop_gradient` that makes second
     derivatives wrong, which a gradient penalty takes.
 
+    differs: TF 1.12's own fused op is wrong there too, once batch norms are stacked, so
+    wgan-gp with batch norm trains differently: rightly.  [specgan.py:130]
+
     Args:
       momentum: of the moving averages.
       epsilon: added to the variance, inside the root.
@@ -102,15 +105,18 @@ def resize_nearest_neighbor(x, size):
 
 
 def resize_bilinear(x, size):
-    """`tf.image.resize_bilinear`, without half-pixel centres: [b, h, w, c] -> [b, *size, c]."""
+    """`tf.image.resize_bilinear`: [b, h, w, c] -> [b, *size, c].
+
+    Without half-pixel centres, unlike Keras' UpSampling2D.
+    """
     return tf.raw_ops.ResizeBilinear(images=x, size=size)
 
 
 def resize_bicubic(x, size):
     """`tf.image.resize_bicubic` to twice the size: [b, h, w, c] -> [b, 2h, 2w, c].
 
-    Without half-pixel centres every other output is an input, and those between are its
-    four neighbours weighted by the cubic kernel (A = -0.75) at one half, edges repeated.
+    Without half-pixel centres every other output is an input, and those between are
+    four neighbours weighted by the cubic kernel (A = -0.75) at one half, edges held.
     Written as shifted sums because the op has no GPU kernel and no TFLite counterpart.
     """
     if [2 * n for n in x.shape[1:3]] != list(size):

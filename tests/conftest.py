@@ -50,7 +50,7 @@ class Golden(dict):
 
 @pytest.fixture(params=["reduced", "full"])
 def golden(request):
-    """Load a golden file by name: the repo's reduced copy, and the full set if there."""
+    """Load a golden file by name: the repo's reduced copy; the full set if there."""
     folder = REDUCED if request.param == "reduced" else shared("golden")
 
     def load(name):

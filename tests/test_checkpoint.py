@@ -73,7 +73,11 @@ def test_names_are_tf1s(tmp_path):
         ("lsgan", ("RMSProp", "RMSProp_1")),
     ):
         gan = trained(loss)
-        names = set(checkpoint.reader(checkpoint.save(gan, tmp_path)).get_variable_to_shape_map())
+        names = set(
+            checkpoint.reader(
+                checkpoint.save(gan, tmp_path)
+            ).get_variable_to_shape_map()
+        )
         paths = [v.path for v in gan.G.variables + gan.D.variables]
         want = {*paths, *(f"{p}/{s}" for p in paths for s in slots), "global_step"}
         if loss == "wgan-gp":
@@ -164,7 +168,9 @@ def test_what_is_missing_or_of_another_shape_is_named(tmp_path):
     prefix = checkpoint.save(trained(), tmp_path)
     before = build(dim=2)
     values = everything(before)
-    with pytest.raises(InputError, match=r"G/z_project/dense/kernel has shape \(5, 256\)"):
+    with pytest.raises(
+        InputError, match=r"G/z_project/dense/kernel has shape \(5, 256\)"
+    ):
         checkpoint.restore(before, prefix)
     for a, b in zip(values, everything(before), strict=True):
         np.testing.assert_array_equal(a, b)  # nothing half restored

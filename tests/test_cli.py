@@ -107,7 +107,9 @@ def test_the_whole_way_on_the_embedded_drums(run, tmp_path):
     status, out, _ = run("preview", train, "--once", "--preview_n", 3)
     assert status == 0
     rate, wav = wavfile.read(train / "preview" / "00000003.wav")
-    assert rate == 16000 and wav.dtype == np.int16 and wav.shape == (3 * (16384 + 8192),)
+    assert (
+        rate == 16000 and wav.dtype == np.int16 and wav.shape == (3 * (16384 + 8192),)
+    )
     assert not wav[16384 : 16384 + 8192].any()
     png = tf.io.decode_png((train / "preview" / "00000003.png").read_bytes()).numpy()
     assert png.std() > 1
@@ -141,7 +143,16 @@ def test_the_whole_way_on_the_embedded_drums(run, tmp_path):
 @pytest.mark.slow
 def test_the_demo_has_sound_in_it(run, tmp_path):
     """As `make demo`, with fewer steps: drums begin with a bang and fade."""
-    argv = ["train", tmp_path, "--specgan_dim", 16, "--train_batch_size", 8, "--seed", 1]
+    argv = [
+        "train",
+        tmp_path,
+        "--specgan_dim",
+        16,
+        "--train_batch_size",
+        8,
+        "--seed",
+        1,
+    ]
     assert run(*argv, "--train_max_steps", 100)[0] == 0
     assert run("generate", tmp_path, "--generate_n", 8, "--seed", 1)[0] == 0
     made = tmp_path / "generate"

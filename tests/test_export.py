@@ -50,7 +50,9 @@ def test_signatures_have_the_references_names(saved):
 
 def test_every_weight_is_stored_once(saved):
     G, path, _ = saved
-    data = os.path.getsize(os.path.join(path, "variables/variables.data-00000-of-00001"))
+    data = os.path.getsize(
+        os.path.join(path, "variables/variables.data-00000-of-00001")
+    )
     assert data < 4 * G.count_params() * 1.02 + 5000  # an index of names
 
 
@@ -74,7 +76,10 @@ def test_tflite(tmp_path, upsample):
     interpreter = export._interpreter(path)
     ops = {op["op_name"] for op in interpreter._get_ops_details()}
     assert not any(name.startswith(("Flex", "CUSTOM")) for name in ops), ops
-    (z,), (G_z_norm,) = interpreter.get_input_details(), interpreter.get_output_details()
+    (z,), (G_z_norm,) = (
+        interpreter.get_input_details(),
+        interpreter.get_output_details(),
+    )
     assert z["shape"].tolist() == [1, 9]
     assert G_z_norm["shape"].tolist() == [1, 128, 128, 1]
 

@@ -46,9 +46,9 @@ def gradient_errors(d, net, tape, loss):
 def test_first_loss_and_gradients_by_name(golden, measured, loss):
     d = golden(f"train_{loss}_bn0_zeros")
     gan = build(d)
-    # From the reference's own spectrogram. From the audio, the rounding of its FFT (up to
-    # 0.03 from float64 near silence in these clips, ours 0.003) moves dcgan's smallest
-    # gradient by 1.4e-2 and lsgan's loss by 3e-5.
+    # From the reference's own spectrogram. From the audio, the rounding of its FFT (up
+    # to 0.03 from float64 near silence in these clips, ours 0.003) moves dcgan's
+    # smallest gradient by 1.4e-2 and lsgan's loss by 3e-5.
     with tf.GradientTape() as tape:
         value, _ = gan.D_loss(d["x"], d["z"][0], alpha(d, 0))
     error = abs(float(value) / d["losses"][0] - 1)
@@ -160,7 +160,9 @@ def test_fit_as_a_keras_user_would(loss):
     spy = keras.callbacks.LambdaCallback(
         on_train_batch_end=lambda batch, logs: seen.append(dict(logs))
     )
-    history = gan.fit(noise(3), epochs=2, shuffle=False, verbose=0, callbacks=[spy]).history
+    history = gan.fit(
+        noise(3), epochs=2, shuffle=False, verbose=0, callbacks=[spy]
+    ).history
     assert gan.global_step == 6 and len(seen) == 6
     expected = {"D_loss", "G_loss", "D_x", "D_G_z"}
     if loss == "wgan-gp":
@@ -198,7 +200,7 @@ def test_each_update_of_D_gets_its_own_batch_z_and_alpha_and_G_only_z(monkeypatc
         np.testing.assert_array_equal(x_i, x[i])
         assert z.shape == (2, 100) and a.shape == (2, 1, 1, 1)
         assert -1 <= np.min(z) < -0.9 and 0.9 < np.max(z) <= 1
-        assert 0 <= np.min(a) and np.max(a) <= 1
+        assert np.min(a) >= 0 and np.max(a) <= 1
     zs = [c[1] if len(c) == 3 else c[0] for c in calls]
     assert len({z.numpy().tobytes() for z in zs}) == 6
     assert len({c[2].numpy().tobytes() for c in calls[:5]}) == 5

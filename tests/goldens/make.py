@@ -2,9 +2,9 @@
 
     python tests/goldens/make.py SRC [--original CHECKOUT --python PYTHON_WITH_TF1]
 
-SRC holds what chrisdonahue/wavegan 40e85e8 computed, unmodified, under TensorFlow 1.12.0
-(numpy 1.16.6, scipy 1.0.0, librosa 0.6.2, Python 3.6.15, on a CPU) from weights and
-inputs drawn with numpy's RandomState(20181122). Reduced means:
+SRC holds what chrisdonahue/wavegan 40e85e8 computed, unmodified, under TensorFlow
+1.12.0 (numpy 1.16.6, scipy 1.0.0, librosa 0.6.2, Python 3.6.15, on a CPU) from weights
+and inputs drawn with numpy's RandomState(20181122). Reduced means:
 
 * large results that are only compared, never replayed, keep every 7th value;
 * slices, compared bit for bit, are kept as the SHA-256 of their bytes;

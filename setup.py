@@ -1,0 +1,39 @@
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).parent
+VERSION = re.search(
+    r'__version__ = "(.+)"', (ROOT / "specgan_tf/__init__.py").read_text()
+)[1]
+LITERT = (
+    "ai-edge-litert"  # runs .tflite files; tf.lite.Interpreter is leaving TensorFlow
+)
+RESAMPY = "resampy>=0.4"  # --data_resample kaiser_best, the reference's resampler
+
+setup(
+    name="specgan_tf",
+    version=VERSION,
+    description="SpecGAN in TensorFlow 2 and Keras 3: learns to generate audio",
+    long_description=(ROOT / "README.md").read_text(),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    python_requires=">=3.10",
+    packages=find_packages(include=["specgan_tf", "specgan_tf.*"]),
+    package_data={"specgan_tf": ["data/provenance.csv", "data/drums/*.wav"]},
+    install_requires=[
+        "tensorflow>=2.21",
+        "keras>=3.10",
+        "numpy",
+        "scipy",
+        "librosa>=0.11",
+        "soundfile>=0.12",  # librosa's decoder; 0.12 is the first with MP3
+        "tensorboard",  # tf.summary writes through it
+    ],
+    extras_require={
+        "litert": [LITERT],
+        "resampy": [RESAMPY],
+        "test": [LITERT, RESAMPY, "pytest", "ruff"],
+    },
+)

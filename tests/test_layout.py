@@ -1,0 +1,160 @@
+"""The house: who imports whom, where each of the reference's functions lives."""
+
+import ast
+import glob
+import importlib
+import os
+import re
+
+import pytest
+from conftest import ROOT
+
+# Lines of each file at 40e85e8, and of its top-level functions.
+REFERENCE = {"specgan.py": 178, "loader.py": 198, "train_specgan.py": 762}
+FUNCTIONS = {
+    "specgan.py": {
+        "conv2d_transpose": (4, 39),
+        "SpecGANGenerator": (47, 111),
+        "lrelu": (114, 115),
+        "SpecGANDiscriminator": (122, 178),
+    },
+    "loader.py": {"decode_audio": (9, 65), "decode_extract_and_batch": (68, 198)},
+    "train_specgan.py": {
+        "t_to_f": (31, 45),
+        "invert_spectra_griffin_lim": (51, 68),
+        "f_to_t": (74, 84),
+        "f_to_img": (90, 98),
+        "train": (104, 295),
+        "infer": (327, 381),
+        "preview": (387, 460),
+        "incept": (466, 569),
+        "moments": (575, 613),
+    },
+}
+HOMES = {
+    "specgan.py": "specgan_tf.specgan",
+    "loader.py": "specgan_tf.loader",
+    "t_to_f": "specgan_tf.spectral",
+    "invert_spectra_griffin_lim": "specgan_tf.spectral",
+    "f_to_t": "specgan_tf.spectral",
+    "f_to_img": "specgan_tf.spectral",
+    "train_specgan.py": "train_specgan",
+}
+NOT_PORTED = {"incept"}
+
+# Each module, and what of the package it may import.
+MAY_IMPORT = {
+    "files": set(),
+    "tf1": set(),
+    "spectral": set(),
+    "loader": {"files"},
+    "specgan": {"tf1"},
+    "losses": {"tf1"},
+    "gan": {"losses"},
+    "moments": {"files", "spectral"},
+    "checkpoint": {"files", "specgan", "tf1"},
+    "generate": {"files", "spectral"},
+    "export": {"generate", "spectral"},
+    "callbacks": {"checkpoint", "generate", "spectral"},
+    "__init__": {"checkpoint", "gan", "specgan"},
+}
+LAZY = {"librosa", "soundfile", "resampy", "scipy", "matplotlib", "ai_edge_litert"}
+
+
+def sources(*patterns):
+    for pattern in patterns:
+        for path in sorted(glob.glob(os.path.join(ROOT, pattern))):
+            with open(path) as f:
+                yield os.path.relpath(path, ROOT), f.read()
+
+
+def imports(tree, top_only=False):
+    """(module, imported names) of every import."""
+    nodes = tree.body if top_only else ast.walk(tree)
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, []) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module, [alias.name for alias in node.names]
+
+
+def test_who_imports_whom():
+    found = {}
+    for path, source in sources("specgan_tf/*.py"):
+        module, tree = os.path.basename(path)[:-3], ast.parse(source)
+        used = set()
+        for name, members in imports(tree):
+            if name == "specgan_tf":
+                used |= set(members)
+            elif name.startswith("specgan_tf."):
+                used.add(name.split(".")[1])
+            assert name not in ("train_specgan", "export"), path
+        found[module] = used
+        lazy = {n.split(".")[0] for n, _ in imports(tree, top_only=True)} & LAZY
+        assert not lazy, (
+            f"{path} imports {lazy} at the top: inside the function, please"
+        )
+    assert found.keys() == MAY_IMPORT.keys()
+    for module, used in found.items():
+        assert used <= MAY_IMPORT[module], f"{module}: {used - MAY_IMPORT[module]}"
+
+
+def test_argparse_lives_in_the_scripts():
+    for path, source in sources("specgan_tf/*.py"):
+        names = {name for name, _ in imports(ast.parse(source))}
+        assert not names & {"argparse"}, path
+
+
+def test_line_references_are_in_range():
+    count = 0
+    for path, source in sources("specgan_tf/*.py", "*.py", "tests/*.py"):
+        for file, ranges in re.findall(r"\b(\w+\.py):(\d[\d, -]*)", source):
+            if file not in REFERENCE:
+                continue
+            for part in re.findall(r"\d+(?:-\d+)?", ranges):
+                first, _, last = part.partition("-")
+                last = last or first
+                assert 1 <= int(first) <= int(last) <= REFERENCE[file], (path, part)
+                count += 1
+    assert count > 50
+
+
+@pytest.mark.parametrize("file", FUNCTIONS)
+def test_every_function_has_a_home_that_names_its_lines(file):
+    for name, (first, last) in FUNCTIONS[file].items():
+        if name in NOT_PORTED:
+            continue
+        home = importlib.import_module(HOMES.get(name) or HOMES[file])
+        cited = re.findall(
+            rf"{re.escape(file)}:([\d, -]+)\]", getattr(home, name).__doc__
+        )
+        cited += re.findall(r"(\d+)-(\d+)", " ".join(cited))
+        spans = [tuple(map(int, c)) for c in cited if isinstance(c, tuple)]
+        single = [(int(c), int(c)) for c in cited if isinstance(c, str) and c.isdigit()]
+        overlap = [a for a, b in spans + single if a <= last and b >= first]
+        assert overlap, f"{name} of {file}:{first}-{last} is cited as {cited}"
+
+
+@pytest.mark.parametrize("file", FUNCTIONS)
+def test_the_readmes_line_map_names_every_function(file):
+    (_, readme), *_ = sources("README.md")
+    for name, (first, last) in FUNCTIONS[file].items():
+        assert re.search(rf"`{file}` {first}-{last}\D.*`{name}`", readme), name
+
+
+def test_the_readme_lists_every_difference():
+    (_, readme), *_ = sources("README.md")
+    listed = readme.partition("## What differs")[2].partition("\n## ")[0]
+    for path, source in sources("specgan_tf/*.py", "*.py"):
+        if path == "tests/test_layout.py":
+            continue
+        for said in re.findall(r"differs: .*?\[(\w+\.py:[\d, -]+)", source, re.DOTALL):
+            file, _, lines = said.partition(":")
+            first = re.match(r"\d+", lines)[0]
+            assert re.search(rf"`{file}` {first}\b", listed), f"{path}: {said}"
+
+
+def test_the_repo_speaks_of_the_project_alone():
+    """No user document names the shared folder; its path is a test's business."""
+    for path, source in sources("*.md", "docs/*.md", "specgan_tf/*.py", "*.py"):
+        assert "../shared" not in source, path
