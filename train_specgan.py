@@ -91,7 +91,7 @@ def make_parser():
     p.add_argument("train_dir", help="training folder")
 
     # differs: the reference prefetches to GPU 0, and fails where there is none. fit
-    # moves batches, and prefetching belongs behind the spectrograms.  [loader.py:189-193]
+    # moves batches there.  [loader.py:189-193]
     g = p.add_argument_group("Data")
     p.flag(g, "--data_dir", None, "folder of audio files; without it, embedded drums")
     p.flag(g, "--data_moments_fp", None, "moments file; default TRAIN_DIR/moments.pkl")
@@ -614,7 +614,8 @@ def generate(args):
 def infer(args):
     """The inference SavedModel, weights included.
 
-    differs: the reference writes a MetaGraph, without weights.  [train_specgan.py:370-378]
+    differs: the reference writes a MetaGraph, without weights.
+    [train_specgan.py:370-378]
     """
     import shutil
 

@@ -1,8 +1,8 @@
 """Speed and memory at a glance: python -m benchmarks.quick [--demo]
 
-Prints a table and writes benchmarks/out/quick.json. Each figure is taken in a process of
-its own; the two sides of a ratio are interleaved and their medians compared. --demo also
-times `make demo` in a fresh clone, installation included.
+Prints a table and writes benchmarks/out/quick.json. Each figure is taken in a process
+of its own; the two sides of a ratio are interleaved and their medians compared. --demo
+also times `make demo` in a fresh clone, installation included.
 """
 
 import argparse
