@@ -18,7 +18,7 @@ $(VENV)/test-installed: $(VENV)/installed
 	@touch $@
 
 demo: $(VENV)/installed
-	$(BIN)/python train_specgan.py train $(OUT)/train --train_max_steps 200 \
+	$(BIN)/python train_specgan.py train $(OUT)/train --train_max_steps 250 \
 		--specgan_dim 16 --train_batch_size 8 --seed 1
 	$(BIN)/python train_specgan.py preview $(OUT)/train --once
 	$(BIN)/python train_specgan.py generate $(OUT)/train --seed 1 \

@@ -579,7 +579,9 @@ def render(G, z, args):
 
 def generate(args):
     """N WAV files and one picture of their spectrograms."""
-    from specgan_tf import checkpoint, generate
+    import numpy as np
+
+    from specgan_tf import checkpoint, generate, spectral
     from specgan_tf.files import InputError
 
     prefix = checkpoint.require(args.train_dir)
@@ -598,7 +600,9 @@ def generate(args):
     os.makedirs(out_dir, exist_ok=True)
     if args.z_fp and not os.path.exists(args.z_fp):
         generate.save_z(args.z_fp, z)
-    for i, samples in enumerate(made["G_z_int16"]):
+    for i, G_z in enumerate(made["G_z"]):
+        # A clip that is too loud is turned down; G_z_int16 would clip its peaks.
+        samples = spectral.float_to_int16(G_z / max(1.0, np.abs(G_z).max()))
         wav_fp = os.path.join(out_dir, f"{i:04d}.wav")
         generate.write_wav(wav_fp, samples, args.data_sample_rate)
     sheet = generate.contact_sheet(made["G_z_norm_uint8"])

@@ -23,44 +23,35 @@ class Progress(keras.callbacks.Callback):
         self.max_steps, self.secs, self.file = max_steps, secs, file or sys.stdout
 
     def on_train_begin(self, logs=None):
-        self.step = self.first = self.model.global_step
-        self.start = self.shown = self.began = None
-
-    def on_train_batch_begin(self, batch, logs=None):
-        if self.began is None:
-            self.began = time.monotonic()
+        self.began, self.first, self.shown = time.monotonic(), None, None
 
     def on_train_batch_end(self, batch, logs=None):
-        now = time.monotonic()
-        step = self.model.global_step
-        first = self.shown is None
-        if not first and now - self.shown < self.secs and step != self.max_steps:
-            return
-        # The first step traces and compiles: no measure of the others.
-        seconds = now - (self.began if first else self.start[0])
-        done = step - (self.first if first else self.start[1])
-        if first:
-            self.start = now, step
-        self.shown = now
-        speed = done / max(seconds, 1e-9)
+        now, step = time.monotonic(), self.model.global_step
+        if self.first is None:
+            # Filling the shuffle buffer and tracing: no measure of the others.
+            self.first = now, step
+            self.show(now, step, f"first step: {now - self.began:.0f} s")
+        elif now - self.shown >= self.secs or step == self.max_steps:
+            start, first = self.first
+            per_step = (now - start) / (step - first)
+            rate = f"{1 / per_step:.2f} steps/s"
+            self.show(now, step, rate if per_step < 10 else f"{per_step:.1f} s/step")
+
+    def show(self, now, step, speed):
         values = self.model.get_metrics_result()
         self.model.reset_metrics()
-        print(self.line(step, values, speed), file=self.file, flush=True)
-
-    def line(self, step, values, speed):
-        parts = [f"step {step:6d}"]
-        parts += [
-            f"{name} {float(values[name]):.3f}"
-            for name in ("D_loss", "G_loss", "gradient_penalty")
-            if name != "gradient_penalty" or self.model.loss_spec.penalty
+        names = ["D_loss", "G_loss", *(["gradient_penalty"] * ("slopes" in values))]
+        parts = [
+            f"step {step:6d}",
+            *(f"{n} {float(values[n]):.3f}" for n in names),
+            speed,
         ]
-        parts.append(
-            f"{speed:.2f} steps/s" if speed >= 0.1 else f"{1 / speed:.1f} s/step"
-        )
-        if self.max_steps:
-            left = datetime.timedelta(seconds=round((self.max_steps - step) / speed))
-            parts.append(f"{left} left")
-        return "  ".join(parts)
+        start, first = self.first
+        if self.max_steps and step > first:
+            left = (now - start) / (step - first) * (self.max_steps - step)
+            parts.append(f"{datetime.timedelta(seconds=round(left))} left")
+        print("  ".join(parts), file=self.file, flush=True)
+        self.shown = now
 
 
 class Save(keras.callbacks.Callback):
