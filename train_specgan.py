@@ -315,14 +315,19 @@ def compute_moments(fps, args):
 
     def shown(batches):
         told = time.monotonic()
-        for n, x in enumerate(batches):
+        n = 0
+        for x in batches:
+            n += len(x)
             if time.monotonic() - told > 5:
                 log.info("  %d slices", n)
                 told = time.monotonic()
             yield x[:, :, 0]
 
     log.info("Computing moments")
-    batches = decode(fps, args, batch_size=1, prefetch_size=4, seed=args.seed)
+    batches = decode(fps, args, batch_size=1, seed=args.seed)
+    batches = (
+        batches.unbatch().batch(64).prefetch(2)
+    )  # all of them: no remainder to drop
     with data_errors():
         mean, std, n = moments.moments(shown(batches))
     if not n:
@@ -504,6 +509,14 @@ def print_vars(name, net):
     log.info("Total params: %d (%.2f MB)", total, total * 4 / (1024 * 1024))
 
 
+def load_generator(prefix, args):
+    from specgan_tf import checkpoint
+
+    # zeros shows in a checkpoint; the default must not hide that nothing was said.
+    upsample = args.specgan_genr_upsample
+    return checkpoint.load_generator(prefix, None if upsample == "zeros" else upsample)
+
+
 def preview(args):
     """[train_specgan.py:384-460]"""
     import tensorflow as tf
@@ -528,7 +541,7 @@ def preview(args):
                 log.info("%s is there already; --overwrite renders it again", wav_fp)
             else:
                 os.makedirs(preview_dir, exist_ok=True)
-                G = checkpoint.load_generator(prefix, args.specgan_genr_upsample)
+                G = load_generator(prefix, args)
                 z = preview_z(args, preview_dir, G.latent_dim)
                 made = render(G, z, args)
                 # original: half a slice of silence after each clip
@@ -590,7 +603,7 @@ def generate(args):
         raise InputError(
             f"{out_dir} is not empty; choose another --generate_dir, or --overwrite"
         )
-    G = checkpoint.load_generator(prefix, args.specgan_genr_upsample)
+    G = load_generator(prefix, args)
     if args.z_fp and os.path.exists(args.z_fp):
         z = generate.load_z(args.z_fp, G.latent_dim)
         log.info("Using the %d latents of %s", len(z), args.z_fp)
@@ -627,7 +640,7 @@ def infer(args):
     from specgan_tf.files import replacing_dir
 
     prefix = checkpoint.require(args.train_dir)
-    G = checkpoint.load_generator(prefix, args.specgan_genr_upsample)
+    G = load_generator(prefix, args)
     infer_dir = os.path.join(folder_of(args), "infer")
     with replacing_dir(infer_dir) as new:
         errors = export.save_saved_model(G, *load_moments(args), new)

@@ -65,7 +65,8 @@ from specgan_tf import loader, moments, spectral
 fps = loader.find_audio(sys.argv[1]) * int(sys.argv[2])
 start, cpu = peak(), time.process_time()
 x = loader.decode_extract_and_batch(fps, 1, spectral.SLICE_LEN, 16000, 1,
-    slice_first_only=True, slice_pad_end=True, prefetch_size=4)
+    decode_parallel_calls=4, slice_first_only=True, slice_pad_end=True)
+x = x.unbatch().batch(64).prefetch(2)
 n = moments.moments(b[:, :, 0, 0] for b in x)[2]
 cpu = time.process_time() - cpu
 print(json.dumps({"clips": n, "peak GiB": peak() - start, "clips/CPU s": n / cpu}))

@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from specgan_tf import tf1
 from specgan_tf.files import InputError, replacing
-from specgan_tf.specgan import UPSAMPLES, SpecGANGenerator
+from specgan_tf.specgan import UPSAMPLE_ALIASES, UPSAMPLES, SpecGANGenerator
 
 # What TensorFlow's reader raises for a damaged file depends on where the damage is.
 READ_ERRORS = (tf.errors.OpError, ValueError, IndexError, RuntimeError)
@@ -96,27 +96,26 @@ def load_generator(path, upsample=None):
 
     Args:
       path: a training folder or the prefix of a checkpoint, ours or the original's.
-      upsample: "nn", "lin" or "cub" where the folder's args.txt does not say which.
+      upsample: "nn", "lin" or "cub", which a checkpoint alone cannot tell apart; None
+        takes what the folder's args.txt says.
 
     Returns:
       `SpecGANGenerator`, restored.
 
     Raises:
-      InputError: no checkpoint there, or not one of a SpecGAN.
+      InputError: no checkpoint there, not one of a SpecGAN, or no word of `upsample`.
     """
     prefix = require(path)
-    options = {
-        "upsample": upsample or _recorded_upsample(prefix),
-        **options_of(prefix),
-    }
+    recorded = read_args(os.path.dirname(prefix)).get("specgan_genr_upsample")
+    options = {"upsample": upsample or recorded, **options_of(prefix)}
+    if options["upsample"] not in {*UPSAMPLES, *UPSAMPLE_ALIASES}:
+        raise InputError(
+            f"{prefix} has upsample nn, lin or cub, and nothing says which: "
+            "pass --specgan_genr_upsample"
+        )
     G = SpecGANGenerator(**options)
     _assign({v.path: v for v in G.variables}, prefix)
     return G
-
-
-def _recorded_upsample(prefix):
-    recorded = read_args(os.path.dirname(prefix)).get("specgan_genr_upsample")
-    return recorded if recorded in UPSAMPLES else "nn"
 
 
 def read_args(train_dir):

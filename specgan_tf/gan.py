@@ -62,6 +62,18 @@ class SpecGAN(keras.Model):
         self.G_optimizer.build(self.G.trainable_variables)
         self.D_optimizer.build(self.D.trainable_variables)
 
+    def get_compile_config(self):
+        optimizers = {"G_optimizer": self.G_optimizer, "D_optimizer": self.D_optimizer}
+        serialize = keras.saving.serialize_keras_object
+        return {"loss": self.loss_name} | {
+            k: serialize(o) for k, o in optimizers.items()
+        }
+
+    def compile_from_config(self, config):
+        for name in ("G_optimizer", "D_optimizer"):
+            config[name] = keras.saving.deserialize_keras_object(config[name])
+        self.compile(**config)
+
     @property
     def metrics(self):
         return list(self.trackers.values())

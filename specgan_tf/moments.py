@@ -6,6 +6,7 @@ Port of train_specgan.py (chrisdonahue/wavegan 40e85e8), lines 572-613 and 724-7
 import os
 
 import numpy as np
+import tensorflow as tf
 
 from specgan_tf import spectral
 from specgan_tf.files import InputError, read_pickle, write_pickle
@@ -26,16 +27,21 @@ def moments(batches):
     """
     count, mean, m2 = 0, np.zeros(spectral.NBINS), np.zeros(spectral.NBINS)
     for x in batches:
-        frames = spectral.log_magnitude(x).numpy().astype(np.float64)
-        frames = frames.reshape(-1, spectral.NBINS)
+        batch_mean, batch_variance = (m.numpy() for m in _batch_moments(x))
         # Chan et al.: merge the moments of two sets
-        n, total = len(frames), count * spectral.NFRAMES
-        delta = frames.mean(0) - mean
+        n, total = len(x) * spectral.NFRAMES, count * spectral.NFRAMES
+        delta = batch_mean - mean
         mean += delta * n / (n + total)
-        m2 += frames.var(0) * n + delta**2 * n * total / (n + total)
+        m2 += batch_variance * n + delta**2 * n * total / (n + total)
         count += len(x)
     std = np.sqrt(m2 / max(1, count * spectral.NFRAMES))
     return mean.astype(np.float32), std.astype(np.float32), count
+
+
+@tf.function(input_signature=[tf.TensorSpec([None, spectral.SLICE_LEN], tf.float32)])
+def _batch_moments(x):
+    frames = tf.cast(spectral.log_magnitude(x), tf.float64)
+    return tf.nn.moments(frames, axes=[0, 1])
 
 
 def check(mean, std, where="moments"):

@@ -156,6 +156,10 @@ def test_load_generator(tmp_path, upsample):
     options = {"upsample": upsample, "kernel_len": 3, "use_batchnorm": True}
     gan = trained(dim=2, **options)
     prefix = checkpoint.save(gan, tmp_path)
+    if upsample == "cub":
+        with pytest.raises(InputError, match="pass --specgan_genr_upsample"):
+            load_generator(tmp_path)
+        assert load_generator(tmp_path, "cubic").upsample == "cub"
     (tmp_path / "args.txt").write_text(f"specgan_genr_upsample,{upsample}\n")
     z = tf.random.uniform([2, 5], -1, 1)
     for path in (tmp_path, prefix, prefix + ".index"):
