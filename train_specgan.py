@@ -399,6 +399,9 @@ def moments(args):
     log.info("Wrote %s", fp)
 
 
+BUFFER = 4096  # slices, shuffled
+
+
 def train(args):
     """[train_specgan.py:101-295]
 
@@ -457,7 +460,7 @@ def train(args):
         batch_size=args.train_batch_size,
         repeat=True,
         shuffle=True,
-        shuffle_buffer_size=4096,
+        shuffle_buffer_size=BUFFER,
         seed=seed,
     )
     # differs: the original holds 4 * batch_size whole batches ready.  [loader.py:188]
@@ -481,6 +484,7 @@ def train(args):
     log.info("-" * 80)
     log.info("Training has started. Ctrl-C saves and ends. To monitor it:")
     log.info("  tensorboard --logdir=%s", args.train_dir)
+    log.info("The first step comes late: a buffer of %d slices fills first", BUFFER)
     progress = callbacks.Progress(args.train_max_steps)
     try:
         with data_errors():

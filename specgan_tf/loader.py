@@ -17,7 +17,7 @@ import tensorflow as tf
 
 from specgan_tf.files import InputError
 
-SUFFIXES = (
+SUFFIXES = tuple(
     ".wav .wave .flac .ogg .oga .opus .mp3 .aif .aiff .aifc .au .caf .w64 .rf64".split()
 )
 RESAMPLERS = ("soxr_hq", "kaiser_best")
@@ -29,6 +29,8 @@ log = logging.getLogger("specgan_tf")
 def find_audio(data_dir, recursive=False):
     """Paths of the audio files in a folder, sorted; what is not audio is named once.
 
+    Sub-folders are looked into if `recursive`, or if there is no audio beside them.
+
     differs: the original takes an unsorted glob of everything, folders and text files
     too.  [train_specgan.py:745, 752]
 
@@ -38,26 +40,19 @@ def find_audio(data_dir, recursive=False):
     if not os.path.isdir(data_dir):
         what = "is not a folder" if os.path.exists(data_dir) else "does not exist"
         raise InputError(f"data_dir {data_dir} {what}")
+    found = [os.path.join(data_dir, name) for name in os.listdir(data_dir)]
     if recursive:
-        found = [
-            os.path.join(root, name)
-            for root, _, names in os.walk(data_dir)
-            for name in names
-        ]
-    else:
-        found = [os.path.join(data_dir, name) for name in os.listdir(data_dir)]
+        walk = os.walk(data_dir)
+        found = [os.path.join(root, name) for root, _, names in walk for name in names]
     found = sorted(p for p in found if not os.path.basename(p).startswith("."))
-    if not found:
-        raise InputError(f"data_dir {data_dir} is empty")
-    audio = [
-        p for p in found if p.lower().endswith(tuple(SUFFIXES)) and os.path.isfile(p)
-    ]
-    other = [os.path.basename(p) for p in found if p not in set(audio)]
+    audio = [p for p in found if p.lower().endswith(SUFFIXES) and os.path.isfile(p)]
     if not audio:
-        hint = "" if recursive else "; --data_recursive looks into sub-folders"
-        raise InputError(
-            f"data_dir {data_dir} holds no audio ({' '.join(SUFFIXES)}){hint}"
-        )
+        if not recursive and any(map(os.path.isdir, found)):
+            log.info("No audio in %s itself: looking into its sub-folders", data_dir)
+            return find_audio(data_dir, recursive=True)
+        what = f"holds no audio ({' '.join(SUFFIXES)})" if found else "is empty"
+        raise InputError(f"data_dir {data_dir} {what}")
+    other = [os.path.basename(p) for p in found if p not in set(audio)]
     if other:
         names = ", ".join(other[:3]) + (", ..." if len(other) > 3 else "")
         log.warning("Not audio, left out (%d): %s", len(other), names)

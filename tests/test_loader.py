@@ -317,8 +317,12 @@ def test_find_audio_finds_none(tmp_path):
     with pytest.raises(InputError, match="is empty"):
         loader.find_audio(tmp_path)
     (tmp_path / "notes.txt").write_text("x")
-    with pytest.raises(InputError, match=r"holds no audio .*--data_recursive"):
-        loader.find_audio(tmp_path)
+    for _ in range(2):  # without and with a sub-folder
+        with pytest.raises(InputError, match="holds no audio"):
+            loader.find_audio(tmp_path)
+        (tmp_path / "sub").mkdir(exist_ok=True)
+    (tmp_path / "sub" / "a.wav").write_bytes(b"x")
+    assert loader.find_audio(tmp_path) == [str(tmp_path / "sub" / "a.wav")]
     with pytest.raises(InputError, match="is not a folder"):
         loader.find_audio(tmp_path / "notes.txt")
 
