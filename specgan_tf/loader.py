@@ -5,11 +5,13 @@ files (lines 745-754). Decoded audio is float32 [nsamps, 1, nch]; a slice is
 [slice_len, 1, nch].
 """
 
+import atexit
 import logging
 import os
 import re
 import struct
 import threading
+import time
 import warnings
 
 import numpy as np
@@ -273,8 +275,13 @@ class Decoder:
         self.bad, self.fruitless = {}, 0
         self.lock = threading.Lock()
 
+    calls, ending = 0, False  # of all decoders in this process
+
     def __call__(self, fp, start):
         """Path and first sample -> slices [n, slice_len, 1, nch]."""
+        Decoder.calls += 1
+        if Decoder.ending:
+            raise RuntimeError("the interpreter is ending")
         fp = os.fsdecode(fp)
         try:
             audio = decode_audio(fp, **self.decode)
@@ -307,6 +314,21 @@ class Decoder:
             # a file of 1.2 slices yields one for every fifth random start.
             if self.fruitless >= max(100, 2 * self.nfiles):
                 raise InputError(no_slices(self.nfiles, self.slice_len))
+
+
+@atexit.register
+def _finish_decoding():
+    """Wait until no dataset decodes any more.
+
+    One that is still alive when the interpreter ends (`it = iter(dataset)` in a script)
+    has threads that would wait for Python for ever, and the process with them.
+    """
+    Decoder.ending, calls = True, -1
+    for _ in range(50):  # 5 s at most; a tenth of a second when nothing is under way
+        if calls == Decoder.calls:
+            break
+        calls = Decoder.calls
+        time.sleep(0.1)
 
 
 def no_slices(nfiles, slice_len):

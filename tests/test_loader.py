@@ -1,11 +1,13 @@
 import hashlib
 import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import soundfile
 import tensorflow as tf
-from conftest import DRUMS, shared
+from conftest import DRUMS, ROOT, shared
 from scipy.io import wavfile
 
 from specgan_tf import loader
@@ -277,6 +279,17 @@ def test_repeat_and_shuffle_use_every_file_once_an_epoch(folder):
     epochs = [got[i : i + 20] for i in (0, 20, 40)]
     assert all(sorted(e) == list(range(1, 21)) for e in epochs)
     assert epochs[0] != epochs[1] != epochs[2]
+
+
+def test_a_dataset_in_use_does_not_hang_the_end_of_the_interpreter():
+    code = (
+        "import sys; from specgan_tf import loader;"
+        "it = iter(loader.decode_extract_and_batch(loader.find_audio(sys.argv[1]), 16,"
+        "16384, 16000, 1, decode_parallel_calls=4, slice_pad_end=True, repeat=True,"
+        "shuffle=True, shuffle_buffer_size=64, prefetch_size=20)); next(it)"
+    )
+    run = [sys.executable, "-c", code, DRUMS]
+    subprocess.run(run, cwd=ROOT, check=True, timeout=120)
 
 
 def test_batches_drop_the_remainder(folder):
