@@ -83,6 +83,28 @@ def moments_memory():
     }
 
 
+PIPELINE = (
+    PEAK
+    + """
+import sys
+from specgan_tf import loader, spectral
+fps = loader.find_audio(sys.argv[1])
+start = peak()
+x = loader.decode_extract_and_batch(fps, 16, spectral.SLICE_LEN, 16000, 1,
+    decode_parallel_calls=4, slice_first_only=True, slice_pad_end=True, repeat=True,
+    shuffle=True, shuffle_buffer_size=4096).batch(5).prefetch(2)
+for _ in x.take(20):
+    pass
+print(json.dumps({"peak GiB": peak() - start, "of it the buffer": 4096 / 2**14}))
+"""
+)
+
+
+def pipeline_memory():
+    """Peak memory above the imports of what feeds a training of batch 16."""
+    return python(PIPELINE, DRUMS)[1]
+
+
 ITERATION = (
     PEAK
     + """
@@ -129,6 +151,7 @@ def main():
     jobs = {
         "import (bound: ratio 1.2)": import_ratio,
         "moments, embedded drums": moments_memory,
+        "training's data, batch 16": pipeline_memory,
         "iteration, dim 16, batch 8": lambda: iteration(16, 8, 5),
         "iteration, dim 64, batch 64 (bound: 12 GiB)": lambda: iteration(64, 64, 1),
     }

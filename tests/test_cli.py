@@ -211,7 +211,7 @@ def test_a_seed_repeats_a_training(run, trained, clips, tmp_path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_saves_and_ends(tmp_path, clips, number):
+def test_a_signal_saves_and_ends_and_the_next_run_goes_on(run, tmp_path, clips, number):
     argv = [sys.executable, "-u", "train_specgan.py", "train", str(tmp_path / "t")]
     argv += ["--data_dir", str(clips), *TINY]
     with subprocess.Popen(argv, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
@@ -228,6 +228,9 @@ def test_a_signal_saves_and_ends(tmp_path, clips, number):
     saved = tf.train.latest_checkpoint(str(tmp_path / "t"))
     step = int(saved.rpartition("-")[2])
     assert step >= 1 and f"Saved step {step} in" in rest
+    status, out, _ = run("train", tmp_path / "t", "--train_max_steps", step + 1)
+    assert status == 0 and f"Resuming from {saved}" in out
+    assert f"Saved step {step + 1} in" in out
 
 
 def test_preview_waits_for_checkpoints(tmp_path, trained):
