@@ -3,7 +3,6 @@
 
 import logging
 import os
-import shutil
 import sys
 import tempfile
 
@@ -22,18 +21,23 @@ def make_parser():
     p.add_argument("train_dir", help="training folder, or a checkpoint's prefix")
     p.add_argument("--out_dir", help="default TRAIN_DIR/export")
     p.add_argument("--data_moments_fp", help="default TRAIN_DIR/moments.pkl")
+    p.add_argument(
+        "--specgan_genr_upsample",
+        choices=["nn", "lin", "cub"],
+        help="where neither the checkpoint nor args.txt says it",
+    )
     p.add_argument("--overwrite", action="store_true", help="replace what is there")
     return p
 
 
 def export(args):
     """Write and verify everything beside OUT_DIR, then move it in."""
-    from specgan_tf import checkpoint, moments
+    from specgan_tf import checkpoint
     from specgan_tf.export import save_saved_model, save_tflite
-    from specgan_tf.files import InputError
+    from specgan_tf.files import InputError, put_in_place
 
     prefix = checkpoint.require(args.train_dir)
-    folder = os.path.dirname(prefix)
+    folder = checkpoint.folder_of(args.train_dir)
     out_dir = os.path.abspath(args.out_dir or os.path.join(folder, "export"))
     there = [p for p in FORMATS.values() if os.path.exists(os.path.join(out_dir, p))]
     if there and not args.overwrite:
@@ -41,11 +45,8 @@ def export(args):
             f"{os.path.join(out_dir, there[0])} exists; choose another --out_dir, or "
             "--overwrite"
         )
-    G = checkpoint.load_generator(prefix)
-    recorded = checkpoint.read_args(folder).get("data_moments_fp", "None")
-    own = os.path.join(folder, "moments.pkl")
-    fallback = own if os.path.exists(own) or recorded == "None" else recorded
-    mean, std = moments.load(args.data_moments_fp or fallback)
+    G = checkpoint.load_generator(prefix, args.specgan_genr_upsample)
+    mean, std = checkpoint.load_moments(prefix, args.data_moments_fp)
 
     os.makedirs(out_dir, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out_dir, prefix=".export.") as new:
@@ -66,10 +67,8 @@ def export(args):
             )
         for path in FORMATS.values():  # all verified: now, and only now, put in place
             target = os.path.join(out_dir, path)
-            if os.path.isdir(target):
-                shutil.rmtree(target)
             os.makedirs(os.path.dirname(target), exist_ok=True)
-            os.replace(os.path.join(new, path), target)
+            put_in_place(os.path.join(new, path), target)
 
 
 def size(path):

@@ -40,7 +40,7 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, **kwargs):
         super().__init__(allow_abbrev=False, **kwargs)
-        self.defaults, self.types = {}, {}
+        self.defaults, self.types, self.choices = {}, {}, {}
 
     def error(self, message):
         self.exit(2, f"{self.prog}: error: {message} (--help lists every flag)\n")
@@ -49,11 +49,23 @@ class Parser(argparse.ArgumentParser):
         dest = name.removeprefix("--")
         self.defaults[dest] = default
         self.types[dest] = kwargs.get("type", str)
+        self.choices[dest] = kwargs.get("choices")
         if isinstance(default, bool):
-            kwargs["action"], self.types[dest] = "store_true", boolean
+            self.types[dest] = boolean
+            kwargs["action"] = argparse.BooleanOptionalAction
         elif default is not None:
             help += f" (default: {default})"
         group.add_argument(name, default=argparse.SUPPRESS, help=help, **kwargs)
+
+    def parse_recorded(self, name, text):
+        """The value that `text` gives a flag; ValueError if it gives none."""
+        try:
+            value = self.types[name](text)
+        except (KeyError, argparse.ArgumentTypeError):
+            raise ValueError from None
+        if self.choices[name] and value not in self.choices[name]:
+            raise ValueError
+        return value
 
 
 def number(kind, says, accepts):
@@ -187,6 +199,7 @@ STRUCTURE = {
 # Of one run, not of the folder:
 MOMENTARY = {
     "mode",
+    "settle",
     "train_dir",
     "train_max_steps",
     "once",
@@ -207,51 +220,62 @@ def settle(parser, given):
     from specgan_tf.files import InputError
     from specgan_tf.specgan import UPSAMPLE_ALIASES
 
-    upsample = given.get("specgan_genr_upsample")
-    if upsample in UPSAMPLE_ALIASES:
-        given["specgan_genr_upsample"] = UPSAMPLE_ALIASES[upsample]
-
-    path = given["train_dir"]
-    folder = path if os.path.isdir(path) else os.path.dirname(path)
-    prefix = checkpoint.latest(path) if os.path.exists(path) else None
+    path, mode = given["train_dir"], given["mode"]
+    folder = checkpoint.folder_of(path)
+    if folder != path and mode not in ("generate", "infer"):
+        raise InputError(f"{path} is a checkpoint; {mode} takes its folder, {folder}")
+    if mode == "train":
+        checkpoint.check_name(path)
     recorded, source = {}, os.path.join(folder, "args.txt")
     for name, text in checkpoint.read_args(folder).items():
         if name in MOMENTARY or name not in parser.types or text == "None":
             continue
         try:
-            recorded[name] = parser.types[name](text)
-        except (KeyError, argparse.ArgumentTypeError):
+            recorded[name] = parser.parse_recorded(name, text)
+        except ValueError:
             raise InputError(f"{source}: {name} cannot be {text!r}") from None
+    for settings in (given, recorded):
+        upsample = settings.get("specgan_genr_upsample")
+        if upsample in UPSAMPLE_ALIASES:
+            settings["specgan_genr_upsample"] = UPSAMPLE_ALIASES[upsample]
+
+    prefix = checkpoint.latest(path) if os.path.exists(folder) else None
     if prefix:
         options = checkpoint.options_of(prefix)
         recorded |= {f: options[o] for f, o in STRUCTURE.items() if o in options}
         source = f"{source} and {os.path.basename(prefix)}"
-    fixed = list(STRUCTURE)
-    if given["mode"] == "train" and prefix:
-        fixed.append("specgan_loss")
-    for name in fixed:
-        if name in given and name in recorded and given[name] != recorded[name]:
-            raise InputError(
-                f"--{name} {given[name]} contradicts {name} {recorded[name]} of "
-                f"{source}; leave the flag out, or use another train_dir"
-            )
-    if given["mode"] not in ("moments", "train"):
-        recorded.pop("seed", None)  # of the training, not of what is made with it
+        fixed = [*STRUCTURE, *(["specgan_loss"] if mode == "train" else [])]
+        for name in fixed:
+            if name in given and name in recorded and given[name] != recorded[name]:
+                raise InputError(
+                    f"--{name} {given[name]} contradicts {name} {recorded[name]} of "
+                    f"{source}; leave the flag out, or use another train_dir"
+                )
+    # Not inherited: the moments in the folder come first, and a training's seed is not
+    # for what is made with it.
+    recorded.pop("data_moments_fp", None)
+    if mode not in ("moments", "train"):
+        recorded.pop("seed", None)
     kept = {
         name: value
         for name, value in recorded.items()
         if name not in given and value != parser.defaults[name]
     }
-    if kept and given["mode"] == "train":
+    if kept and mode == "train":
         settings = ", ".join(f"{k} {v}" for k, v in sorted(kept.items()))
-        log.info("As recorded in %s: %s", folder or ".", settings)
-    return argparse.Namespace(**{**parser.defaults, **recorded, **given})
+        log.info("As recorded in %s: %s", folder, settings)
+    again = {"settle": lambda: settle(parser, dict(given))}
+    return argparse.Namespace(**{**parser.defaults, **recorded, **given, **again})
 
 
 def write_args(args):
+    """Record the settings in args.txt; paths so that they hold from anywhere."""
     from specgan_tf.files import replacing
 
     settings = {k: v for k, v in vars(args).items() if k not in MOMENTARY}
+    for name in ("data_dir", "data_moments_fp"):
+        if settings[name] is not None:
+            settings[name] = os.path.abspath(settings[name])
     lines = [f"{k},{v}" for k, v in sorted(settings.items())]
     with replacing(os.path.join(args.train_dir, "args.txt"), "w") as f:
         f.write("\n".join(lines) + "\n")
@@ -261,12 +285,11 @@ def write_args(args):
 
 
 def find_files(args):
-    """The audio files, and the settings the embedded drums need if they are it."""
+    """The audio files: those of data_dir, or the embedded drums."""
     import specgan_tf
     from specgan_tf import loader
 
     if args.data_dir is None:
-        args.data_first_slice = args.data_pad_end = True
         drums = os.path.join(os.path.dirname(specgan_tf.__file__), "data", "drums")
         fps = loader.find_audio(drums)
         log.info(
@@ -274,7 +297,7 @@ def find_files(args):
             "--data_first_slice --data_pad_end",
             len(fps),
         )
-        return [fp for fp in fps if fp.endswith(".wav")]
+        return fps
     fps = loader.find_audio(args.data_dir, args.data_recursive)
     log.info("Found %d audio files in %s", len(fps), args.data_dir)
     if args.data_normalize:
@@ -286,7 +309,7 @@ def decode(fps, args, **kwargs):
     """Waveforms [b, 16384, 1] as the data flags ask.  [train_specgan.py:106-122]"""
     from specgan_tf import loader, spectral
 
-    first = args.data_first_slice
+    first = args.data_first_slice or args.data_dir is None  # the embedded drums
     dataset = loader.decode_extract_and_batch(
         fps,
         slice_len=spectral.SLICE_LEN,
@@ -337,40 +360,18 @@ def compute_moments(fps, args):
     return mean, std
 
 
-def own_moments_fp(args):
-    return os.path.join(folder_of(args), "moments.pkl")
-
-
-def folder_of(args):
-    path = args.train_dir
-    return path if os.path.isdir(path) else os.path.dirname(path)
-
-
-def load_moments(args):
-    """Of the generator in the folder: beside it, or where its training had them.
-
-    differs: without --data_moments_fp the reference fails.  [train_specgan.py:725-729]
-    """
-    from specgan_tf import moments
-
-    fp = own_moments_fp(args)
-    if args.data_moments_fp and not os.path.isfile(fp):
-        fp = args.data_moments_fp
-    return moments.load(fp)
-
-
 def training_moments(fps, args):
-    """The given moments, the folder's, or new ones; the folder keeps a copy."""
+    """The folder's moments, the given ones, or new ones; the folder keeps a copy."""
     import numpy as np
 
-    from specgan_tf import moments
+    from specgan_tf import checkpoint, moments
     from specgan_tf.files import InputError
 
-    own = own_moments_fp(args)
-    if args.data_moments_fp is None and not os.path.isfile(own):
-        mean, std = compute_moments(fps, args)
+    own = os.path.join(args.train_dir, "moments.pkl")
+    if os.path.isfile(own) or args.data_moments_fp or has_checkpoint(args):
+        mean, std = checkpoint.load_moments(args.train_dir, args.data_moments_fp)
     else:
-        mean, std = moments.load(args.data_moments_fp or own)
+        mean, std = compute_moments(fps, args)
     if not os.path.isfile(own):
         moments.save(own, mean, std)
     elif not np.array_equal((mean, std), moments.load(own)):
@@ -381,6 +382,12 @@ def training_moments(fps, args):
     return mean, std
 
 
+def has_checkpoint(args):
+    from specgan_tf import checkpoint
+
+    return checkpoint.latest(args.train_dir) is not None
+
+
 # Modes
 
 
@@ -389,7 +396,7 @@ def moments(args):
     from specgan_tf import moments
     from specgan_tf.files import InputError
 
-    fp = args.data_moments_fp or own_moments_fp(args)
+    fp = args.data_moments_fp or os.path.join(args.train_dir, "moments.pkl")
     if os.path.exists(fp) and not args.overwrite:
         raise InputError(f"{fp} exists; --overwrite replaces it")
     fps = find_files(args)
@@ -423,7 +430,6 @@ def train(args):
     fps = find_files(args)
     os.makedirs(args.train_dir, exist_ok=True)
     mean, std = training_moments(fps, args)
-    write_args(args)
 
     if args.seed is not None:
         keras.utils.set_random_seed(args.seed)
@@ -443,6 +449,7 @@ def train(args):
     print_vars("Generator", G)
     print_vars("Discriminator", D)
 
+    write_args(args)  # only now that such networks can be had
     prefix = checkpoint.latest(args.train_dir)
     if prefix:
         checkpoint.restore(gan, prefix)
@@ -478,7 +485,7 @@ def train(args):
         mean,
         std,
         args.data_sample_rate,
-        args.specgan_ngl,
+        griffin_lim(args),
         args.train_summary_secs,
     )
     log.info("-" * 80)
@@ -521,77 +528,70 @@ def load_generator(prefix, args):
     return checkpoint.load_generator(prefix, None if upsample == "zeros" else upsample)
 
 
-def preview(args):
-    """[train_specgan.py:384-460]"""
-    import tensorflow as tf
-
-    from specgan_tf import checkpoint, generate, spectral
-    from specgan_tf.files import InputError
-
-    if not os.path.isdir(args.train_dir):
-        raise InputError(f"train_dir {args.train_dir} is not a folder")
-    preview_dir = os.path.join(args.train_dir, "preview")
-    done = writer = None
-    if not args.once:
-        log.info("Waiting for checkpoints in %s; Ctrl-C ends", args.train_dir)
-    while True:
-        prefix = (checkpoint.require if args.once else checkpoint.latest)(
-            args.train_dir
-        )
-        if prefix and prefix != done:
-            step = checkpoint.step_of(prefix)
-            wav_fp = os.path.join(preview_dir, f"{step:08d}.wav")
-            if os.path.exists(wav_fp) and not args.overwrite:
-                log.info("%s is there already; --overwrite renders it again", wav_fp)
-            else:
-                os.makedirs(preview_dir, exist_ok=True)
-                G = load_generator(prefix, args)
-                z = preview_z(args, preview_dir, G.latent_dim)
-                made = render(G, z, args)
-                # original: half a slice of silence after each clip
-                flat = spectral.flatten(made["G_z"], spectral.SLICE_LEN // 2)
-                flat_int16 = spectral.float_to_int16(flat)
-                generate.write_wav(wav_fp, flat_int16, args.data_sample_rate)
-                png_fp = wav_fp.removesuffix(".wav") + ".png"
-                sheet = generate.contact_sheet(made["G_z_norm_uint8"])
-                generate.write_png(png_fp, sheet)
-                writer = writer or tf.summary.create_file_writer(preview_dir)
-                with writer.as_default(step):
-                    tf.summary.audio("preview", flat[tf.newaxis], args.data_sample_rate)
-                writer.flush()
-                log.info("Wrote %s and %s", wav_fp, png_fp)
-            done = prefix
-        if args.once:
-            return
-        time.sleep(1)
-
-
-def preview_z(args, preview_dir, latent_dim):
-    """The folder's fixed latents; drawn once."""
-    from specgan_tf import generate
-
-    fp = os.path.join(preview_dir, "z.pkl")
-    if not os.path.exists(fp):
-        z = generate.sample_z(args.preview_n, latent_dim, draw_seed(args))
-        generate.save_z(fp, z)
-    return generate.load_z(fp, latent_dim)
+def griffin_lim(args):
+    return args.specgan_ngl, args.specgan_gl_window, args.specgan_gl_momentum
 
 
 def draw_seed(args):
     return random.randrange(2**31) if args.seed is None else args.seed
 
 
-def render(G, z, args):
-    from specgan_tf import generate
+def preview(args):
+    """[train_specgan.py:384-460]"""
+    from specgan_tf import checkpoint
+    from specgan_tf.files import InputError
 
-    return generate.render(
-        G,
-        *load_moments(args),
-        z,
-        args.specgan_ngl,
-        args.specgan_gl_window,
-        args.specgan_gl_momentum,
-    )
+    if not os.path.isdir(args.train_dir):
+        raise InputError(f"train_dir {args.train_dir} is not a folder")
+    if not args.once:
+        log.info("Waiting for checkpoints in %s; Ctrl-C ends", args.train_dir)
+    done = None
+    while True:
+        prefix = (checkpoint.require if args.once else checkpoint.latest)(
+            args.train_dir
+        )
+        if prefix and prefix != done:
+            # Settings anew: when this began, there may have been no training yet.
+            preview_checkpoint(prefix, args.settle())
+            done = prefix
+        if args.once:
+            return
+        time.sleep(1)
+
+
+def preview_checkpoint(prefix, args):
+    """Sound, picture and summary of one checkpoint, from the folder's fixed latents."""
+    import tensorflow as tf
+
+    from specgan_tf import checkpoint, generate, spectral
+
+    preview_dir = os.path.join(args.train_dir, "preview")
+    step = checkpoint.step_of(prefix)
+    name = os.path.join(preview_dir, f"{step:08d}")
+    if os.path.exists(f"{name}.wav") and not args.overwrite:
+        log.info("%s.wav is there already; --overwrite renders it again", name)
+        return
+    G = load_generator(prefix, args)
+    mean, std = checkpoint.load_moments(prefix, args.data_moments_fp)
+    os.makedirs(preview_dir, exist_ok=True)
+    z_fp = os.path.join(preview_dir, "z.pkl")
+    if not os.path.exists(z_fp):
+        z = generate.sample_z(args.preview_n, G.latent_dim, draw_seed(args))
+        generate.save_z(z_fp, z)
+    z = generate.load_z(z_fp, G.latent_dim)
+
+    made = generate.render(G, mean, std, z, *griffin_lim(args))
+    # original: half a slice of silence after each clip
+    flat = spectral.flatten(made["G_z"], spectral.SLICE_LEN // 2)
+    writer = tf.summary.create_file_writer(preview_dir)
+    with writer.as_default(step):
+        tf.summary.audio("preview", flat[tf.newaxis], args.data_sample_rate)
+    writer.close()
+    sheet = generate.contact_sheet(made["G_z_norm_uint8"])
+    generate.write_png(f"{name}.png", sheet)
+    flat_int16 = spectral.float_to_int16(flat)
+    generate.write_wav(f"{name}.wav", flat_int16, args.data_sample_rate)  # last: done
+    log.info("Wrote %s.wav and .png", name)
 
 
 def generate(args):
@@ -602,34 +602,34 @@ def generate(args):
     from specgan_tf.files import InputError
 
     prefix = checkpoint.require(args.train_dir)
-    out_dir = args.generate_dir or os.path.join(folder_of(args), "generate")
+    folder = checkpoint.folder_of(args.train_dir)
+    out_dir = args.generate_dir or os.path.join(folder, "generate")
     if os.path.isdir(out_dir) and os.listdir(out_dir) and not args.overwrite:
         raise InputError(
             f"{out_dir} is not empty; choose another --generate_dir, or --overwrite"
         )
     G = load_generator(prefix, args)
+    mean, std = checkpoint.load_moments(prefix, args.data_moments_fp)
     if args.z_fp and os.path.exists(args.z_fp):
         z = generate.load_z(args.z_fp, G.latent_dim)
         log.info("Using the %d latents of %s", len(z), args.z_fp)
     else:
         z = generate.sample_z(args.generate_n, G.latent_dim, draw_seed(args)).numpy()
-    made = render(G, z, args)
+        if args.z_fp:
+            generate.save_z(args.z_fp, z)
     os.makedirs(out_dir, exist_ok=True)
-    if args.z_fp and not os.path.exists(args.z_fp):
-        generate.save_z(args.z_fp, z)
-    for i, G_z in enumerate(made["G_z"]):
-        # A clip that is too loud is turned down; G_z_int16 would clip its peaks.
-        samples = spectral.float_to_int16(G_z / max(1.0, np.abs(G_z).max()))
-        wav_fp = os.path.join(out_dir, f"{i:04d}.wav")
-        generate.write_wav(wav_fp, samples, args.data_sample_rate)
-    sheet = generate.contact_sheet(made["G_z_norm_uint8"])
+    images = []
+    for made in generate.render_chunks(G, mean, std, z, *griffin_lim(args)):
+        for G_z, image in zip(made["G_z"], made["G_z_norm_uint8"], strict=True):
+            # A clip that is too loud is turned down; G_z_int16 would clip its peaks.
+            samples = spectral.float_to_int16(G_z / max(1.0, np.abs(G_z).max()))
+            wav_fp = os.path.join(out_dir, f"{len(images):04d}.wav")
+            generate.write_wav(wav_fp, samples, args.data_sample_rate)
+            images.append(image)
+    sheet = generate.contact_sheet(np.stack(images))
     generate.write_png(os.path.join(out_dir, "sheet.png"), sheet)
-    log.info(
-        "Wrote %d WAV files and sheet.png to %s (step %d)",
-        len(z),
-        out_dir,
-        checkpoint.step_of(prefix),
-    )
+    step = checkpoint.step_of(prefix)
+    log.info("Wrote %d WAV files and sheet.png to %s (step %d)", len(z), out_dir, step)
 
 
 def infer(args):
@@ -645,9 +645,11 @@ def infer(args):
 
     prefix = checkpoint.require(args.train_dir)
     G = load_generator(prefix, args)
-    infer_dir = os.path.join(folder_of(args), "infer")
+    mean, std = checkpoint.load_moments(prefix, args.data_moments_fp)
+    infer_dir = os.path.join(checkpoint.folder_of(args.train_dir), "infer")
     with replacing_dir(infer_dir) as new:
-        errors = export.save_saved_model(G, *load_moments(args), new)
+        _, *inversion = griffin_lim(args)
+        errors = export.save_saved_model(G, mean, std, new, *inversion)
         if os.path.isdir(infer_dir):  # a MetaGraph of the reference stays
             for entry in set(os.listdir(infer_dir)) - set(os.listdir(new)):
                 path = os.path.join(infer_dir, entry)
@@ -705,7 +707,9 @@ def import_tensorflow():
 
 def run(prog, job):
     """Call `job`; a user's mistake is one line on stderr. Returns the exit status."""
+    sys.stdout.reconfigure(errors="backslashreplace")  # file names may be any bytes
     logging.basicConfig(format="%(message)s", stream=sys.stdout, force=True)
+    logging.raiseExceptions = False  # a reader that has gone (| head) is no news
     log.setLevel(logging.INFO)
     try:
         import_tensorflow()
@@ -723,6 +727,14 @@ def run(prog, job):
         if not isinstance(e, InputError):
             raise
         print(f"{prog}: error: {e}", file=sys.stderr)
+        return 2
+    except Exception as e:
+        import tensorflow as tf
+
+        if not isinstance(e, tf.errors.ResourceExhaustedError):
+            raise
+        small = "a smaller --specgan_dim or --train_batch_size"
+        print(f"{prog}: error: out of memory: try {small}", file=sys.stderr)
         return 2
     return 0
 

@@ -114,21 +114,24 @@ class Summaries(keras.callbacks.Callback):
     """TensorBoard summaries every `secs` seconds, under the original's tags.
 
     differs: x_wav and x are one fixed batch of real clips, so they are written once.
+    [train_specgan.py:145-158]
 
     Args:
       train_dir: where the event files go.
       x_wav: real waveforms float32 [n, 16384, 1].
       X_mean, X_std: moments, float32 [129].
       sample_rate: Hz.
-      ngl: Griffin-Lim steps of the audio.
+      griffin_lim: (ngl, window, momentum) of the audio, as in `spectral.f_to_t`.
 
-    [train_specgan.py:145-158, 240-241]
+    [train_specgan.py:240-241]
     """
 
-    def __init__(self, train_dir, x_wav, X_mean, X_std, sample_rate, ngl=16, secs=120):
+    def __init__(
+        self, train_dir, x_wav, X_mean, X_std, sample_rate, griffin_lim=(16,), secs=120
+    ):
         super().__init__()
         self.train_dir, self.x_wav, self.moments = train_dir, x_wav, (X_mean, X_std)
-        self.sample_rate, self.ngl, self.secs = sample_rate, ngl, secs
+        self.sample_rate, self.griffin_lim, self.secs = sample_rate, griffin_lim, secs
 
     def on_train_begin(self, logs=None):
         self.writer = tf.summary.create_file_writer(self.train_dir)
@@ -152,8 +155,11 @@ class Summaries(keras.callbacks.Callback):
         self.writer.flush()
         self.last = time.monotonic()
 
+    def on_train_end(self, logs=None):
+        self.writer.close()
+
     def to_audio(self, X_norm):
-        return spectral.f_to_t(X_norm, *self.moments, self.ngl)
+        return spectral.f_to_t(X_norm, *self.moments, *self.griffin_lim)
 
     def write(self, tag, X_norm):
         x_gl = self.render(X_norm)

@@ -10,17 +10,26 @@ slots are named after the variable: `<var>/Adam`, `<var>/Adam_1`, `<var>/RMSProp
 import contextlib
 import glob
 import os
+import re
 
 import numpy as np
 import tensorflow as tf
 
-from specgan_tf import tf1
+from specgan_tf import moments, tf1
 from specgan_tf.files import InputError, replacing
 from specgan_tf.specgan import UPSAMPLE_ALIASES, UPSAMPLES, SpecGANGenerator
 
 # What TensorFlow's reader raises for a damaged file depends on where the damage is.
 READ_ERRORS = (tf.errors.OpError, ValueError, IndexError, RuntimeError)
 KEEP = 5  # checkpoints; tf.train.Saver's default
+
+
+def folder_of(path):
+    """The training folder: `path`, or where it lies if it is a checkpoint's prefix."""
+    path = os.fspath(path)
+    if os.path.isfile(path.removesuffix(".index") + ".index"):
+        return os.path.dirname(path) or "."
+    return path
 
 
 def latest(path):
@@ -33,7 +42,6 @@ def latest(path):
     """
     path = os.fspath(path)
     if os.path.isdir(path):
-        # Not tf.train.latest_checkpoint: an absolute path is lost if the folder moves.
         return next(iter(reversed(_listed(path))), None)
     prefix = path.removesuffix(".index")
     if os.path.isfile(prefix + ".index"):
@@ -52,8 +60,17 @@ def require(path):
     return prefix
 
 
+def check_name(path):
+    """Refuse names of which TensorFlow writes checkpoints that it cannot read again."""
+    if set(os.fspath(path)) & set("*?[]\\"):
+        raise InputError(
+            f"{path}: TensorFlow takes * ? [ ] \\ for patterns; rename the folder"
+        )
+
+
 def reader(prefix):
     """A `tf.train.CheckpointReader`; damage to the index is an `InputError`."""
+    check_name(prefix)
     try:
         return tf.train.load_checkpoint(prefix)
     except READ_ERRORS as e:
@@ -131,6 +148,23 @@ def read_args(train_dir):
         return {name: value for name, comma, value in pairs if comma}
 
 
+def load_moments(path, given=None):
+    """(mean, std) of a training: those `given`, its folder's own, or those it records.
+
+    differs: without --data_moments_fp the original fails.  [train_specgan.py:725-729]
+
+    Args:
+      path: a training folder or the prefix of a checkpoint.
+      given: a moments file, or None.
+    """
+    folder = folder_of(path)
+    own = os.path.join(folder, "moments.pkl")
+    recorded = read_args(folder).get("data_moments_fp", "None")
+    if given is None and recorded != "None" and not os.path.isfile(own):
+        given = recorded
+    return moments.load(given or own)
+
+
 def save(gan, train_dir):
     """Write a checkpoint of a compiled `SpecGAN`, keep the last five; its prefix.
 
@@ -157,18 +191,31 @@ def save(gan, train_dir):
 
 
 def _listed(train_dir):
-    """Prefixes the file `checkpoint` lists that lie in the folder, the latest last."""
-    state = tf.train.get_checkpoint_state(train_dir)
-    if state is None:
-        return []
-    paths = [*state.all_model_checkpoint_paths, state.model_checkpoint_path]
+    """Prefixes of the checkpoints in a folder, the latest last.
+
+    As the file `checkpoint` lists them (a CheckpointState in protobuf's text form),
+    wherever it thinks they are; all there are, by step, where it is missing or damaged.
+    """
+    try:
+        with open(os.path.join(train_dir, "checkpoint"), errors="replace") as f:
+            said = re.findall(r'^\s*(\w+): "(.*)"\s*$', f.read(), re.MULTILINE)
+    except OSError:
+        said = []
+    newest = [p for key, p in said if key == "model_checkpoint_path"]
+    paths = [p for key, p in said if key == "all_model_checkpoint_paths"] + newest
     names = dict.fromkeys(os.path.basename(p) for p in reversed(paths))
-    prefixes = [os.path.join(train_dir, name) for name in reversed(names)]
-    return [p for p in prefixes if os.path.isfile(p + ".index")]
+    there = {
+        f.removesuffix(".index") for f in os.listdir(train_dir) if f[-6:] == ".index"
+    }
+    listed = [name for name in reversed(names) if name in there]
+    if not listed:
+        steps = {n: re.fullmatch(r"model\.ckpt-(\d+)", n) for n in there}
+        listed = sorted((n for n in there if steps[n]), key=lambda n: int(steps[n][1]))
+    return [os.path.join(train_dir, name) for name in listed]
 
 
 def _write_list(train_dir, names):
-    """The file `checkpoint`: a CheckpointState in protobuf's text form."""
+    """The file `checkpoint`, for `_listed` and for the original."""
     lines = [f'model_checkpoint_path: "{names[-1]}"']
     lines += [f'all_model_checkpoint_paths: "{name}"' for name in names]
     with replacing(os.path.join(train_dir, "checkpoint"), "w") as f:
@@ -269,4 +316,5 @@ def _tensor(ckpt, name, prefix):
 
 
 def _line(error):
-    return str(error).strip().splitlines()[0]
+    """The first line of a TensorFlow error, without the names of its innards."""
+    return re.sub(r"\{\{.*?\}\}\s*|\s*\[Op:.*", "", str(error).strip().splitlines()[0])

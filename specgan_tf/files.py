@@ -25,6 +25,10 @@ class InputError(ValueError):
     what was wrong, which file or value, and what to do."""
 
 
+UMASK = os.umask(0)  # can only be read by setting it; here, before there are threads
+os.umask(UMASK)
+
+
 @contextlib.contextmanager
 def replacing(path, mode="wb"):
     """Open a temporary file beside `path` that becomes `path` when the block succeeds.
@@ -40,7 +44,7 @@ def replacing(path, mode="wb"):
             yield f
             f.flush()
             os.fsync(f.fileno())
-        os.chmod(tmp, 0o666 & ~_umask())  # mkstemp's 0600 is for secrets
+        os.chmod(tmp, 0o666 & ~UMASK)  # mkstemp's 0600 is for secrets
         os.replace(tmp, path)
     except BaseException:
         with contextlib.suppress(OSError):
@@ -57,24 +61,29 @@ def replacing_dir(path):
         dir=os.path.dirname(path), prefix=f".{os.path.basename(path)}."
     )
     try:
-        os.chmod(tmp, 0o777 & ~_umask())
+        os.chmod(tmp, 0o777 & ~UMASK)
         yield tmp
-        old = None
-        if os.path.isdir(path):
-            old = tempfile.mkdtemp(dir=os.path.dirname(path), prefix=".old.")
-            os.replace(path, os.path.join(old, "old"))
-        os.replace(tmp, path)
-        if old:
-            shutil.rmtree(old)
+        put_in_place(tmp, path)
     except BaseException:
         shutil.rmtree(tmp, ignore_errors=True)
         raise
 
 
-def _umask():
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def put_in_place(new, path):
+    """Rename the file or folder `new` to `path`; a folder already there is removed."""
+    if not os.path.isdir(path):
+        os.replace(new, path)
+        return
+    aside = tempfile.mkdtemp(dir=os.path.dirname(path), prefix=".old.")
+    old = os.path.join(aside, "old")
+    os.replace(path, old)
+    try:
+        os.replace(new, path)
+    except BaseException:
+        os.replace(old, path)
+        raise
+    finally:
+        shutil.rmtree(aside)
 
 
 def write_pickle(path, arrays):

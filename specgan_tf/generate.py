@@ -50,13 +50,19 @@ def synthesize(G, X_mean, X_std, z, ngl=16, window="hann", momentum=0.0):
     }
 
 
-def render(G, X_mean, X_std, z, ngl=16, window="hann", momentum=0.0):
-    """`synthesize` for any number of latents, in chunks; a dict of numpy arrays."""
+def render_chunks(G, X_mean, X_std, z, ngl=16, window="hann", momentum=0.0):
+    """`synthesize` for any number of latents: dicts of numpy arrays, chunk by chunk."""
     graph = tf.function(
         lambda z: synthesize(G, X_mean, X_std, z, ngl, window, momentum),
         input_signature=[tf.TensorSpec([None, z.shape[1]], tf.float32)],
     )
-    chunks = [graph(z[i : i + CHUNK]) for i in range(0, len(z), CHUNK)]
+    for i in range(0, len(z), CHUNK):
+        yield {name: t.numpy() for name, t in graph(z[i : i + CHUNK]).items()}
+
+
+def render(*args, **kwargs):
+    """`render_chunks`, joined: a dict of numpy arrays."""
+    chunks = list(render_chunks(*args, **kwargs))
     return {name: np.concatenate([c[name] for c in chunks]) for name in chunks[0]}
 
 

@@ -44,8 +44,10 @@ def find_audio(data_dir, recursive=False):
         raise InputError(f"data_dir {data_dir} {what}")
     found = [os.path.join(data_dir, name) for name in os.listdir(data_dir)]
     if recursive:
-        walk = os.walk(data_dir)
-        found = [os.path.join(root, name) for root, _, names in walk for name in names]
+        found = []
+        for root, folders, names in os.walk(data_dir):
+            folders[:] = [f for f in folders if not f.startswith(".")]
+            found += [os.path.join(root, name) for name in names]
     found = sorted(p for p in found if not os.path.basename(p).startswith("."))
     audio = [p for p in found if p.lower().endswith(SUFFIXES) and os.path.isfile(p)]
     if not audio:
@@ -133,7 +135,9 @@ def _read(fp):
 
     _check_length(fp)
     try:
-        with soundfile.SoundFile(fp) as f:
+        # As bytes: on POSIX a name need not be UTF-8.
+        name = os.fsencode(fp) if os.name == "posix" else fp
+        with soundfile.SoundFile(name) as f:
             expected, fs = f.frames, f.samplerate
             wav = f.read(dtype="float32", always_2d=True)
     except (soundfile.LibsndfileError, OSError) as e:
@@ -153,7 +157,7 @@ def _read_fast_wav(fp, fs):
         # Chunks that are not audio are no matter. (catch_warnings is not for threads.)
         warnings.filterwarnings("ignore", category=wavfile.WavFileWarning)
         _fs, wav = wavfile.read(fp)
-    except (ValueError, OSError, struct.error) as e:
+    except Exception as e:  # scipy raises whatever an odd header makes it stumble over
         raise UnreadableError(str(e).rstrip(".") or "not a WAV file") from None
     if wav.dtype == np.int16:
         wav = wav.astype(np.float32) / 32768.0
@@ -187,17 +191,20 @@ def _resample(wav, fs, target, resampler):
     from scipy.signal import windows
 
     # kaiser_best as it was before resampy 0.4 changed the filter of that name.
-    resampled = resampy.resample(
-        wav,
-        fs,
-        target,
-        axis=0,
-        filter="sinc_window",
-        num_zeros=64,
-        precision=9,
-        rolloff=0.9475937167399596,
-        window=lambda n: windows.kaiser(n, 14.769656459379492),
-    )
+    try:
+        resampled = resampy.resample(
+            wav,
+            fs,
+            target,
+            axis=0,
+            filter="sinc_window",
+            num_zeros=64,
+            precision=9,
+            rolloff=0.9475937167399596,
+            window=lambda n: windows.kaiser(n, 14.769656459379492),
+        )
+    except ValueError as e:  # a sample or two
+        raise UnreadableError(f"cannot be resampled: {e}") from None
     size = int(np.ceil(len(wav) * target / fs))
     return librosa.util.fix_length(resampled, size=size, axis=0)
 
@@ -222,16 +229,16 @@ def slice_hop_len(slice_len, slice_overlap_ratio):
     """Samples from one slice to the next.  [loader.py:146-151]
 
     Raises:
-      ValueError: an overlap below 0, or so high that slices would not advance.
+      InputError: an overlap below 0, or so high that slices would not advance.
     """
     if slice_overlap_ratio < 0:
-        raise ValueError(
+        raise InputError(
             f"slice_overlap_ratio must be 0 or more. Received: {slice_overlap_ratio}"
         )
     # original: the 1e-4 is added after rounding, so it does nothing.
     hop = int(round(slice_len * (1.0 - slice_overlap_ratio)) + 1e-4)
     if hop < 1:
-        raise ValueError(
+        raise InputError(
             f"slice_overlap_ratio is too high for slices of {slice_len} samples. "
             f"Received: {slice_overlap_ratio}"
         )
@@ -275,14 +282,24 @@ class Decoder:
         self.bad, self.fruitless = {}, 0
         self.lock = threading.Lock()
 
-    calls, ending = 0, False  # of all decoders in this process
+    # Of all decoders in this process: calls so far, calls under way, no more of them
+    calls, under_way, ending = 0, 0, False
+    ledger = threading.Lock()
 
     def __call__(self, fp, start):
         """Path and first sample -> slices [n, slice_len, 1, nch]."""
-        Decoder.calls += 1
-        if Decoder.ending:
-            raise RuntimeError("the interpreter is ending")
-        fp = os.fsdecode(fp)
+        with Decoder.ledger:
+            Decoder.calls += 1
+            Decoder.under_way += 1
+        try:
+            if Decoder.ending:
+                raise RuntimeError("the interpreter is ending")
+            return self.slices(os.fsdecode(fp), start)
+        finally:
+            with Decoder.ledger:
+                Decoder.under_way -= 1
+
+    def slices(self, fp, start):
         try:
             audio = decode_audio(fp, **self.decode)
         except UnreadableError as e:
@@ -303,8 +320,7 @@ class Decoder:
             if len(self.bad) > MAX_BAD * self.nfiles:
                 raise InputError(
                     f"{len(self.bad)} of {self.nfiles} audio files cannot be read "
-                    f"(last: {fp}: {reason}); more than a tenth, so training stops: "
-                    "remove or repair them"
+                    f"(last: {fp}: {reason}), more than a tenth: remove or repair them"
                 )
 
     def count(self, nslices):
@@ -324,11 +340,12 @@ def _finish_decoding():
     has threads that would wait for Python for ever, and the process with them.
     """
     Decoder.ending, calls = True, -1
-    for _ in range(50):  # 5 s at most; a tenth of a second when nothing is under way
-        if calls == Decoder.calls:
+    deadline = time.monotonic() + 60  # a very long file may take that
+    while time.monotonic() < deadline:
+        if calls == Decoder.calls and not Decoder.under_way:
             break
         calls = Decoder.calls
-        time.sleep(0.1)
+        time.sleep(0.1)  # lets calls that wait for Python come in, and fail
 
 
 def no_slices(nfiles, slice_len):
@@ -400,7 +417,7 @@ def decode_extract_and_batch(
     shape = [slice_len, 1, decode_num_channels]
 
     # Create dataset of filepaths
-    dataset = tf.data.Dataset.from_tensor_slices([os.fspath(fp) for fp in fps])
+    dataset = tf.data.Dataset.from_tensor_slices([os.fsencode(fp) for fp in fps])
 
     # Shuffle all filepaths every epoch
     if shuffle:

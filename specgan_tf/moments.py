@@ -80,8 +80,8 @@ def load(fp):
     """
     if not os.path.isfile(fp):
         raise InputError(
-            f"no moments file at {fp}: make one with the moments mode, or leave "
-            "--data_moments_fp out of train to have it made"
+            f"no moments file at {fp}: make one with the moments mode, or name another "
+            "with --data_moments_fp"
         )
     arrays = read_pickle(fp)
     if not isinstance(arrays, tuple) or len(arrays) != 2:

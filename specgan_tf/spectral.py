@@ -2,8 +2,8 @@
 
 Port of train_specgan.py (chrisdonahue/wavegan 40e85e8), lines 19-98 and 351-363.
 
-Waveforms are float32 [b, 16384, 1] in [-1, 1]; spectrograms float32 [b, 128, 128, 1] in
-[-1, 1], time then frequency.
+Waveforms are float32 [b, 16384, 1], full scale at +-1, which what `f_to_t` makes may
+exceed; spectrograms float32 [b, 128, 128, 1] in [-1, 1], time then frequency.
 """
 
 import functools
@@ -123,7 +123,7 @@ def f_to_img(X_norm):
 
 
 def float_to_int16(x):
-    """Samples in [-1, 1] -> int16, truncating.  [train_specgan.py:356-361]"""
+    """Samples, clipped to [-1, 1] -> int16, truncating.  [train_specgan.py:356-361]"""
     x_int16 = tf.clip_by_value(x * 32767.0, -32767.0, 32767.0)
     return tf.cast(x_int16, tf.int16)
 

@@ -13,6 +13,7 @@ from specgan_tf import (
     SpecGANGenerator,
     checkpoint,
     load_generator,
+    moments,
 )
 from specgan_tf.files import InputError
 
@@ -135,6 +136,47 @@ def test_a_moved_folder_is_still_resumable(tmp_path):
     state = tmp_path / "checkpoint"
     state.write_text(state.read_text().replace("model.ckpt", "/gone/train/model.ckpt"))
     assert checkpoint.latest(tmp_path) == str(tmp_path / "model.ckpt-1")
+
+
+@pytest.mark.parametrize(
+    "content", [None, "", "model_check", 'model_checkpoint_path: "x"']
+)
+def test_a_missing_or_damaged_list_does_not_hide_the_checkpoints(tmp_path, content):
+    """Or else a training would start anew in the folder of another."""
+    gan = trained(steps=1)
+    for step in (9, 10):
+        gan.G_optimizer.iterations.assign(step)
+        checkpoint.save(gan, tmp_path)
+    os.remove(tmp_path / "checkpoint")
+    if content is not None:
+        (tmp_path / "checkpoint").write_text(content)
+    assert checkpoint.latest(tmp_path) == str(tmp_path / "model.ckpt-10")
+
+
+def test_names_that_tensorflow_takes_for_patterns_are_refused(tmp_path):
+    with pytest.raises(InputError, match="for patterns; rename the folder"):
+        checkpoint.check_name(tmp_path / "t[1]")
+
+
+def test_moments_given_come_before_the_folders_before_the_recorded(tmp_path):
+    def save(path, value):
+        moments.save(path, np.full(129, value), np.ones(129))
+        return str(path)
+
+    def found(*args):
+        return checkpoint.load_moments(*args)[0][0]
+
+    folder = tmp_path / "t"
+    given, recorded = save(tmp_path / "given", 1), save(tmp_path / "recorded", 2)
+    folder.mkdir()
+    prefix = checkpoint.save(trained(steps=1), str(folder))
+    (folder / "args.txt").write_text(f"data_moments_fp,{recorded}\n")
+    assert found(folder) == found(prefix) == 2
+    save(folder / "moments.pkl", 3)
+    assert found(folder) == found(prefix) == 3
+    assert found(folder, given) == 1
+    with pytest.raises(InputError, match="no moments file at nowhere"):
+        found(folder, "nowhere")
 
 
 def test_an_interrupted_save_leaves_the_last_one(tmp_path, monkeypatch):

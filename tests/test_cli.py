@@ -241,8 +241,8 @@ def test_preview_waits_for_checkpoints(tmp_path, trained):
     ) as process:
         try:
             assert "Waiting for checkpoints" in process.stdout.readline()
-            for name in os.listdir(trained):
-                if not name.startswith("events"):
+            for name in sorted(os.listdir(trained), key=lambda n: "index" in n):
+                if not name.startswith("events"):  # the index last, as when saving
                     (tmp_path / name).write_bytes((trained / name).read_bytes())
             assert "00000002.wav" in process.stdout.readline()
             time.sleep(1.5)
@@ -271,6 +271,7 @@ def test_preview_waits_for_checkpoints(tmp_path, trained):
         (["train", "T", "--specgan_ngl", "-1"], "at least 0. Received: '-1'"),
         (["train", "T", "--data_dri", "x"], "unrecognized arguments: --data_dri x"),
         (["train", "T", "--data_dir", "nowhere"], "data_dir nowhere does not exist"),
+        (["train", "t[1]"], "for patterns; rename the folder"),
         (["generate", "nowhere"], "nowhere is neither a training folder nor a check"),
         (["preview", "nowhere", "--once"], "nowhere is not a folder"),
         (["infer", "."], "no checkpoint in . yet: train first"),
@@ -293,6 +294,8 @@ def test_mistaken_data(refused, tmp_path, monkeypatch):
     assert "none of the 1 audio files can be read" in refused(*argv)
     wavfile.write("data/a.wav", 16000, np.ones(9000, np.int16))
     assert "too short for random slices of 16384 samples" in refused(*argv)
+    line = refused(*argv, "--data_overlap_ratio", "0.99999")
+    assert "slice_overlap_ratio is too high for slices of 16384 samples" in line
     wavfile.write("data/a.wav", 8000, np.ones(9000, np.int16))
     line = refused(*argv, *SHORT, "--data_fast_wav")
     assert "a.wav is at 8000 Hz, not 16000" in line
@@ -353,6 +356,83 @@ def copy_of(trained, tmp_path):
     return tmp_path
 
 
+def test_a_folder_within_a_training_is_its_own(run, trained, tmp_path, clips):
+    folder = copy_of(trained, tmp_path)
+    before = (folder / "moments.pkl").read_bytes()
+    assert run("moments", folder / "sub", "--data_dir", clips)[0] == 0
+    assert (folder / "sub" / "moments.pkl").exists()
+    assert (folder / "moments.pkl").read_bytes() == before
+    argv = ["train", folder / "sub", "--data_dir", clips, "--train_max_steps", 1]
+    status, out, _ = run(*argv, "--specgan_dim", 2, "--train_batch_size", 1)
+    assert status == 0 and "Saved step 1" in out and "As recorded" not in out
+
+
+def test_a_checkpoint_instead_of_a_folder(run, refused, trained, tmp_path):
+    prefix = trained / "model.ckpt-2"
+    line = refused("train", prefix)
+    assert f"model.ckpt-2 is a checkpoint; train takes its folder, {trained}" in line
+    argv = ["--generate_n", 1, "--generate_dir", tmp_path / "made"]
+    assert run("generate", prefix, *argv)[0] == 0
+    assert (tmp_path / "made" / "0000.wav").exists()
+
+
+def test_given_moments_count(run, refused, trained, tmp_path):
+    quiet = np.full(129, -9, np.float32), np.ones(129, np.float32)
+    (tmp_path / "m.pkl").write_bytes(pickle.dumps(quiet))
+    made = []
+    for i, flags in enumerate(([], ["--data_moments_fp", tmp_path / "m.pkl"])):
+        argv = ["--generate_dir", tmp_path / str(i), "--generate_n", 1, "--seed", 1]
+        assert run("generate", trained, *argv, *flags)[0] == 0
+        made.append((tmp_path / str(i) / "0000.wav").read_bytes())
+    assert made[0] != made[1]
+    argv = ["generate", trained, "--generate_dir", tmp_path / "2"]
+    assert "no moments file at no.pkl" in refused(*argv, "--data_moments_fp", "no.pkl")
+
+
+def test_a_training_goes_on_without_the_moments_it_was_given(
+    run, trained, clips, tmp_path
+):
+    (tmp_path / "m.pkl").write_bytes((trained / "moments.pkl").read_bytes())
+    folder, fp = tmp_path / "t", tmp_path / "m.pkl"
+    argv = ["train", folder, "--data_dir", clips, "--data_moments_fp", fp, *TINY]
+    assert run(*argv, "--train_max_steps", 1)[0] == 0
+    fp.unlink()
+    assert run("train", folder, "--train_max_steps", 2)[0] == 0
+
+
+def test_a_recorded_flag_can_be_turned_off(run, trained, clips, tmp_path):
+    folder = copy_of(trained, tmp_path)
+    for flag in ("--data_pad_end", "--no-data_pad_end"):
+        step = tf.train.latest_checkpoint(str(folder)).rpartition("-")[2]
+        assert run("train", folder, flag, "--train_max_steps", int(step) + 1)[0] == 0
+        said = f"data_pad_end,{flag == '--data_pad_end'}"
+        assert said in (folder / "args.txt").read_text().splitlines()
+
+
+@pytest.mark.parametrize("loss", ["dcgan", "lsgan", "wgan"])
+def test_other_networks_and_losses_all_the_way(run, clips, tmp_path, loss):
+    upsample = {"dcgan": "cubic", "lsgan": "lin", "wgan": "nn"}[loss]
+    argv = ["train", tmp_path, "--data_dir", clips, *TINY, "--train_max_steps", 1]
+    argv += ["--specgan_loss", loss, "--specgan_genr_upsample", upsample]
+    argv += [
+        "--specgan_batchnorm",
+        "--specgan_latent_dim",
+        7,
+        "--specgan_kernel_len",
+        4,
+    ]
+    argv += ["--specgan_disc_nupdates", 2, "--data_overlap_ratio", 0.5]
+    assert run(*argv)[0] == 0
+    status, out, _ = run(*argv[:-4], "--train_max_steps", 2)
+    assert status == 0 and "Resuming from" in out
+    flags = ["--specgan_ngl", 0, "--specgan_gl_window", "dual"]
+    assert run("preview", tmp_path, "--once", *flags)[0] == 0
+    assert run("generate", tmp_path, "--specgan_gl_momentum", 0.9)[0] == 0
+    assert run("infer", tmp_path, "--specgan_gl_window", "dual")[0] == 0
+    status, _, err = run(tmp_path, script=export_script)
+    assert status == 0, err
+
+
 def test_a_preview_keeps_the_trainings_settings(run, trained, tmp_path):
     """The reference's preview rewrites args.txt."""
     folder = copy_of(trained, tmp_path)
@@ -395,8 +475,14 @@ def test_damaged_settings_and_latents(refused, trained, tmp_path):
     (folder / "z.pkl").write_bytes(pickle.dumps(np.zeros((2, 7), np.float32)))
     line = refused("generate", folder, "--z_fp", folder / "z.pkl")
     assert "latents of 7 dimensions, the generator takes 100" in line
-    (folder / "args.txt").write_text("specgan_ngl,lots\n")
-    assert "args.txt: specgan_ngl cannot be 'lots'" in refused("generate", folder)
+    for name, value in (
+        ("specgan_ngl", "lots"),
+        ("specgan_loss", "hinge"),
+        ("specgan_gl_window", "square"),
+        ("data_pad_end", "perhaps"),
+    ):
+        (folder / "args.txt").write_text(f"{name},{value}\n")
+        assert f"args.txt: {name} cannot be '{value}'" in refused("generate", folder)
 
 
 def test_a_folder_that_cannot_be_written(refused, tmp_path, clips):

@@ -86,6 +86,17 @@ def test_two_whole_iterations(golden, measured, loss):
         error = max(d.error(f"final/{v.path}", v) for v in variables)
         bound = {"wgan": 1e-9, "lsgan": 2e-6}[loss]  # measured 9.3e-10, 1.5e-6
         measured("variables", error, bound)
+        for net in (gan.G, gan.D):  # and that is small beside how far they have moved
+            paths = [v.path for v in net.variables]
+            moved = max(np.abs(v - d[f"init/{v.path}"]).max() for v in net.variables)
+            error = max(d.error(f"final/{v.path}", v) for v in net.variables)
+            if loss == "wgan" and paths[0].startswith("G/"):
+                assert moved == 0  # clipping leaves G no gradient, there and here
+            else:
+                # measured 2.6e-3, of D in lsgan
+                measured(
+                    f"{net.name}'s variables, of their movement", error / moved, 1e-2
+                )
     else:
         # The mean: with Adam an entry whose gradient is near zero takes steps of full
         # size, in either direction.

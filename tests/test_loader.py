@@ -164,13 +164,28 @@ def test_a_truncated_file_is_refused(tmp_path, name):
             loader.decode_audio(fp, 16000, fast_wav=fast)
 
 
-@pytest.mark.parametrize("content", [b"", b"RIFF", b"hello, not audio at all" * 100])
+NO_DATA = b"RIFF\x24\0\0\0WAVEfmt \x10\0\0\0\x01\0\x01\0\x80>\0\0\0}\0\0\x02\0\x10\0"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"RIFF", b"RIFF\x04\0\0\0WAVE", NO_DATA + b"junk\0\0\0\0", b"not audio" * 99],
+)
 @pytest.mark.parametrize("fast_wav", [False, True])
 def test_what_is_not_audio_is_refused(tmp_path, content, fast_wav):
     fp = tmp_path / "a.wav"
     fp.write_bytes(content)
     with pytest.raises(loader.UnreadableError):
         loader.decode_audio(str(fp), 16000, fast_wav=fast_wav)
+
+
+def test_a_sample_or_two_cannot_be_resampled_by_resampy(tmp_path):
+    pytest.importorskip("resampy")
+    fp = str(tmp_path / "a.wav")
+    soundfile.write(fp, np.ones(1), 44100)
+    assert len(loader.decode_audio(fp, 16000)) == 1
+    with pytest.raises(loader.UnreadableError, match="cannot be resampled"):
+        loader.decode_audio(fp, 16000, resample="kaiser_best")
 
 
 def test_nan_and_empty_are_refused(tmp_path):
@@ -281,12 +296,21 @@ def test_repeat_and_shuffle_use_every_file_once_an_epoch(folder):
     assert epochs[0] != epochs[1] != epochs[2]
 
 
-def test_a_dataset_in_use_does_not_hang_the_end_of_the_interpreter():
+def test_names_that_are_not_utf8(tmp_path):
+    fp = os.fsencode(tmp_path) + b"/\xe9.wav"
+    with open(fp, "wb") as f:
+        wavfile.write(f, 16000, np.ones(600, np.int16))
+    assert slices(loader.find_audio(tmp_path), **SHORT).shape == (1, 512, 1, 1)
+
+
+@pytest.mark.parametrize("seconds", [0, 0.5])
+def test_a_dataset_in_use_does_not_hang_the_end_of_the_interpreter(seconds):
     code = (
-        "import sys; from specgan_tf import loader;"
+        "import sys, time; from specgan_tf import loader; read = loader._read;"
+        f"loader._read = lambda fp: time.sleep({seconds}) or read(fp);"
         "it = iter(loader.decode_extract_and_batch(loader.find_audio(sys.argv[1]), 16,"
         "16384, 16000, 1, decode_parallel_calls=4, slice_pad_end=True, repeat=True,"
-        "shuffle=True, shuffle_buffer_size=64, prefetch_size=20)); next(it)"
+        "shuffle=True, shuffle_buffer_size=2, prefetch_size=20)); next(it)"
     )
     run = [sys.executable, "-c", code, DRUMS]
     subprocess.run(run, cwd=ROOT, check=True, timeout=120)
