@@ -101,6 +101,9 @@ def make_parser():
         help="train also computes moments if there are none",
     )
     p.add_argument("train_dir", help="training folder")
+    p.add_argument(
+        "out_dir", nargs="?", default=argparse.SUPPRESS, help="of to_tf1: a new folder"
+    )
 
     # differs: the reference prefetches to GPU 0, and fails where there is none. fit
     # moves batches there.  [loader.py:189-193]
@@ -201,6 +204,7 @@ MOMENTARY = {
     "mode",
     "settle",
     "train_dir",
+    "out_dir",
     "train_max_steps",
     "once",
     "generate_n",
@@ -222,7 +226,7 @@ def settle(parser, given):
 
     path, mode = given["train_dir"], given["mode"]
     folder = checkpoint.folder_of(path)
-    if folder != path and mode not in ("generate", "infer"):
+    if folder != path and mode not in ("generate", "infer", "to_tf1"):
         raise InputError(f"{path} is a checkpoint; {mode} takes its folder, {folder}")
     if mode == "train":
         checkpoint.check_name(path)
@@ -243,8 +247,14 @@ def settle(parser, given):
     if prefix:
         options = checkpoint.options_of(prefix)
         recorded |= {f: options[o] for f, o in STRUCTURE.items() if o in options}
+        loss = checkpoint.loss_of(prefix)
+        recorded |= {"specgan_loss": loss} if loss else {}
+        # 16384 samples at another rate are another sound, and so are their moments.
+        fixed = [*STRUCTURE, "data_sample_rate"]
+        if mode == "train":
+            fixed.append("specgan_loss")
+            require_known(prefix, os.path.isfile(source), {**recorded, **given})
         source = f"{source} and {os.path.basename(prefix)}"
-        fixed = [*STRUCTURE, *(["specgan_loss"] if mode == "train" else [])]
         for name in fixed:
             if name in given and name in recorded and given[name] != recorded[name]:
                 raise InputError(
@@ -266,6 +276,18 @@ def settle(parser, given):
         log.info("As recorded in %s: %s", folder, settings)
     again = {"settle": lambda: settle(parser, dict(given))}
     return argparse.Namespace(**{**parser.defaults, **recorded, **given, **again})
+
+
+def require_known(prefix, has_args, settings):
+    """Refuse to go on with a checkpoint, of defaults that it may not have had."""
+    from specgan_tf.files import InputError
+
+    names = ["specgan_loss", "specgan_genr_upsample", *(["data_dir"] * (not has_args))]
+    for name in names:
+        if settings.get(name) is None:
+            raise InputError(
+                f"{prefix} does not say its {name}, and no args.txt does: pass --{name}"
+            )
 
 
 def write_args(args):
@@ -368,8 +390,12 @@ def training_moments(fps, args):
     from specgan_tf.files import InputError
 
     own = os.path.join(args.train_dir, "moments.pkl")
-    if os.path.isfile(own) or args.data_moments_fp or has_checkpoint(args):
+    prefix = checkpoint.latest(args.train_dir)
+    if os.path.isfile(own) or args.data_moments_fp or prefix:
         mean, std = checkpoint.load_moments(args.train_dir, args.data_moments_fp)
+        recorded = checkpoint.read_args(args.train_dir).get("data_dir", "None")
+        if prefix and recorded != str(args.data_dir and os.path.abspath(args.data_dir)):
+            log.info("Other data than before (%s): the moments stay", recorded)
     else:
         mean, std = compute_moments(fps, args)
     if not os.path.isfile(own):
@@ -380,12 +406,6 @@ def training_moments(fps, args):
             "leave --data_moments_fp out, or use another train_dir"
         )
     return mean, std
-
-
-def has_checkpoint(args):
-    from specgan_tf import checkpoint
-
-    return checkpoint.latest(args.train_dir) is not None
 
 
 # Modes
@@ -561,6 +581,7 @@ def preview(args):
 
 def preview_checkpoint(prefix, args):
     """Sound, picture and summary of one checkpoint, from the folder's fixed latents."""
+    import numpy as np
     import tensorflow as tf
 
     from specgan_tf import checkpoint, generate, spectral
@@ -579,6 +600,8 @@ def preview_checkpoint(prefix, args):
         z = generate.sample_z(args.preview_n, G.latent_dim, draw_seed(args))
         generate.save_z(z_fp, z)
     z = generate.load_z(z_fp, G.latent_dim)
+    if len(z) != args.preview_n:
+        log.info("Previewing the %d latents that %s holds", len(z), z_fp)
 
     made = generate.render(G, mean, std, z, *griffin_lim(args))
     # original: half a slice of silence after each clip
@@ -591,11 +614,29 @@ def preview_checkpoint(prefix, args):
     generate.write_png(f"{name}.png", sheet)
     flat_int16 = spectral.float_to_int16(flat)
     generate.write_wav(f"{name}.wav", flat_int16, args.data_sample_rate)  # last: done
+    warn_of_silence(np.abs(made["G_z"]).max(axis=(1, 2)))
     log.info("Wrote %s.wav and .png", name)
+
+
+SILENCE = 0.01  # of full scale, -40 dB: a peak below it is hardly heard
+
+
+def warn_of_silence(peaks):
+    quiet = sum(peak < SILENCE for peak in peaks)
+    if quiet:
+        log.warning(
+            "%d of %d clips are nearly silent (peak below %g of full scale): more "
+            "training usually mends that",
+            quiet,
+            len(peaks),
+            SILENCE,
+        )
 
 
 def generate(args):
     """N WAV files and one picture of their spectrograms."""
+    import re
+
     import numpy as np
 
     from specgan_tf import checkpoint, generate, spectral
@@ -604,6 +645,8 @@ def generate(args):
     prefix = checkpoint.require(args.train_dir)
     folder = checkpoint.folder_of(args.train_dir)
     out_dir = args.generate_dir or os.path.join(folder, "generate")
+    if os.path.exists(out_dir) and not os.path.isdir(out_dir):
+        raise InputError(f"{out_dir} is a file; choose another --generate_dir")
     if os.path.isdir(out_dir) and os.listdir(out_dir) and not args.overwrite:
         raise InputError(
             f"{out_dir} is not empty; choose another --generate_dir, or --overwrite"
@@ -618,16 +661,21 @@ def generate(args):
         if args.z_fp:
             generate.save_z(args.z_fp, z)
     os.makedirs(out_dir, exist_ok=True)
-    images = []
+    images, peaks = [], []
     for made in generate.render_chunks(G, mean, std, z, *griffin_lim(args)):
         for G_z, image in zip(made["G_z"], made["G_z_norm_uint8"], strict=True):
             # A clip that is too loud is turned down; G_z_int16 would clip its peaks.
-            samples = spectral.float_to_int16(G_z / max(1.0, np.abs(G_z).max()))
+            peaks.append(np.abs(G_z).max())
+            samples = spectral.float_to_int16(G_z / max(1.0, peaks[-1]))
             wav_fp = os.path.join(out_dir, f"{len(images):04d}.wav")
             generate.write_wav(wav_fp, samples, args.data_sample_rate)
             images.append(image)
     sheet = generate.contact_sheet(np.stack(images))
     generate.write_png(os.path.join(out_dir, "sheet.png"), sheet)
+    for name in os.listdir(out_dir):  # of an earlier, larger set
+        if re.fullmatch(r"\d{4,}\.wav", name) and int(name[:-4]) >= len(z):
+            os.remove(os.path.join(out_dir, name))
+    warn_of_silence(peaks)
     step = checkpoint.step_of(prefix)
     log.info("Wrote %d WAV files and sheet.png to %s (step %d)", len(z), out_dir, step)
 
@@ -647,6 +695,8 @@ def infer(args):
     G = load_generator(prefix, args)
     mean, std = checkpoint.load_moments(prefix, args.data_moments_fp)
     infer_dir = os.path.join(checkpoint.folder_of(args.train_dir), "infer")
+    if os.path.isdir(infer_dir):  # as the reference does; it is made from the training
+        log.info("Replacing %s", infer_dir)
     with replacing_dir(infer_dir) as new:
         _, *inversion = griffin_lim(args)
         errors = export.save_saved_model(G, mean, std, new, *inversion)
@@ -663,7 +713,55 @@ def infer(args):
     )
 
 
-MODES = {f.__name__: f for f in (train, moments, preview, generate, infer)}
+def to_tf1(args):
+    """The newest checkpoint, moments and latents, for the original under TF 1.12."""
+    from specgan_tf import checkpoint, generate, moments
+    from specgan_tf.files import InputError, replacing_dir
+
+    prefix = checkpoint.require(args.train_dir)
+    mean, std = checkpoint.load_moments(args.train_dir, args.data_moments_fp)
+    if os.path.exists(args.out_dir):
+        raise InputError(f"{args.out_dir} exists; name a folder that does not")
+    z_fp = os.path.join("preview", "z.pkl")
+    z_here = os.path.join(checkpoint.folder_of(args.train_dir), z_fp)
+    with replacing_dir(args.out_dir) as new:
+        written = checkpoint.to_tf1(prefix, new)
+        moments.save(os.path.join(new, "moments.pkl"), mean, std)
+        if os.path.exists(z_here):
+            os.mkdir(os.path.join(new, "preview"))
+            latents = generate.load_z(z_here, args.specgan_latent_dim)
+            generate.save_z(os.path.join(new, z_fp), latents)
+    log.info(
+        "Wrote %s. The original continues it with\n  python train_specgan.py train %s "
+        "--data_moments_fp %s %s",
+        os.path.join(args.out_dir, os.path.basename(written)),
+        args.out_dir,
+        os.path.join(args.out_dir, "moments.pkl"),
+        " ".join(original_flags(args)),
+    )
+
+
+ORIGINAL = (
+    "data_dir data_sample_rate data_overlap_ratio data_first_slice data_pad_end "
+    "data_fast_wav specgan_latent_dim specgan_kernel_len specgan_dim specgan_batchnorm "
+    "specgan_disc_nupdates specgan_loss specgan_genr_upsample train_batch_size"
+).split()
+
+
+def original_flags(args):
+    """The settings that are not the reference's defaults, as its command line."""
+    defaults = make_parser().defaults
+    if args.data_dir is None:
+        yield "--data_dir FOLDER --data_first_slice --data_pad_end"
+    for name in ORIGINAL:
+        value = getattr(args, name)
+        if value is True:
+            yield f"--{name}"
+        elif value != defaults[name]:
+            yield f"--{name} {value}"
+
+
+MODES = {f.__name__: f for f in (train, moments, preview, generate, infer, to_tf1)}
 
 
 # Running
@@ -695,7 +793,7 @@ def import_tensorflow():
             import tensorflow as tf
 
             tf.config.list_physical_devices()
-        except BaseException:
+        except Exception:
             os.dup2(stderr, 2)
             greetings.seek(0)
             os.write(2, greetings.read())
@@ -707,7 +805,8 @@ def import_tensorflow():
 
 def run(prog, job):
     """Call `job`; a user's mistake is one line on stderr. Returns the exit status."""
-    sys.stdout.reconfigure(errors="backslashreplace")  # file names may be any bytes
+    for stream in (sys.stdout, sys.stderr):  # file names may be any bytes
+        stream.reconfigure(errors="backslashreplace")
     logging.basicConfig(format="%(message)s", stream=sys.stdout, force=True)
     logging.raiseExceptions = False  # a reader that has gone (| head) is no news
     log.setLevel(logging.INFO)
@@ -746,6 +845,8 @@ def main(argv=None):
         return 0
     parser = make_parser()
     given = vars(parser.parse_args(argv))
+    if (given["mode"] == "to_tf1") != ("out_dir" in given):
+        parser.error("to_tf1, and nothing else, takes TRAIN_DIR and OUT_DIR")
     return run(parser.prog, lambda: MODES[given["mode"]](settle(parser, given)))
 
 

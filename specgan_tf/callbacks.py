@@ -97,7 +97,11 @@ class Stop(keras.callbacks.Callback):
 
     def on_signal(self, number, frame):
         self.signalled = signal.Signals(number)
-        print(f"\n{self.signalled.name}: finishing this step, then saving", flush=True)
+        print(
+            f"\n{self.signalled.name}: finishing this step, then saving "
+            "(a second one does not wait for the step)",
+            flush=True,
+        )
         signal.signal(number, self.handlers[number])
 
     def on_train_batch_end(self, batch, logs=None):

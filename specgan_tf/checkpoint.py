@@ -9,6 +9,7 @@ slots are named after the variable: `<var>/Adam`, `<var>/Adam_1`, `<var>/RMSProp
 
 import contextlib
 import glob
+import logging
 import os
 import re
 
@@ -17,11 +18,14 @@ import tensorflow as tf
 
 from specgan_tf import moments, tf1
 from specgan_tf.files import InputError, replacing
+from specgan_tf.losses import LOSSES
 from specgan_tf.specgan import UPSAMPLE_ALIASES, UPSAMPLES, SpecGANGenerator
 
 # What TensorFlow's reader raises for a damaged file depends on where the damage is.
 READ_ERRORS = (tf.errors.OpError, ValueError, IndexError, RuntimeError)
 KEEP = 5  # checkpoints; tf.train.Saver's default
+
+log = logging.getLogger("specgan_tf")
 
 
 def folder_of(path):
@@ -108,6 +112,32 @@ def options_of(prefix):
     return options | ({"upsample": "zeros"} if zeros else {})
 
 
+def loss_of(prefix):
+    """The loss a checkpoint was trained with, as far as its tensors tell; or None.
+
+    RMSProp's slots are of lsgan, or of wgan if all of D lies within the clip. Adam's
+    are of dcgan or wgan-gp, by the power to which G's beta2 was raised.
+    """
+    ckpt = reader(prefix)
+    shapes = ckpt.get_variable_to_shape_map()
+    step = step_of(prefix)
+    if "D/output/dense/kernel/RMSProp" in shapes and step > 0:
+        bound = np.float32(LOSSES["wgan"].clip)
+        D = [n for n in shapes if re.fullmatch(r"D/.*/(kernel|bias|gamma|beta)", n)]
+        largest = max(np.abs(_tensor(ckpt, name, prefix)).max() for name in D)
+        return "wgan" if largest <= bound else "lsgan"
+    if "beta2_power" in shapes:
+        power = float(_tensor(ckpt, "beta2_power", prefix))
+        for loss in ("dcgan", "wgan-gp"):
+            expected = LOSSES[loss].optimizer().beta_2 ** (step + 1)
+            # After some hundred updates a power is too small for a float32.
+            if expected > 1e-30 and abs(power / expected - 1) < 0.01:
+                return loss
+        if power < 1e-30 and step < 50_000:  # 0.999 ** 50000 is 2e-22
+            return "wgan-gp"
+    return None
+
+
 def load_generator(path, upsample=None):
     """The generator of a training, alone.
 
@@ -143,7 +173,7 @@ def read_args(train_dir):
     fp = os.path.join(train_dir, "args.txt")
     if not os.path.isfile(fp):
         return {}
-    with open(fp, encoding="utf-8", errors="replace") as f:
+    with open(fp, encoding="utf-8", errors="surrogateescape") as f:
         pairs = (line.rstrip("\n").partition(",") for line in f)
         return {name: value for name, comma, value in pairs if comma}
 
@@ -171,7 +201,38 @@ def save(gan, train_dir):
     A crash at any point leaves the previous checkpoint the latest.
     """
     prefix = os.path.join(train_dir, f"model.ckpt-{gan.global_step}")
-    named = {name: tf.convert_to_tensor(v) for name, v in _values(gan).items()}
+    _write(prefix, _values(gan))
+    kept = [p for p in _listed(train_dir) if p != prefix] + [prefix]
+    _write_list(train_dir, [os.path.basename(p) for p in kept[-KEEP:]])
+    for old in kept[:-KEEP]:
+        for fp in glob.glob(f"{glob.escape(old)}.*"):  # `.`: not model.ckpt-660 for -66
+            with contextlib.suppress(FileNotFoundError):
+                os.remove(fp)
+    return prefix
+
+
+def to_tf1(prefix, out_dir):
+    """Write a checkpoint of a training into a folder, for the original to continue.
+
+    It holds what the original's Saver would have written, and nothing else: weights,
+    slots, beta powers, global_step. Returns its prefix.
+
+    Raises:
+      InputError: the checkpoint has no optimizer's slots: it cannot be continued.
+    """
+    ckpt = reader(prefix)
+    names = set(ckpt.get_variable_to_shape_map()) - OURS
+    if not any(re.fullmatch(r"D/.*/(Adam|RMSProp)", name) for name in names):
+        raise InputError(f"{prefix} holds no optimizers: nothing there to continue")
+    new = os.path.join(out_dir, f"model.ckpt-{step_of(prefix)}")
+    _write(new, {name: _tensor(ckpt, name, prefix) for name in sorted(names)})
+    _write_list(out_dir, [os.path.basename(new)])
+    return new
+
+
+def _write(prefix, values):
+    """A checkpoint of these values, by name."""
+    named = {name: tf.convert_to_tensor(v) for name, v in values.items()}
     try:
         tf.raw_ops.SaveV2(  # writes under temporary names and renames, the index last
             prefix=prefix,
@@ -181,13 +242,6 @@ def save(gan, train_dir):
         )
     except tf.errors.OpError as e:  # disk full, no permission
         raise OSError(f"could not write {prefix}: {_line(e)}") from None
-    kept = [p for p in _listed(train_dir) if p != prefix] + [prefix]
-    _write_list(train_dir, [os.path.basename(p) for p in kept[-KEEP:]])
-    for old in kept[:-KEEP]:
-        for fp in glob.glob(f"{glob.escape(old)}.*"):  # `.`: not model.ckpt-660 for -66
-            with contextlib.suppress(FileNotFoundError):
-                os.remove(fp)
-    return prefix
 
 
 def _listed(train_dir):
@@ -225,6 +279,9 @@ def _write_list(train_dir, names):
 def restore(gan, prefix):
     """Restore all that `save` wrote, or all that the original's Saver wrote.
 
+    Every variable of the model is restored. What else the checkpoint holds, and this
+    training therefore would lose, is named in a warning.
+
     Raises:
       InputError: a variable missing from the checkpoint, or of another shape.
     """
@@ -233,20 +290,26 @@ def restore(gan, prefix):
     for optimizer, net in _optimizers(gan):
         named |= _slots(optimizer, net)
     _assign(named, prefix)
+    left = sorted(set(ckpt.get_variable_to_shape_map()) - set(_values(gan)))
+    if left:
+        names = ", ".join(left[:5]) + (", ..." if len(left) > 5 else "")
+        log.warning("Not restored from %s (%d): %s", prefix, len(left), names)
 
     step = step_of(prefix)
     gan.G_optimizer.iterations.assign(step)
     # The original has no such counts. Its beta powers underflow after some hundred
     # updates, but D's count follows from G's.
     D_step = step * gan.disc_nupdates
-    if ckpt.has_tensor("D_iterations"):
-        D_step = int(_tensor(ckpt, "D_iterations", prefix))
+    if ckpt.has_tensor(D_ITERATIONS):
+        D_step = int(_tensor(ckpt, D_ITERATIONS, prefix))
     gan.D_optimizer.iterations.assign(D_step)
     if ckpt.has_tensor(SEED_STATE):
         gan.seed_generator.state.assign(_tensor(ckpt, SEED_STATE, prefix))
 
 
-SEED_STATE = "seed_generator/state"
+# Ours: the original neither has nor misses them.
+D_ITERATIONS, SEED_STATE = "D_iterations", "seed_generator/state"
+OURS = {D_ITERATIONS, SEED_STATE}
 
 
 def _optimizers(gan):
@@ -284,7 +347,7 @@ def _values(gan):
             for v in net.trainable_variables:
                 named[f"{v.path}/RMSProp_1"] = np.zeros(v.shape, np.float32)
     named["global_step"] = np.int64(gan.global_step)
-    named["D_iterations"] = np.int64(gan.D_optimizer.iterations.numpy())
+    named[D_ITERATIONS] = np.int64(gan.D_optimizer.iterations.numpy())
     named[SEED_STATE] = gan.seed_generator.state
     return named
 
@@ -296,7 +359,10 @@ def _assign(named, prefix):
     missing = [name for name in named if name not in shapes]
     if missing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-        raise InputError(f"{prefix} lacks {missing[0]}{more}: other options, or loss?")
+        raise InputError(
+            f"{prefix} lacks {missing[0]}{more}: it was trained with other options, or "
+            "another loss"
+        )
     for name, v in named.items():
         if tuple(shapes[name]) != tuple(v.shape):
             raise InputError(

@@ -40,7 +40,8 @@ def replacing(path, mode="wb"):
         dir=os.path.dirname(path), prefix=f".{os.path.basename(path)}."
     )
     try:
-        with os.fdopen(fd, mode) as f:
+        text = {} if "b" in mode else {"encoding": "utf-8", "errors": "surrogateescape"}
+        with os.fdopen(fd, mode, **text) as f:
             yield f
             f.flush()
             os.fsync(f.fileno())
@@ -155,8 +156,16 @@ def read_pickle(path):
         if isinstance(value, (tuple, list)):
             return tuple(_build(v) for v in value)
         return _build(value)
-    except Exception as e:  # whatever a hostile file makes the parser trip over
-        raise InputError(f"{path} is not a pickle of float arrays ({e})") from None
+    except _Refused as e:
+        raise InputError(f"{path} is not a pickle of float arrays: {e}") from None
+    except Exception:  # whatever a hostile file makes the parser trip over
+        raise InputError(
+            f"{path} is not a pickle of float arrays, or damaged"
+        ) from None
+
+
+class _Refused(ValueError):
+    """A pickle asks for, or holds, something other than float arrays."""
 
 
 class _Description:
@@ -228,7 +237,7 @@ class _Describer(pickle._Unpickler):  # the Python one: its memo is a bounded di
             return self._known[name]
         if (module, name) == ("_codecs", "encode"):
             return _encode
-        raise ValueError(f"it asks for {module}.{name}")
+        raise _Refused(f"it asks for {module}.{name}")
 
 
 def _build(told):
@@ -246,10 +255,10 @@ def _build(told):
         dtype = _dtype_str(dtype)
         order = "F" if fortran else "C"
     else:
-        raise ValueError(f"it holds a {type(told).__name__}")
+        raise _Refused(f"it holds a {type(told).__name__}")
     raw = raw.encode("latin1") if isinstance(raw, str) else bytes(raw)
     if dtype not in ("<f4", "<f8", ">f4", ">f8"):
-        raise ValueError(f"it holds {dtype!r}, not float32 or float64")
+        raise _Refused(f"it holds {dtype!r}, not float32 or float64")
     array = np.frombuffer(raw, dtype)
     if shape is not None:
         array = array.reshape(tuple(int(n) for n in shape), order=order)

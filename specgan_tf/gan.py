@@ -43,6 +43,11 @@ class SpecGAN(keras.Model):
     def compile(self, loss="wgan-gp", G_optimizer=None, D_optimizer=None, **kwargs):
         """Choose the loss, and the original's optimizers for it or others.
 
+        Args:
+          loss: "wgan-gp", "wgan", "lsgan" or "dcgan".
+          G_optimizer, D_optimizer: Keras optimizers; None takes the loss's own.
+          **kwargs: of `keras.Model.compile`.
+
         Raises:
           ValueError: unknown loss.
         """
@@ -50,7 +55,7 @@ class SpecGAN(keras.Model):
             raise ValueError(
                 f"loss must be one of {sorted(losses.LOSSES)}. Received: {loss!r}"
             )
-        super().compile(**kwargs)
+        super().compile(**{"optimizer": None, **kwargs})  # two of its own instead
         self.loss_name, self.loss_spec = loss, losses.LOSSES[loss]
         self.G_optimizer = G_optimizer or self.loss_spec.optimizer()
         self.D_optimizer = D_optimizer or self.loss_spec.optimizer()
@@ -92,6 +97,12 @@ class SpecGAN(keras.Model):
 
         x: float32 [disc_nupdates, b, 128, 128, 1].  [train_specgan.py:285-295]
         """
+        wanted = tf.TensorShape([self.disc_nupdates, None, 128, 128, 1])
+        if not wanted.is_compatible_with(x.shape):
+            raise ValueError(
+                f"each element of the dataset must have shape [disc_nupdates, b, 128, "
+                f"128, 1], here {wanted}. Received: {x.shape}"
+            )
         batch_size = tf.shape(x)[1]
         for x_i in tf.unstack(x, self.disc_nupdates):
             values = self.update_D(x_i, self.draw_z(batch_size), self.draw_alpha(x_i))
@@ -100,6 +111,12 @@ class SpecGAN(keras.Model):
         for name, value in values.items():
             self.trackers[name].update_state(value)
         return values
+
+    def test_step(self, x):
+        raise NotImplementedError(
+            "a SpecGAN has no evaluate: its losses are one network's opinion of the "
+            "other. Listen to, or score, what it generates"
+        )
 
     def draw_z(self, n):
         """Latents [n, latent_dim], uniform in [-1, 1].  [train_specgan.py:126-127]"""

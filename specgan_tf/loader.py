@@ -284,6 +284,7 @@ class Decoder:
 
     # Of all decoders in this process: calls so far, calls under way, no more of them
     calls, under_way, ending = 0, 0, False
+    named = set()  # files already said to be bad
     ledger = threading.Lock()
 
     def __call__(self, fp, start):
@@ -314,7 +315,10 @@ class Decoder:
             if fp in self.bad:
                 return
             self.bad[fp] = str(reason)
-            log.warning("Skipped %s: %s", fp, reason)
+            if fp not in Decoder.named:  # moments and training read the same folder
+                Decoder.named.add(fp)
+                n = len(self.bad)
+                log.warning("Skipped %s: %s (%d of %d)", fp, reason, n, self.nfiles)
             if len(self.bad) == self.nfiles:
                 raise InputError(f"none of the {self.nfiles} audio files can be read")
             if len(self.bad) > MAX_BAD * self.nfiles:

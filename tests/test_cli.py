@@ -22,6 +22,14 @@ TINY = ["--specgan_dim", "1", "--train_batch_size", "2"]
 SHORT = ["--data_first_slice", "--data_pad_end"]
 
 
+@pytest.fixture(autouse=True, scope="module")
+def small_buffer():
+    """4096 slices take seconds; what runs in a process of its own has them."""
+    with pytest.MonkeyPatch.context() as m:
+        m.setattr(train_specgan, "BUFFER", 64)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def log_again():
     yield
@@ -329,6 +337,7 @@ def test_mistaken_moments(refused, clips, tmp_path, monkeypatch):
         ("--specgan_latent_dim", "9", "100"),
         ("--specgan_genr_upsample", "nn", "zeros"),
         ("--specgan_loss", "dcgan", "wgan-gp"),
+        ("--data_sample_rate", "8000", "16000"),
     ],
 )
 def test_flags_that_contradict_the_folder(refused, trained, flag, value, recorded):
@@ -374,6 +383,79 @@ def test_a_checkpoint_instead_of_a_folder(run, refused, trained, tmp_path):
     argv = ["--generate_n", 1, "--generate_dir", tmp_path / "made"]
     assert run("generate", prefix, *argv)[0] == 0
     assert (tmp_path / "made" / "0000.wav").exists()
+
+
+@pytest.mark.parametrize("loss", ["wgan-gp", "lsgan"])
+def test_to_tf1_and_on_from_a_bare_checkpoint(run, refused, clips, tmp_path, loss):
+    """What the reference is handed, and what it hands us: tensors by name, alone."""
+    folder, out = tmp_path / "t", tmp_path / "out"
+    argv = ["train", folder, "--data_dir", clips, *TINY, "--specgan_loss", loss]
+    argv += ["--specgan_genr_upsample", "nn", "--train_max_steps", 1]
+    assert run(*argv)[0] == 0
+    assert run("preview", folder, "--once", "--preview_n", 2)[0] == 0
+    status, said, _ = run("to_tf1", folder, out)
+    assert status == 0 and "model.ckpt-1. The original continues it with" in said
+    assert f"--data_dir {clips} --specgan_dim 1" in said
+    assert (f"--specgan_loss {loss}" in said) == (loss != "wgan-gp")
+    assert "exists; name a folder that does not" in refused("to_tf1", folder, out)
+    names = {name for name, _ in tf.train.list_variables(str(out))}
+    theirs = {name for name, _ in tf.train.list_variables(str(folder))}
+    assert theirs - names == {"D_iterations", "seed_generator/state"}
+    assert "global_step" in names and names < theirs
+    for name in ("moments.pkl", "preview/z.pkl"):
+        assert (out / name).read_bytes() == (folder / name).read_bytes()
+
+    # Nothing but tensors: what they do not say has to be given.
+    line = refused("train", out, "--data_dir", clips)
+    assert "does not say its specgan_genr_upsample" in line
+    argv = ["train", out, "--specgan_genr_upsample", "nn", "--train_batch_size", 2]
+    assert "does not say its data_dir" in refused(*argv)
+    argv += ["--data_dir", clips, "--train_max_steps", 2]
+    other = {"wgan-gp": "dcgan", "lsgan": "wgan"}[loss]
+    line = refused(*argv, "--specgan_loss", other)
+    assert f"contradicts specgan_loss {loss}" in line
+    status, said, _ = run(*argv)
+    assert status == 0 and "Resuming from" in said and "Saved step 2" in said
+    assert "Not restored" not in said
+    assert f"specgan_loss,{loss}\n" in (out / "args.txt").read_text()
+
+
+def test_to_tf1_takes_a_checkpoint_with_optimizers_and_two_folders(
+    refused, trained, tmp_path
+):
+    assert "takes TRAIN_DIR and OUT_DIR" in refused("to_tf1", trained)
+    assert "takes TRAIN_DIR and OUT_DIR" in refused("generate", trained, tmp_path)
+    folder = copy_of(trained, tmp_path)
+    prefix = str(folder / "model.ckpt-2")
+    values = tf.train.load_checkpoint(prefix)
+    names = [n for n in values.get_variable_to_shape_map() if "Adam" not in n]
+    tensors = [tf.constant(values.get_tensor(n)) for n in names]
+    tf.raw_ops.SaveV2(
+        prefix=prefix,
+        tensor_names=names,
+        shape_and_slices=[""] * len(names),
+        tensors=tensors,
+    )
+    assert "holds no optimizers" in refused("to_tf1", folder, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_other_data_keep_the_moments(run, trained, clips, tmp_path):
+    folder = copy_of(trained, tmp_path)
+    before = (folder / "moments.pkl").read_bytes()
+    argv = ["train", folder, "--train_max_steps", 3]
+    status, out, _ = run(*argv, "--data_dir", DRUMS, *SHORT)
+    assert status == 0 and f"Other data than before ({clips})" in out
+    assert (folder / "moments.pkl").read_bytes() == before
+
+
+def test_near_silence_is_said(run, trained, tmp_path):
+    quiet = np.full(129, -30, np.float32), np.full(129, 0.1, np.float32)
+    (tmp_path / "m.pkl").write_bytes(pickle.dumps(quiet))
+    argv = ["--generate_n", 3, "--generate_dir", tmp_path / "made"]
+    argv += ["--data_moments_fp", tmp_path / "m.pkl"]
+    status, out, _ = run("generate", trained, *argv)
+    assert status == 0 and "3 of 3 clips are nearly silent" in out
 
 
 def test_given_moments_count(run, refused, trained, tmp_path):
@@ -446,9 +528,15 @@ def test_nothing_is_overwritten_unasked(run, refused, trained, tmp_path):
     assert run("generate", folder, "--generate_n", 1)[0] == 0
     before = (folder / "generate" / "0000.wav").read_bytes()
     assert "generate is not empty" in refused("generate", folder)
+    argv = ["--generate_dir", folder / "args.txt"]
+    assert "args.txt is a file" in refused("generate", folder, *argv)
     assert (folder / "generate" / "0000.wav").read_bytes() == before
+    (folder / "generate" / "mine.wav").write_text("mine")
+    (folder / "generate" / "0007.wav").write_text("of an earlier, larger set")
     status, *_ = run("generate", folder, "--generate_n", 1, "--overwrite")
     assert status == 0 and (folder / "generate" / "0000.wav").read_bytes() != before
+    names = {"0000.wav", "mine.wav", "sheet.png"}
+    assert set(os.listdir(folder / "generate")) == names
     assert "moments.pkl exists; --overwrite" in refused("moments", folder)
 
     assert run("preview", folder, "--once")[0] == 0
