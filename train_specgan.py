@@ -646,7 +646,7 @@ def preview_checkpoint(prefix, args):
         log.info("Previewing the %d latents that %s holds", len(z), z_fp)
 
     made = generate.render(G, mean, std, z, *griffin_lim(args))
-    # original: half a slice of silence after each clip
+    # original: half a slice of silence after each clip.  [train_specgan.py:423]
     flat = spectral.flatten(made["G_z"], spectral.SLICE_LEN // 2)
     writer = tf.summary.create_file_writer(preview_dir)
     with writer.as_default(step):

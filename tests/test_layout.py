@@ -31,6 +31,11 @@ FUNCTIONS = {
         "moments": (575, 613),
     },
 }
+AROUND = {  # constants; flags and modes
+    "specgan.py": [],
+    "loader.py": [],
+    "train_specgan.py": [(1, 30), (298, 326), (616, 762)],
+}
 HOMES = {
     "specgan.py": "specgan_tf.specgan",
     "loader.py": "specgan_tf.loader",
@@ -52,10 +57,14 @@ MAY_IMPORT = {
     "losses": {"tf1"},
     "gan": {"losses"},
     "moments": {"files", "spectral"},
-    "checkpoint": {"files", "moments", "specgan", "tf1"},
+    "checkpoint": {"files", "losses", "moments", "specgan", "tf1"},
     "generate": {"files", "spectral"},
     "export": {"files", "generate", "spectral"},
     "callbacks": {"checkpoint", "generate", "spectral"},
+    "crosscheck": set(
+        "checkpoint export files gan loader losses moments specgan spectral".split()
+    ),
+    "original": set(),
     "__init__": {"checkpoint", "gan", "specgan"},
 }
 LAZY = {"librosa", "soundfile", "resampy", "scipy", "matplotlib", "ai_edge_litert"}
@@ -102,21 +111,55 @@ def test_who_imports_whom():
 def test_argparse_lives_in_the_scripts():
     for path, source in sources("specgan_tf/*.py"):
         names = {name for name, _ in imports(ast.parse(source))}
-        assert not names & {"argparse"}, path
+        command = path.endswith("crosscheck.py")  # python -m specgan_tf.crosscheck
+        assert command or "argparse" not in names, path
 
 
-def test_line_references_are_in_range():
+OURS = "specgan_tf/*.py", "specgan_tf/*/*.py", "*.py"
+
+
+def citations(text):
+    """(file, first, last) of every reference to lines of the original."""
+    for file, ranges in re.findall(r"\b(\w+\.py)(?::|`? )(\d[\d, -]*)", text):
+        for part in re.findall(r"\d+(?:-\d+)?", ranges) if file in REFERENCE else ():
+            first, _, last = part.partition("-")
+            yield file, int(first), int(last or first)
+
+
+def test_line_references_are_of_something():
+    """In range, and within a function, or the constants or flags around them."""
     count = 0
-    for path, source in sources("specgan_tf/*.py", "*.py", "tests/*.py"):
-        for file, ranges in re.findall(r"\b(\w+\.py):(\d[\d, -]*)", source):
-            if file not in REFERENCE:
+    for path, source in sources(*OURS, "tests/*.py", "README.md", "docs/*.md"):
+        for file, first, last in citations(source):
+            assert 1 <= first <= last <= REFERENCE[file], (path, file, first, last)
+            spans = [*FUNCTIONS[file].values(), *AROUND[file]]
+            within = any(a <= last and first <= b for a, b in spans)
+            assert within, (path, file, first, last)
+            count += 1
+    assert count > 100
+
+
+def test_every_mark_says_why_and_where():
+    """`original:` and `differs:` come with a reason, and lines of the reference in the
+    function or class they stand in."""
+    marks = 0
+    for path, source in sources("specgan_tf/*.py", "train_specgan.py"):
+        lines = source.splitlines()
+        blocks = [
+            (node.lineno, node.end_lineno)
+            for node in ast.parse(source).body
+            if isinstance(node, ast.FunctionDef | ast.ClassDef)
+        ]
+        for number, line in enumerate(lines, 1):
+            if not (found := re.search(r"\b(original|differs): (.*)", line)):
                 continue
-            for part in re.findall(r"\d+(?:-\d+)?", ranges):
-                first, _, last = part.partition("-")
-                last = last or first
-                assert 1 <= int(first) <= int(last) <= REFERENCE[file], (path, part)
-                count += 1
-    assert count > 50
+            marks += 1
+            assert len(found[2].split()) >= 3, (path, number)
+            inside = [b for b in blocks if b[0] <= number <= b[1]]
+            first, last = inside[0] if inside else (number - 5, number + 5)
+            near = "\n".join(lines[max(0, first - 3) : last])
+            assert [*citations(near)], (path, number, line)
+    assert marks > 30
 
 
 @pytest.mark.parametrize("file", FUNCTIONS)

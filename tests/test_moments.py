@@ -4,50 +4,15 @@ import subprocess
 
 import numpy as np
 import pytest
-from test_loader import golden_files, slices  # noqa: F401
 
-from specgan_tf import files, loader, moments
+from specgan_tf import crosscheck, files, moments
 from specgan_tf.files import InputError
-
-DATA = {
-    "first": {"slice_first_only": True, "slice_pad_end": True},
-    "all": {"slice_randomize_offset": True},
-    "overlap": {
-        "slice_randomize_offset": True,
-        "slice_overlap_ratio": 0.5,
-        "slice_pad_end": True,
-    },
-}
 
 
 def exact(x):
     """Moments of waveforms [n, 16384] in float64."""
-    window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(256) / 256)
-    x = np.pad(x.astype(np.float64), [[0, 0], [0, 256]])
-    frames = np.stack([x[:, i * 128 : i * 128 + 256] for i in range(128)], 1)
-    X_lmag = np.log(np.abs(np.fft.rfft(frames * window)) + 1e-6).reshape(-1, 129)
+    X_lmag = crosscheck.log_magnitude64(x)[1].reshape(-1, 129)
     return X_lmag.mean(0), X_lmag.std(0)
-
-
-@pytest.mark.parametrize("flags", DATA)
-def test_moments(golden_files, monkeypatch, measured, flags):  # noqa: F811
-    d, fps = golden_files
-
-    def epoch(self, number):
-        start = d["random_offset"] if self.offsets else 0
-        return np.arange(self.nfiles), np.full(self.nfiles, start)
-
-    monkeypatch.setattr(loader.Order, "epoch", epoch)
-    x = slices(fps, **DATA[flags])[:, :, 0, 0]
-    mean, std, count = moments.moments(x[i : i + 2] for i in range(0, len(x), 2))
-    assert count == len(x) and mean.dtype == std.dtype == np.float32
-    for name, got, want in zip(("mean", "std"), (mean, std), exact(x), strict=True):
-        # Digital silence is at the log floor, where the reference's float32 FFT is off:
-        # ours must be no farther from float64 than the reference's.
-        reference = d[f"moments_{flags}_{name}"]
-        bound = max(np.abs(reference - want).max(), 1e-6)
-        measured(f"{name} - float64", np.abs(got - want).max(), bound)
-        measured(name, np.abs(got - reference).max(), 2e-3)  # measured 1e-3
 
 
 def test_one_pass_is_the_whole(measured):

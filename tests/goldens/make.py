@@ -13,14 +13,19 @@ and inputs drawn with numpy's RandomState(20181122). Reduced means:
 
 With --original, each training also gets `x`: the first batch's spectrogram as the
 reference's own t_to_f computes it, by running the checkout under its TensorFlow. Near
-the log floor float32 rounding of the two FFTs shows (see tests/test_spectral.py); from
-the same `x` losses and gradients must agree far more closely than from the same audio.
+the log floor float32 rounding of the two FFTs shows (see specgan_tf/crosscheck.py);
+from the same `x` losses and gradients must agree far more closely than from the same
+audio. And a few small records (kernel 3, dim 1, 10 latents) are computed, which SRC
+lacks: layer by layer, initial values, optimizers alone, a slope by finite differences,
+and trainings whose checkpoint, by the reference's Saver, lies beside them.
 """
 
 import argparse
 import hashlib
 import io
 import os
+import re
+import shutil
 import subprocess
 import tempfile
 
@@ -43,7 +48,18 @@ FILES = {
     "train_wgan-gp_bn0_zeros": "",
     "train_wgan-gp_bn1_nn": "grad final",
 }
-THINNED = "G_infer G_train D_grad_x audio_ G_z grad/ final/".split()
+SMALL = {  # name here -> name among the records of crosscheck.inputs
+    "model_small": "model_k3_dim1_bn1_lin",
+    "init_small": "init_k3_dim1_bn1_lin",
+    "derivative_small": "derivative_wgan-gp_k3_dim1_bn1_lin",
+    "optimizer_dcgan": "optimizer_dcgan",
+    "optimizer_lsgan": "optimizer_lsgan",
+    "optimizer_wgan": "optimizer_wgan",
+    "optimizer_wgan-gp": "optimizer_wgan-gp",
+    "continue_lsgan": "train_lsgan_k3_dim1_bn1_lin",
+    "continue_wgan-gp": "train_wgan-gp_k3_dim1_bn0_zeros",
+}
+THINNED = "layer/ G_infer G_train D_grad_x audio_ G_z grad/ final/".split()
 
 T_TO_F = """
 import sys
@@ -91,6 +107,29 @@ def original_x(checkout, python, path):
         return np.load(out)
 
 
+def make_small(checkout, python):
+    """The records of SMALL, with results, by name; checkpoints are put in place."""
+    from specgan_tf.crosscheck import LOSSES, Cell, compute
+
+    cells = [Cell(3, 1, True, "lin", 10, loss) for loss in LOSSES]
+    cells.append(Cell(3, 1, False, "zeros", 10, "wgan-gp"))
+    with tempfile.TemporaryDirectory() as d:
+        out = compute(checkout, python, cells, 20181122, d, b=1)
+        for name, source in SMALL.items():
+            if name.startswith("continue_"):
+                to = os.path.join(HERE, name)
+                shutil.rmtree(to, ignore_errors=True)
+                shutil.copytree(os.path.join(out, source), to)
+            yield name, np.load(os.path.join(out, f"{source}.npz"))
+
+
+def write(name, kept):
+    kept["provenance"] = np.array(__doc__)
+    out = os.path.join(HERE, f"{name}.npz")
+    np.savez_compressed(out, **kept)
+    print(f"{os.path.getsize(out) / 1e6:.2f} MB  {name}")
+
+
 def main():
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     p.add_argument("src")
@@ -102,10 +141,17 @@ def main():
         kept = reduce(name, np.load(path), dropped)
         if name.startswith("train_") and args.original:
             kept["x"] = original_x(os.path.abspath(args.original), args.python, path)
-        kept["provenance"] = np.array(__doc__)
-        out = os.path.join(HERE, f"{name}.npz")
-        np.savez_compressed(out, **kept)
-        print(f"{os.path.getsize(out) / 1e6:.2f} MB  {name}")
+        write(name, kept)
+    if args.original:
+        for name, record in make_small(args.original, args.python):
+            kind = SMALL[name].partition("_")[0]
+            dropped = [k for k in record.files if re.match("final/.*/(RMS|Ad)", k)]
+            if kind == "train":
+                dropped.append("x")
+            kept = reduce(name, record, " ".join(dropped))
+            if kind == "optimizer":  # every variable is alike
+                kept = {k: v[..., :100] if v.ndim else v for k, v in kept.items()}
+            write(name, {**kept, "record": np.array(kind)})
 
 
 if __name__ == "__main__":
