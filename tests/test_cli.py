@@ -439,7 +439,8 @@ def test_to_tf1_and_on_from_a_bare_checkpoint(run, refused, clips, tmp_path, los
     assert "exists; name a folder that does not" in refused("to_tf1", folder, out)
     names = {name for name, _ in tf.train.list_variables(str(out))}
     theirs = {name for name, _ in tf.train.list_variables(str(folder))}
-    assert theirs - names == {"D_iterations", "seed_generator/state"}
+    data = {f"data/{name}" for name in ("files", "seed", "slices", "lengths")}
+    assert theirs - names == {"D_iterations", "seed_generator/state"} | data
     assert "global_step" in names and names < theirs
     for name in ("moments.pkl", "preview/z.pkl"):
         assert (out / name).read_bytes() == (folder / name).read_bytes()
