@@ -479,8 +479,8 @@ def train(args):
         log.info("Step %d of %d is done already", start, args.train_max_steps)
         return
 
-    # A resumed training shuffles anew instead of repeating its beginning.
-    seed = None if args.seed is None else args.seed + start
+    data = data_state(prefix, fps, args)
+    seed, skip = int(data["seed"]), int(data["slices"])
     x_wav = decode(
         fps,
         args,
@@ -489,6 +489,8 @@ def train(args):
         shuffle=True,
         shuffle_buffer_size=BUFFER,
         seed=seed,
+        skip=skip,
+        lengths=data["lengths"],
     )
     # differs: the original holds 4 * batch_size whole batches ready.  [loader.py:188]
     x = x_wav.map(lambda x: spectral.t_to_f(x, mean, std), num_parallel_calls=2)
@@ -497,7 +499,12 @@ def train(args):
     some = random.Random(seed).sample(fps, len(fps))
     with data_errors():
         heard = next(iter(decode(some, args, batch_size=4, repeat=True, seed=seed)))
-    save = callbacks.Save(args.train_dir, args.train_save_secs)
+    per_step = args.specgan_disc_nupdates * args.train_batch_size
+
+    def data_now():
+        return data | {"slices": skip + (gan.global_step - start) * per_step}
+
+    save = callbacks.Save(args.train_dir, args.train_save_secs, data_now)
     stop = callbacks.Stop(args.train_max_steps)
     summaries = callbacks.Summaries(
         args.train_dir,
@@ -525,6 +532,41 @@ def train(args):
     finally:
         stop.restore_handlers()
     log.info("Saved step %d in %s", gan.global_step, args.train_dir)
+
+
+def data_state(prefix, fps, args):
+    """Where a training is in its data: what a checkpoint says, or the beginning.
+
+    original: unseeded, and shuffled anew after every interruption.  [loader.py:119]
+    """
+    import zlib
+
+    import numpy as np
+
+    from specgan_tf import checkpoint
+
+    settings = (
+        args.data_first_slice,
+        args.data_pad_end,
+        args.data_overlap_ratio,
+        args.data_sample_rate,
+        BUFFER,
+    )
+    said = "\n".join([*map(os.path.basename, map(os.fspath, fps)), repr(settings)])
+    new = {
+        "files": np.int64(zlib.crc32(said.encode(errors="surrogateescape"))),
+        "seed": np.int64(draw_seed(args)),
+        "slices": np.int64(0),
+        "lengths": np.full(len(fps), -1, np.int64),
+    }
+    old = checkpoint.data_of(prefix) if prefix else {}
+    if not old:
+        return new
+    other_seed = args.seed is not None and args.seed != old["seed"]
+    if other_seed or old["files"] != new["files"]:
+        log.info("Other files, slices or seed than before: shuffling anew")
+        return new
+    return old
 
 
 def print_vars(name, net):

@@ -55,11 +55,14 @@ class Progress(keras.callbacks.Callback):
 
 
 class Save(keras.callbacks.Callback):
-    """A checkpoint when a new training starts, every `secs` seconds, and at the end."""
+    """A checkpoint when a new training starts, every `secs` seconds, and at the end.
 
-    def __init__(self, train_dir, secs=300):
+    data: () -> where the training is in its data, as `checkpoint.save` takes it.
+    """
+
+    def __init__(self, train_dir, secs=300, data=dict):
         super().__init__()
-        self.train_dir, self.secs = train_dir, secs
+        self.train_dir, self.secs, self.data = train_dir, secs, data
 
     def on_train_begin(self, logs=None):
         self.saved = None
@@ -77,7 +80,7 @@ class Save(keras.callbacks.Callback):
             self.save()
 
     def save(self):
-        checkpoint.save(self.model, self.train_dir)
+        checkpoint.save(self.model, self.train_dir, self.data())
         self.saved = self.model.global_step
 
 

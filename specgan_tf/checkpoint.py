@@ -195,13 +195,17 @@ def load_moments(path, given=None):
     return moments.load(given or own)
 
 
-def save(gan, train_dir):
+def save(gan, train_dir, data=None):
     """Write a checkpoint of a compiled `SpecGAN`, keep the last five; its prefix.
 
     A crash at any point leaves the previous checkpoint the latest.
+
+    Args:
+      data: where the training is in its data: arrays by name, for `data_of`.
     """
     prefix = os.path.join(train_dir, f"model.ckpt-{gan.global_step}")
-    _write(prefix, _values(gan))
+    data = {DATA + name: np.asarray(v) for name, v in (data or {}).items()}
+    _write(prefix, _values(gan) | data)
     kept = [p for p in _listed(train_dir) if p != prefix] + [prefix]
     _write_list(train_dir, [os.path.basename(p) for p in kept[-KEEP:]])
     for old in kept[:-KEEP]:
@@ -209,6 +213,13 @@ def save(gan, train_dir):
             with contextlib.suppress(FileNotFoundError):
                 os.remove(fp)
     return prefix
+
+
+def data_of(prefix):
+    """What `save` was told of the data: arrays by name; {} if nothing."""
+    ckpt = reader(prefix)
+    names = [n for n in ckpt.get_variable_to_shape_map() if n.startswith(DATA)]
+    return {n.removeprefix(DATA): _tensor(ckpt, n, prefix) for n in names}
 
 
 def to_tf1(prefix, out_dir):
@@ -221,7 +232,7 @@ def to_tf1(prefix, out_dir):
       InputError: the checkpoint has no optimizer's slots: it cannot be continued.
     """
     ckpt = reader(prefix)
-    names = set(ckpt.get_variable_to_shape_map()) - OURS
+    names = {n for n in ckpt.get_variable_to_shape_map() if not _is_ours(n)}
     if not any(re.fullmatch(r"D/.*/(Adam|RMSProp)", name) for name in names):
         raise InputError(f"{prefix} holds no optimizers: nothing there to continue")
     new = os.path.join(out_dir, f"model.ckpt-{step_of(prefix)}")
@@ -290,7 +301,8 @@ def restore(gan, prefix):
     for optimizer, net in _optimizers(gan):
         named |= _slots(optimizer, net)
     _assign(named, prefix)
-    left = sorted(set(ckpt.get_variable_to_shape_map()) - set(_values(gan)))
+    names = {n for n in ckpt.get_variable_to_shape_map() if not _is_ours(n)}
+    left = sorted(names - set(_values(gan)))
     if left:
         names = ", ".join(left[:5]) + (", ..." if len(left) > 5 else "")
         log.warning("Not restored from %s (%d): %s", prefix, len(left), names)
@@ -309,7 +321,11 @@ def restore(gan, prefix):
 
 # Ours: the original neither has nor misses them.
 D_ITERATIONS, SEED_STATE = "D_iterations", "seed_generator/state"
-OURS = {D_ITERATIONS, SEED_STATE}
+DATA = "data/"  # what begins so
+
+
+def _is_ours(name):
+    return name in (D_ITERATIONS, SEED_STATE) or name.startswith(DATA)
 
 
 def _optimizers(gan):

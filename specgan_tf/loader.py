@@ -6,9 +6,15 @@ files (lines 745-754). Decoded audio is float32 [nsamps, 1, nch]; a slice is
 """
 
 import atexit
+import collections
+import concurrent.futures
+import contextlib
+import itertools
 import logging
 import os
+import random
 import re
+import secrets
 import struct
 import threading
 import time
@@ -245,18 +251,23 @@ def slice_hop_len(slice_len, slice_overlap_ratio):
     return hop
 
 
+def slice_count(nsamps, slice_len, slice_hop, first_only=False, pad_end=False):
+    """How many slices that many samples have; of numbers or arrays."""
+    nsamps = np.maximum(nsamps, 0)
+    if pad_end:
+        n = -(-nsamps // slice_hop)
+    else:
+        n = np.maximum(0, 1 + (nsamps - slice_len) // slice_hop)
+    return np.minimum(n, 1) if first_only else n
+
+
 def extract_slices(audio, slice_len, slice_hop, first_only=False, pad_end=False):
     """[nsamps, 1, nch] -> slices [n, slice_len, 1, nch]; n may be 0.
 
     [loader.py:158-171]
     """
     nsamps = len(audio)
-    if pad_end:
-        n = -(-nsamps // slice_hop)
-    else:
-        n = max(0, 1 + (nsamps - slice_len) // slice_hop)
-    if first_only:
-        n = min(n, 1)
+    n = int(slice_count(nsamps, slice_len, slice_hop, first_only, pad_end))
     if n == 0:
         return np.zeros((0, slice_len, *audio.shape[1:]), np.float32)
     missing = (n - 1) * slice_hop + slice_len - nsamps
@@ -274,11 +285,10 @@ class Decoder:
     counted; too many, or no slice at all, is an error.  [loader.py:122-171]
     """
 
-    def __init__(self, fps, slice_len, slice_hop, first_only, pad_end, **decode):
-        self.nfiles, self.decode = len(fps), decode
-        self.slice_len = slice_len
-        self.slicing = (slice_len, slice_hop, first_only, pad_end)
-        self.nch = decode["num_channels"]
+    def __init__(self, fps, lengths, slicing, **decode):
+        self.fps, self.nfiles, self.lengths = fps, len(fps), lengths
+        self.slicing, self.slice_len = slicing, slicing[0]
+        self.decode, self.nch = decode, decode["num_channels"]
         self.bad, self.fruitless = {}, 0
         self.lock = threading.Lock()
 
@@ -287,25 +297,27 @@ class Decoder:
     named = set()  # files already said to be bad
     ledger = threading.Lock()
 
-    def __call__(self, fp, start):
-        """Path and first sample -> slices [n, slice_len, 1, nch]."""
+    def __call__(self, file, start):
+        """A file's number and first sample -> its slices [n, slice_len, 1, nch]."""
         with Decoder.ledger:
             Decoder.calls += 1
             Decoder.under_way += 1
         try:
             if Decoder.ending:
                 raise RuntimeError("the interpreter is ending")
-            return self.slices(os.fsdecode(fp), start)
+            return self.slices(file, start)
         finally:
             with Decoder.ledger:
                 Decoder.under_way -= 1
 
-    def slices(self, fp, start):
+    def slices(self, file, start):
+        fp = os.fsdecode(self.fps[file])
         try:
             audio = decode_audio(fp, **self.decode)
         except UnreadableError as e:
             audio = np.zeros((0, 1, self.nch), np.float32)
             self.skip(fp, e)
+        self.lengths[file] = len(audio)
         slices = extract_slices(audio[start:], *self.slicing)
         self.count(len(slices))
         return slices
@@ -359,6 +371,157 @@ def no_slices(nfiles, slice_len):
     )
 
 
+class Order:
+    """Which file comes when, from which sample, and who leaves the shuffle buffer next.
+
+    original: every file once an epoch, each time from a new random sample, and slices
+    through a buffer of fixed size.  [loader.py:118-184]
+
+    differs: all of it is a function of the seed and of where one is, so that a training
+    can go on from any point.  [loader.py:119]
+    """
+
+    BLOCK = 4096  # numbers drawn at a time
+
+    def __init__(self, nfiles, shuffle, offsets, seed):
+        self.nfiles, self.shuffle, self.offsets = nfiles, shuffle, offsets
+        self.seed = seed
+
+    def epoch(self, number):
+        """Files of an epoch in their order, and the first sample of each."""
+        rng = np.random.default_rng([self.seed, 0, number])
+        files = rng.permutation(self.nfiles) if self.shuffle else range(self.nfiles)
+        starts = np.zeros(self.nfiles, np.int64)
+        if self.offsets:
+            starts = rng.integers(self.offsets, size=self.nfiles)
+        return np.asarray(files), starts
+
+    def leaving(self, block, size):
+        """Places in a buffer of `size`: of those who leave in this block of BLOCK."""
+        rng = np.random.default_rng([self.seed, 1, block])
+        return rng.integers(size, size=self.BLOCK)
+
+    def buffered(self, skip, size):
+        """What each place of the buffer holds when `skip` slices have left: numbers of
+        slices, in the order in which they came in."""
+        held = np.arange(size)
+        for first in range(0, skip, self.BLOCK):
+            places = self.leaving(first // self.BLOCK, size)[: skip - first]
+            # Of several who came to one place, the last is there still.
+            held[places] = size + first + np.arange(len(places))
+        return held
+
+
+class Slices:
+    """The slices of many files, decoded ahead by threads, in the order of `order`."""
+
+    def __init__(self, decoder, order, repeat, buffer_size, parallel):
+        self.decoder, self.order, self.repeat = decoder, order, repeat
+        self.buffer_size, self.parallel = buffer_size, parallel or 1
+
+    def __call__(self, skip=0):
+        """Yields slices float32 [slice_len, 1, nch], those after the first `skip`."""
+        if not self.buffer_size:
+            yield from self.arriving(skip)
+            return
+        size = self.buffer_size
+        if skip:
+            buffer = self.these(self.order.buffered(skip, size))
+            arriving = self.arriving(skip + size)
+        else:
+            arriving = self.arriving(0)
+            buffer = list(itertools.islice(arriving, size))
+        places = iter(())
+        for number, new in enumerate(arriving, skip):
+            if number == skip or number % Order.BLOCK == 0:
+                places = self.order.leaving(number // Order.BLOCK, size)
+            place = places[number % Order.BLOCK]
+            leaver, buffer[place] = buffer[place], new
+            yield leaver
+        random.Random(self.order.seed).shuffle(buffer)
+        yield from buffer
+
+    def arriving(self, skip):
+        """Slices as the files yield them, from number `skip` on."""
+        ((epoch, place, first),) = self.locate([skip])
+        with self.pool() as pool:
+            pending = collections.deque()
+            for task in self.tasks(epoch, place):
+                pending.append(pool.submit(self.decoder, *task))
+                if len(pending) > self.parallel:
+                    yield from map(np.copy, pending.popleft().result()[first:])
+                    first = 0
+            for slices in pending:
+                yield from map(np.copy, slices.result()[first:])
+                first = 0
+
+    def tasks(self, epoch, place=0):
+        """(file, first sample) of one file after another."""
+        for number in itertools.count(epoch) if self.repeat else [epoch]:
+            files, starts = self.order.epoch(number)
+            yield from zip(files[place:], starts[place:], strict=True)
+            place = 0
+
+    def these(self, numbers):
+        """The slices of these numbers, each file decoded once."""
+        wanted, found = collections.defaultdict(list), [None] * len(numbers)
+        numbers = np.asarray(numbers)
+        into = np.argsort(numbers)
+        for i, (epoch, place, k) in zip(into, self.locate(numbers[into]), strict=True):
+            wanted[epoch, place].append((i, k))
+        with self.pool() as pool:
+            epochs = {e: self.order.epoch(e) for e in {e for e, _ in wanted}}
+            tasks = [(epochs[e][0][p], epochs[e][1][p]) for e, p in wanted]
+            decoded = pool.map(lambda task: self.decoder(*task), tasks)
+            for slices, places in zip(decoded, wanted.values(), strict=True):
+                for i, k in places:
+                    found[i] = slices[k].copy()
+        return found
+
+    @contextlib.contextmanager
+    def pool(self):
+        pool = concurrent.futures.ThreadPoolExecutor(self.parallel)
+        try:
+            yield pool
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def locate(self, numbers):
+        """(epoch, place of the file in it, which of its slices) of sorted numbers."""
+        numbers = np.asarray(numbers)
+        if numbers[-1] == 0:
+            return [(0, 0, 0)]
+        lengths = self.decoder.lengths
+        found, epoch, base = [], 0, 0
+        if (lengths >= 0).all():
+            size = int(slice_count(lengths, *self.decoder.slicing).sum())
+            if not size:
+                raise InputError(no_slices(len(lengths), self.decoder.slice_len))
+            if not self.order.offsets:  # all epochs are as large
+                epoch = int(numbers[0]) // size
+                base = epoch * size
+        while len(numbers):
+            counts = self.counts(epoch, numbers[-1] - base + 1)
+            ends = base + np.cumsum(counts)
+            inside, numbers = np.split(numbers, [np.searchsorted(numbers, ends[-1])])
+            places = np.searchsorted(ends, inside, side="right")
+            which = inside - (ends - counts)[places]
+            found += [(epoch, *p) for p in zip(places, which, strict=True)]
+            epoch, base = epoch + 1, ends[-1]
+        return found
+
+    def counts(self, epoch, enough):
+        """Slices of each file of an epoch, in its order: right for `enough` slices."""
+        files, starts = self.order.epoch(epoch)
+        lengths = self.decoder.lengths
+        while True:
+            counts = slice_count(lengths[files] - starts, *self.decoder.slicing)
+            unknown = np.flatnonzero(lengths[files] < 0)[:1]
+            if not unknown.size or counts[: unknown[0]].sum() >= enough:
+                return counts
+            self.decoder(files[unknown[0]], 0)
+
+
 def decode_extract_and_batch(
     fps,
     batch_size,
@@ -379,6 +542,8 @@ def decode_extract_and_batch(
     prefetch_gpu_num=None,
     decode_resample="soxr_hq",
     seed=None,
+    skip=0,
+    lengths=None,
 ):
     """Decodes audio files into batches of slices.
 
@@ -398,6 +563,11 @@ def decode_extract_and_batch(
       prefetch_size: batches to have ready; None for none.
       prefetch_gpu_num: have them ready on this GPU, where there is such a GPU.
       seed: of offsets and orders; None draws one.
+      skip: begin after so many slices, as if they had been taken; of the endless
+        (`repeat`) and seeded.
+      lengths: int64 [len(fps)], what is known of the files' samples at decode_fs, -1
+        where nothing is. Filled in while decoding; to `skip`, those of the files
+        decoded so far spare decoding them again.
 
     Returns:
       `tf.data.Dataset` of float32 [batch_size, slice_len, 1, nch]. Iterating it raises
@@ -406,48 +576,34 @@ def decode_extract_and_batch(
     [loader.py:68-198]
     """
     slice_hop = slice_hop_len(slice_len, slice_overlap_ratio)
+    if lengths is None:
+        lengths = np.full(len(fps), -1)
     decoder = Decoder(
         fps,
-        slice_len,
-        slice_hop,
-        slice_first_only,
-        slice_pad_end,
+        lengths,
+        (slice_len, slice_hop, slice_first_only, slice_pad_end),
         fs=decode_fs,
         num_channels=decode_num_channels,
         normalize=decode_normalize,
         fast_wav=decode_fast_wav,
         resample=decode_resample,
     )
-    shape = [slice_len, 1, decode_num_channels]
-
-    # Create dataset of filepaths
-    dataset = tf.data.Dataset.from_tensor_slices([os.fsencode(fp) for fp in fps])
-
-    # Shuffle all filepaths every epoch
-    if shuffle:
-        dataset = dataset.shuffle(len(fps), seed=seed)
-
-    # Repeat
-    if repeat:
-        dataset = dataset.repeat()
-
-    # Decode audio and extract slices, at a random start if asked
-    starts = _starts(slice_len if slice_randomize_offset else None, seed)
-
-    def _slices(fp, start):
-        slices = tf.numpy_function(decoder, [fp, start], tf.float32, stateful=False)
-        return tf.ensure_shape(slices, [None, *shape])
-
-    dataset = tf.data.Dataset.zip((dataset, starts))
-    dataset = dataset.map(_slices, num_parallel_calls=decode_parallel_calls)
-    dataset = dataset.flat_map(tf.data.Dataset.from_tensor_slices)
-
-    # Shuffle examples
-    if shuffle:
-        dataset = dataset.shuffle(shuffle_buffer_size, seed=seed)
+    seed = secrets.randbits(63) if seed is None else seed
+    offsets = slice_len if slice_randomize_offset else 0
+    order = Order(len(fps), shuffle, offsets, seed)
+    buffer_size = shuffle_buffer_size if shuffle else 0
+    slices = Slices(decoder, order, repeat, buffer_size, decode_parallel_calls)
 
     # Make batches
-    dataset = dataset.batch(batch_size, drop_remainder=True)
+    def batches():
+        found = slices(skip)
+        while len(batch := list(itertools.islice(found, batch_size))) == batch_size:
+            yield np.stack(batch)
+
+    shape = [batch_size, slice_len, 1, decode_num_channels]
+    dataset = tf.data.Dataset.from_generator(
+        batches, output_signature=tf.TensorSpec(shape, tf.float32)
+    )
 
     # Prefetch a number of batches
     if prefetch_size is not None:
@@ -458,14 +614,6 @@ def decode_extract_and_batch(
                 tf.data.experimental.prefetch_to_device(gpus[prefetch_gpu_num].name)
             )
     return dataset
-
-
-def _starts(slice_len, seed):
-    """First samples, endless: uniform below `slice_len`, or 0 where that is None."""
-    if slice_len is None:
-        return tf.data.Dataset.from_tensors(np.int64(0)).repeat()
-    numbers = tf.data.Dataset.random(seed=seed, rerandomize_each_iteration=True)
-    return numbers.map(lambda number: number % slice_len)
 
 
 def input_error(error):

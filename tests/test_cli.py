@@ -241,6 +241,45 @@ def test_a_signal_saves_and_ends_and_the_next_run_goes_on(run, tmp_path, clips, 
     assert f"Saved step {step + 1} in" in out
 
 
+def tensors(train_dir):
+    ckpt = tf.train.load_checkpoint(str(train_dir))
+    return {n: ckpt.get_tensor(n) for n in ckpt.get_variable_to_shape_map()}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("loss", ["wgan-gp", "lsgan"])
+def test_a_killed_training_resumes_bit_for_bit(run, tmp_path, clips, loss):
+    """SIGKILL at random moments, of saving too: in the end the weights, optimizers,
+    latents and data of a training that was left alone."""
+    argv = ["--data_dir", str(clips), *TINY, "--specgan_loss", loss, "--seed", "4"]
+    argv += ["--train_max_steps", "90", "--train_save_secs", "1"]
+    assert run("train", tmp_path / "whole", *argv)[0] == 0
+    killed = [sys.executable, "-c"]
+    killed += ["import sys, train_specgan as t; t.BUFFER = 64; sys.exit(t.main())", "train"]
+    rs, kills = np.random.RandomState(), 0
+    while True:
+        with subprocess.Popen(
+            [*killed, str(tmp_path / "killed"), *argv],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as process:
+            for line in process.stdout:
+                if line.startswith("step") and kills < 3:
+                    time.sleep(rs.uniform(0, 3))
+                    process.kill()
+                    break
+        if process.wait() == 0:
+            break
+        kills += 1
+        assert kills <= 3
+    assert kills >= 2
+    got, want = (tensors(tmp_path / name) for name in ("killed", "whole"))
+    assert got.keys() == want.keys()
+    for name in want.keys() - {"data/lengths"}:  # how far ahead decoding was
+        np.testing.assert_array_equal(got[name], want[name], name)
+
+
 def test_preview_waits_for_checkpoints(tmp_path, trained):
     """Started before there is one; writes it once it is there; Ctrl-C ends it."""
     argv = [sys.executable, "-u", "train_specgan.py", "preview", str(tmp_path)]
@@ -400,7 +439,8 @@ def test_to_tf1_and_on_from_a_bare_checkpoint(run, refused, clips, tmp_path, los
     assert "exists; name a folder that does not" in refused("to_tf1", folder, out)
     names = {name for name, _ in tf.train.list_variables(str(out))}
     theirs = {name for name, _ in tf.train.list_variables(str(folder))}
-    assert theirs - names == {"D_iterations", "seed_generator/state"}
+    data = {f"data/{name}" for name in ("files", "seed", "slices", "lengths")}
+    assert theirs - names == {"D_iterations", "seed_generator/state"} | data
     assert "global_step" in names and names < theirs
     for name in ("moments.pkl", "preview/z.pkl"):
         assert (out / name).read_bytes() == (folder / name).read_bytes()

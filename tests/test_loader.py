@@ -247,6 +247,78 @@ def test_repeat_and_shuffle_use_every_file_once_an_epoch(folder):
     assert epochs[0] != epochs[1] != epochs[2]
 
 
+@pytest.fixture
+def recordings(tmp_path):
+    """Files of no slice, of one and of several, one of them broken."""
+    for i, size in enumerate([600, 3000, 900, 200, 5000, 513] * 2):
+        samples = (np.arange(size) + 10000 * i).astype(np.float32) / 2**17
+        wavfile.write(str(tmp_path / f"{i:02d}.wav"), 16000, samples)
+    (tmp_path / "05.wav").write_bytes(b"nonsense")
+    return loader.find_audio(tmp_path)
+
+
+LONG = {"slice_len": 512, "decode_normalize": False, "repeat": True, "seed": 3}
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        {"slice_randomize_offset": True, "slice_overlap_ratio": 0.5},
+        {"slice_first_only": True, "slice_pad_end": True},
+    ],
+)
+@pytest.mark.parametrize("buffer_size", [0, 1, 30])
+@pytest.mark.parametrize("skip", [1, 29, 500, 9001])
+def test_the_order_goes_on_from_anywhere(recordings, flags, buffer_size, skip):
+    """Over several epochs and blocks, whether or not the files' lengths are known."""
+    shuffle = {"shuffle": buffer_size > 0, "shuffle_buffer_size": buffer_size}
+    options = {**LONG, **flags, **shuffle, "decode_parallel_calls": 3}
+    known = np.full(len(recordings), -1)
+    n = skip + 40
+    whole = batches(recordings, lengths=known, **options).take(n)
+    want = np.stack(list(whole.skip(skip).as_numpy_iterator()))
+    if skip > 400:  # all have been seen
+        assert (known >= 0).all() and (known == 0).sum() == 1
+    for lengths in (None, known):
+        rest = batches(recordings, skip=skip, lengths=lengths, **options).take(40)
+        np.testing.assert_array_equal(list(rest.as_numpy_iterator()), want)
+
+
+def test_going_on_decodes_what_the_buffer_held_and_no_more(recordings, monkeypatch):
+    """Not the files of all epochs before."""
+    options = {**LONG, "shuffle": True, "shuffle_buffer_size": 5}
+    known = np.full(len(recordings), -1)
+    list(batches(recordings, lengths=known, **options).take(60))
+    decoded, decode = [], loader.decode_audio
+    monkeypatch.setattr(
+        loader, "decode_audio", lambda fp, **kw: decoded.append(fp) or decode(fp, **kw)
+    )
+    options |= {"skip": 100_000, "lengths": known}
+    next(iter(batches(recordings, **options)))
+    assert len(decoded) <= 10
+
+
+def test_a_buffer_of_references_as_tf_data_shuffles(folder):
+    """The same distribution: how long a slice stays in the buffer is geometric."""
+    fps = loader.find_audio(folder)
+    options = {**SHORT, "repeat": True, "shuffle": True, "shuffle_buffer_size": 50}
+
+    def gaps(dataset):
+        got = [round(float(x[0, 0, 0, 0]) * 32) for x in dataset.take(6000)]
+        last, found = {}, []
+        for i, value in enumerate(got):
+            if value in last:
+                found.append(i - last[value])
+            last[value] = i
+        return np.array(found)
+
+    ours = gaps(batches(fps, seed=1, **options))
+    unshuffled = batches(fps, repeat=True, **SHORT)
+    theirs = gaps(unshuffled.shuffle(50, seed=1))
+    assert abs(ours.mean() - theirs.mean()) < 0.2  # both 20
+    assert abs(ours.std() / theirs.std() - 1) < 0.1
+
+
 def test_names_that_are_not_utf8(tmp_path):
     fp = os.fsencode(tmp_path) + b"/\xe9.wav"
     with open(fp, "wb") as f:
