@@ -446,7 +446,13 @@ def train(args):
         checkpoint,
         spectral,
     )
+    from specgan_tf.files import InputError
 
+    if args.specgan_kernel_len == 1 and os.environ["TF_ENABLE_ONEDNN_OPTS"] != "0":
+        raise InputError(
+            "with --specgan_kernel_len 1 TensorFlow 2.21's oneDNN kernels crash; set "
+            "TF_ENABLE_ONEDNN_OPTS=0 in the environment"
+        )
     fps = find_files(args)
     os.makedirs(args.train_dir, exist_ok=True)
     mean, std = training_moments(fps, args)

@@ -92,11 +92,13 @@ class SpecGAN(keras.Model):
         """Generate: latents [b, latent_dim] -> spectrograms [b, 128, 128, 1]."""
         return self.G(z, training=training)
 
-    def train_step(self, x):
+    def train_step(self, data):
         """`disc_nupdates` updates of D on as many real batches, then one of G.
 
-        x: float32 [disc_nupdates, b, 128, 128, 1].  [train_specgan.py:285-295]
+        data: x, or (x,): float32 [disc_nupdates, b, 128, 128, 1].
+        [train_specgan.py:285-295]
         """
+        x, _, _ = keras.utils.unpack_x_y_sample_weight(data)
         wanted = tf.TensorShape([self.disc_nupdates, None, 128, 128, 1])
         if not wanted.is_compatible_with(x.shape):
             raise ValueError(

@@ -613,6 +613,12 @@ def test_damaged_settings_and_latents(refused, trained, tmp_path):
         assert f"args.txt: {name} cannot be '{value}'" in refused("generate", folder)
 
 
+def test_kernels_that_crash_tensorflow(refused, tmp_path, monkeypatch):
+    monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "1")
+    line = refused("train", tmp_path / "t", *TINY, "--specgan_kernel_len", 1)
+    assert "set TF_ENABLE_ONEDNN_OPTS=0" in line and not (tmp_path / "t").exists()
+
+
 def test_a_folder_that_cannot_be_written(refused, tmp_path, clips):
     (tmp_path / "file").write_text("")
     line = refused("train", tmp_path / "file" / "t", "--data_dir", clips, *TINY)

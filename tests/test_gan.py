@@ -90,6 +90,14 @@ def test_training_goes_down_on_one_batch():
     assert losses[-1] < losses[0]
 
 
+def test_one_iteration_of_ones_own():
+    gan = tiny(seed=0)
+    gan.compile(loss="lsgan")
+    (x,) = noise(1)
+    values = gan.train_on_batch(x, return_dict=True)
+    assert gan.global_step == 1 and 0 < values["D_loss"] < 2
+
+
 def test_each_update_of_D_gets_its_own_batch_z_and_alpha_and_G_only_z(monkeypatch):
     gan = tiny(seed=0)
     gan.compile()
