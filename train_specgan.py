@@ -327,25 +327,33 @@ def find_files(args):
     return fps
 
 
-def decode(fps, args, **kwargs):
-    """Waveforms [b, 16384, 1] as the data flags ask.  [train_specgan.py:106-122]"""
-    from specgan_tf import loader, spectral
+def slicing(args):
+    from specgan_tf import spectral
 
     first = args.data_first_slice or args.data_dir is None  # the embedded drums
+    return {
+        "slice_len": spectral.SLICE_LEN,
+        "slice_randomize_offset": not first,
+        "slice_first_only": first,
+        "slice_overlap_ratio": 0.0 if first else args.data_overlap_ratio,
+        "slice_pad_end": True if first else args.data_pad_end,
+    }
+
+
+def decode(fps, args, **kwargs):
+    """Waveforms [b, 16384, 1] as the data flags ask.  [train_specgan.py:106-122]"""
+    from specgan_tf import loader
+
     dataset = loader.decode_extract_and_batch(
         fps,
-        slice_len=spectral.SLICE_LEN,
         decode_fs=args.data_sample_rate,
         decode_num_channels=1,
         # original: --data_normalize is never passed on, and the default is True.
         decode_normalize=not args.data_no_normalize,
         decode_fast_wav=args.data_fast_wav,
         decode_parallel_calls=4,
-        slice_randomize_offset=not first,
-        slice_first_only=first,
-        slice_overlap_ratio=0.0 if first else args.data_overlap_ratio,
-        slice_pad_end=True if first else args.data_pad_end,
         decode_resample=args.data_resample,
+        **slicing(args),
         **kwargs,
     )
     return dataset.map(lambda x: x[:, :, 0])
@@ -436,17 +444,7 @@ def train(args):
     checkpoint; here --train_max_steps, Ctrl-C and SIGTERM save and end.
     [train_specgan.py:279-295]
     """
-    import keras
-
-    from specgan_tf import (
-        SpecGAN,
-        SpecGANDiscriminator,
-        SpecGANGenerator,
-        callbacks,
-        checkpoint,
-        spectral,
-    )
-    from specgan_tf.files import InputError
+    from specgan_tf.files import InputError, only_training
 
     if args.specgan_kernel_len == 1 and os.environ["TF_ENABLE_ONEDNN_OPTS"] != "0":
         raise InputError(
@@ -455,6 +453,24 @@ def train(args):
         )
     fps = find_files(args)
     os.makedirs(args.train_dir, exist_ok=True)
+    with only_training(args.train_dir):
+        train_on(fps, args)
+
+
+def train_on(fps, args):
+    """`train`, of these files."""
+    import keras
+
+    from specgan_tf import (
+        SpecGAN,
+        SpecGANDiscriminator,
+        SpecGANGenerator,
+        callbacks,
+        checkpoint,
+        loader,
+        spectral,
+    )
+
     mean, std = training_moments(fps, args)
 
     if args.seed is not None:
@@ -526,11 +542,19 @@ def train(args):
     log.info("  tensorboard --logdir=%s", args.train_dir)
     log.info("The first step comes late: a buffer of %d slices fills first", BUFFER)
     progress = callbacks.Progress(args.train_max_steps)
+    watch = [callbacks.Divergence(), progress, summaries, save, stop]
     try:
         with data_errors():
-            gan.fit(
-                x, shuffle=False, verbose=0, callbacks=[progress, summaries, save, stop]
-            )
+            gan.fit(x, shuffle=False, verbose=0, callbacks=watch)
+    except FloatingPointError as e:
+        # The last of these batches, or the update after those before.
+        n = min(2, gan.global_step - start) * per_step
+        first = data_now()["slices"] - n
+        sounds = loader.origins(
+            first, n, data["lengths"], seed, BUFFER, **slicing(args)
+        )
+        sounds = [(fps[file], sample) for file, sample in sounds]
+        raise diverged(e, gan.global_step, sounds, args) from None
     except BaseException:
         if gan.global_step > start:
             save.save()
@@ -538,6 +562,25 @@ def train(args):
     finally:
         stop.restore_handlers()
     log.info("Saved step %d in %s", gan.global_step, args.train_dir)
+
+
+def diverged(error, step, sounds, args):
+    """The error to end a training with, and a report of what it last heard."""
+    from specgan_tf import checkpoint
+    from specgan_tf.files import replacing
+
+    report = os.path.join(args.train_dir, f"diverged-{step}.txt")
+    prefix = checkpoint.latest(args.train_dir)
+    kept = f"{prefix} is the last checkpoint before"
+    with replacing(report, "w") as f:
+        f.write(f"{error} at step {step}; {kept}.\n\n")
+        f.write("Heard in this step and the one before it, first samples and files:\n")
+        f.writelines(f"{sample:12d}  {fp}\n" for fp, sample in sounds)
+    return FloatingPointError(
+        f"{error} at step {step}: the training has diverged. {kept}; {report} names "
+        "the sounds heard last. From there the same command would go the same way: "
+        "change --seed, the data, or begin another training"
+    )
 
 
 def data_state(prefix, fps, args):
@@ -864,6 +907,9 @@ def run(prog, job):
     except KeyboardInterrupt:
         print("\nInterrupted", file=sys.stderr)
         return 130
+    except FloatingPointError as e:
+        print(f"{prog}: error: {e}", file=sys.stderr)
+        return 2
     except OSError as e:
         where = f": {e.filename}" if e.filename else ""
         print(f"{prog}: error: {e.strerror or e}{where}", file=sys.stderr)

@@ -3,7 +3,9 @@
 Port of train_specgan.py (chrisdonahue/wavegan 40e85e8), lines 145-158 and 278-284.
 """
 
+import contextlib
 import datetime
+import logging
 import signal
 import sys
 import time
@@ -13,6 +15,8 @@ import numpy as np
 import tensorflow as tf
 
 from specgan_tf import checkpoint, generate, spectral
+
+log = logging.getLogger("specgan_tf")
 
 
 class Progress(keras.callbacks.Callback):
@@ -54,8 +58,20 @@ class Progress(keras.callbacks.Callback):
         self.shown = now
 
 
+class Divergence(keras.callbacks.Callback):
+    """Raises FloatingPointError when a loss is NaN or infinite."""
+
+    def on_train_batch_end(self, batch, logs=None):
+        for name, value in logs.items():
+            if not np.isfinite(value):
+                raise FloatingPointError(f"{name} is {float(value)}")
+
+
 class Save(keras.callbacks.Callback):
     """A checkpoint when a new training starts, every `secs` seconds, and at the end.
+
+    One that cannot be written (a full disk) is said, and training goes on; at the
+    start and at the end it is an OSError.
 
     data: () -> where the training is in its data, as `checkpoint.save` takes it.
     """
@@ -72,7 +88,10 @@ class Save(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         if time.monotonic() - self.last >= self.secs:
-            self.save()
+            try:
+                self.save()
+            except OSError as e:
+                log.warning("%s. Training goes on; the next try is in time", e)
             self.last = time.monotonic()
 
     def on_train_end(self, logs=None):
@@ -120,6 +139,8 @@ class Stop(keras.callbacks.Callback):
 class Summaries(keras.callbacks.Callback):
     """TensorBoard summaries every `secs` seconds, under the original's tags.
 
+    What cannot be written (a full disk) is said, and training goes on.
+
     differs: x_wav and x are one fixed batch of real clips, so they are written once.
     [train_specgan.py:145-158]
 
@@ -148,22 +169,37 @@ class Summaries(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
         if self.last is not None and time.monotonic() - self.last < self.secs:
             return
-        with self.writer.as_default(step=self.model.global_step):
-            if self.last is None:
-                tf.summary.audio("x_wav", self.x_wav, self.sample_rate)
-                self.write("x", spectral.t_to_f(self.x_wav, *self.moments))
-            # Not the model's own draws: summaries must not change a training.
-            z = generate.sample_z(
-                len(self.x_wav), self.model.G.latent_dim, self.model.global_step
-            )
-            self.write("G_z", self.model.G(z, training=False))
-            for name, value in logs.items():
-                tf.summary.scalar(name, value)
-        self.writer.flush()
+        with self.said():
+            with self.writer.as_default(step=self.model.global_step):
+                self.write_all(logs)
+            self.writer.flush()
         self.last = time.monotonic()
 
     def on_train_end(self, logs=None):
-        self.writer.close()
+        with self.said():
+            self.writer.close()
+
+    @contextlib.contextmanager
+    def said(self):
+        try:
+            yield
+        except tf.errors.OpError as e:
+            reason = str(e).splitlines()[0].rpartition("; ")[2]
+            log.warning(
+                "Summaries could not be written to %s: %s", self.train_dir, reason
+            )
+
+    def write_all(self, logs):
+        if self.last is None:
+            tf.summary.audio("x_wav", self.x_wav, self.sample_rate)
+            self.write("x", spectral.t_to_f(self.x_wav, *self.moments))
+        # Not the model's own draws: summaries must not change a training.
+        z = generate.sample_z(
+            len(self.x_wav), self.model.G.latent_dim, self.model.global_step
+        )
+        self.write("G_z", self.model.G(z, training=False))
+        for name, value in logs.items():
+            tf.summary.scalar(name, value)
 
     def to_audio(self, X_norm):
         return spectral.f_to_t(X_norm, *self.moments, *self.griffin_lim)

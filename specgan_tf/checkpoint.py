@@ -8,8 +8,10 @@ slots are named after the variable: `<var>/Adam`, `<var>/Adam_1`, `<var>/RMSProp
 """
 
 import contextlib
+import functools
 import glob
 import logging
+import math
 import os
 import re
 
@@ -39,14 +41,23 @@ def folder_of(path):
 def latest(path):
     """The prefix of a checkpoint: a folder's newest, or `path` itself if it is one.
 
-    None where a folder holds none.
+    None where a folder holds none. A damaged one is said, and the one before it taken:
+    in a folder, every tensor is held against its checksum.
 
     Raises:
-      InputError: `path` is neither a folder nor a checkpoint.
+      InputError: `path` is neither a folder nor a checkpoint, or all are damaged.
     """
     path = os.fspath(path)
     if os.path.isdir(path):
-        return next(iter(reversed(_listed(path))), None)
+        first = None
+        for prefix in reversed(_listed(path)):
+            damage = _damage(prefix, *_stamps(prefix))
+            if damage is None:
+                return prefix
+            first = first or damage
+        if first:
+            raise InputError(f"{first}; no other in {path} is intact")
+        return None
     prefix = path.removesuffix(".index")
     if os.path.isfile(prefix + ".index"):
         return prefix
@@ -76,9 +87,44 @@ def reader(prefix):
     """A `tf.train.CheckpointReader`; damage to the index is an `InputError`."""
     check_name(prefix)
     try:
-        return tf.train.load_checkpoint(prefix)
+        ckpt = tf.train.load_checkpoint(prefix)
+        dtypes = ckpt.get_variable_to_dtype_map()
+        shapes = ckpt.get_variable_to_shape_map()
+        claimed = sum(math.prod(s) * dtypes[n].size for n, s in shapes.items())
     except READ_ERRORS as e:
         raise InputError(f"{prefix} is not a readable checkpoint: {_line(e)}") from None
+    # An index of some bytes may claim tensors of any size, and reading would make room.
+    if claimed > (size := sum(map(os.path.getsize, _shards(prefix)))):
+        raise InputError(
+            f"{prefix} is damaged: its tensors are of {claimed} bytes, its files hold "
+            f"{size}"
+        )
+    return ckpt
+
+
+def _shards(prefix):
+    return glob.glob(f"{glob.escape(prefix)}.data-?????-of-?????")
+
+
+def _stamps(prefix):
+    """Changes when the files of a checkpoint do."""
+    with contextlib.suppress(FileNotFoundError):  # a training may be deleting it
+        stats = map(os.stat, [f"{prefix}.index", *_shards(prefix)])
+        return tuple((s.st_ino, s.st_size, s.st_mtime_ns) for s in stats)
+    return ()
+
+
+@functools.lru_cache(maxsize=100)
+def _damage(prefix, *stamps):
+    """What is wrong with the files of a checkpoint, or None; said once."""
+    try:
+        ckpt = reader(prefix)
+        for name in ckpt.get_variable_to_shape_map():
+            _tensor(ckpt, name, prefix)  # TensorFlow compares its CRC-32C
+    except InputError as e:
+        log.warning("%s", e)
+        return str(e)
+    return None
 
 
 def step_of(prefix):
@@ -202,8 +248,15 @@ def save(gan, train_dir, data=None):
 
     Args:
       data: where the training is in its data: arrays by name, for `data_of`.
+
+    Raises:
+      FloatingPointError: NaN or infinity in a variable: nothing is written.
+      OSError: it cannot be written; the earlier ones are as they were.
     """
     prefix = os.path.join(train_dir, f"model.ckpt-{gan.global_step}")
+    for v in gan.G.variables + gan.D.variables:
+        if not np.isfinite(v.numpy()).all():
+            raise FloatingPointError(f"{v.path} is not finite")
     data = {DATA + name: np.asarray(v) for name, v in (data or {}).items()}
     _write(prefix, _values(gan) | data)
     kept = [p for p in _listed(train_dir) if p != prefix] + [prefix]
@@ -252,7 +305,11 @@ def _write(prefix, values):
             tensors=list(named.values()),
         )
     except tf.errors.OpError as e:  # disk full, no permission
-        raise OSError(f"could not write {prefix}: {_line(e)}") from None
+        for fp in glob.glob(f"{glob.escape(prefix)}*tempstate*"):
+            with contextlib.suppress(OSError):
+                os.remove(fp)
+        reason = _line(e).rpartition("; ")[2]
+        raise OSError(f"could not write {prefix}: {reason}") from None
 
 
 def _listed(train_dir):

@@ -15,6 +15,7 @@ import pickle
 import shutil
 import tempfile
 
+import filelock
 import numpy as np
 
 MAX_PICKLE_BYTES = 64 << 20  # 160,000 latents of 100 float32; moments are 1.2 kB
@@ -51,6 +52,25 @@ def replacing(path, mode="wb"):
         with contextlib.suppress(OSError):
             os.remove(tmp)
         raise
+
+
+@contextlib.contextmanager
+def only_training(folder):
+    """Keep other trainings out of a folder; a process that dies lets go of it.
+
+    Raises:
+      InputError: another one is in it.
+    """
+    lock = filelock.FileLock(os.path.join(folder, ".lock"), blocking=False)
+    try:
+        lock.acquire()
+    except filelock.Timeout:
+        raise InputError(
+            f"another training is under way in {folder}: end it, or use another "
+            "train_dir"
+        ) from None
+    with lock:
+        yield
 
 
 @contextlib.contextmanager

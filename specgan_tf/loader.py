@@ -478,6 +478,17 @@ class Slices:
                     found[i] = slices[k].copy()
         return found
 
+    def leaving(self, skip, n):
+        """Numbers of the `n` slices that come after the first `skip`."""
+        numbers, size = np.arange(skip, skip + n), self.buffer_size
+        if size:
+            held = self.order.buffered(skip, size)
+            for i, number in enumerate(range(skip, skip + n)):
+                places = self.order.leaving(number // Order.BLOCK, size)
+                place = places[number % Order.BLOCK]
+                numbers[i], held[place] = held[place], size + number
+        return numbers
+
     @contextlib.contextmanager
     def pool(self):
         pool = concurrent.futures.ThreadPoolExecutor(self.parallel)
@@ -614,6 +625,45 @@ def decode_extract_and_batch(
                 tf.data.experimental.prefetch_to_device(gpus[prefetch_gpu_num].name)
             )
     return dataset
+
+
+def origins(
+    skip,
+    n,
+    lengths,
+    seed,
+    shuffle_buffer_size,
+    slice_len,
+    slice_randomize_offset=False,
+    slice_first_only=False,
+    slice_overlap_ratio=0,
+    slice_pad_end=False,
+):
+    """Where `n` slices of a shuffled, endless `decode_extract_and_batch` were from.
+
+    Args:
+      skip: how many came before them.
+      lengths: as that left them.
+      The others as it was given them.
+
+    Returns:
+      [(index of the file, its first sample in the slice)], in the order of the slices.
+    """
+    hop = slice_hop_len(slice_len, slice_overlap_ratio)
+    decoder = Decoder(
+        range(len(lengths)),
+        lengths,
+        (slice_len, hop, slice_first_only, slice_pad_end),
+        num_channels=1,
+    )
+    order = Order(len(lengths), True, slice_len * slice_randomize_offset, seed)
+    slices = Slices(decoder, order, True, shuffle_buffer_size, 1)
+    numbers = slices.leaving(skip, n)
+    into, found = np.argsort(numbers), [None] * n
+    for i, (epoch, place, k) in zip(into, slices.locate(numbers[into]), strict=True):
+        files, starts = order.epoch(epoch)
+        found[i] = int(files[place]), int(starts[place] + k * hop)
+    return found
 
 
 def input_error(error):

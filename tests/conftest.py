@@ -35,6 +35,15 @@ def measured(request):
     return check
 
 
+@pytest.fixture
+def small_disk():
+    """Call it with the bytes from which on files cannot grow, until the test ends."""
+    resource = pytest.importorskip("resource", reason="no file-size limit here")
+    _, hard = was = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda n: resource.setrlimit(resource.RLIMIT_FSIZE, (n, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, was)
+
+
 def pytest_terminal_summary(terminalreporter):
     if not MEASURED:
         return

@@ -1,4 +1,5 @@
 import os
+import re
 import shutil
 
 import keras
@@ -15,6 +16,8 @@ from specgan_tf import (
     moments,
 )
 from specgan_tf.files import InputError
+
+DATA = ".data-00000-of-00001"
 
 
 def build(loss="wgan-gp", seed=0, dim=1, **options):
@@ -210,6 +213,15 @@ def test_no_checkpoint(tmp_path):
         load_generator(tmp_path / "nowhere")
 
 
+def flip(fp, at):
+    """Change one byte."""
+    with open(fp, "r+b") as f:
+        f.seek(at)
+        byte = f.read(1)[0]
+        f.seek(at)
+        f.write(bytes([byte ^ 1]))
+
+
 def test_damage_is_said(tmp_path):
     prefix = checkpoint.save(trained(steps=1), tmp_path)
     shutil.copy(prefix + ".index", tmp_path / "index")
@@ -218,10 +230,54 @@ def test_damage_is_said(tmp_path):
     with pytest.raises(InputError, match="is not a readable checkpoint"):
         load_generator(tmp_path)
     shutil.copy(tmp_path / "index", prefix + ".index")
-    with open(prefix + ".data-00000-of-00001", "r+b") as f:
-        f.truncate(100)
-    with pytest.raises(InputError, match="is damaged at"):
+    flip(prefix + DATA, 5000)
+    with pytest.raises(InputError, match="is damaged at.*no other in .* is intact"):
         load_generator(tmp_path)
+    with open(prefix + DATA, "r+b") as f:
+        f.truncate(100)
+    for path in (tmp_path, prefix):  # before there is room made for all it claims
+        with pytest.raises(InputError, match=r"tensors are of \d+ bytes, .* hold 100"):
+            load_generator(path)
+
+
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path, caplog):
+    gan = trained(steps=1)
+    for step in (1, 2, 3):
+        gan.G_optimizer.iterations.assign(step)
+        checkpoint.save(gan, tmp_path)
+    at = os.path.getsize(tmp_path / f"model.ckpt-3{DATA}") // 2
+    flip(tmp_path / f"model.ckpt-3{DATA}", at)
+    os.remove(tmp_path / f"model.ckpt-2{DATA}")
+    for _ in range(2):
+        assert checkpoint.latest(tmp_path) == str(tmp_path / "model.ckpt-1")
+    third, second = (r.getMessage() for r in caplog.records)  # each said once
+    assert re.match(f"{tmp_path}/model.ckpt-3 is damaged at [GD]/.*Checksum", third)
+    assert re.match(f"{tmp_path}/model.ckpt-2 is damaged: .*, its files hold 0", second)
+
+
+def test_weights_that_are_not_finite_are_not_saved(tmp_path):
+    gan = trained(steps=1)
+    good = checkpoint.save(gan, tmp_path)
+    gan.G_optimizer.iterations.assign(2)
+    v = gan.D.trainable_variables[3]
+    v.assign(np.full(v.shape, np.nan))
+    with pytest.raises(FloatingPointError, match=f"{v.path} is not finite"):
+        checkpoint.save(gan, tmp_path)
+    assert checkpoint.latest(tmp_path) == good
+
+
+def test_a_full_disk_costs_no_checkpoint(tmp_path, small_disk):
+    gan = trained(steps=1)
+    good = checkpoint.save(gan, tmp_path)
+    files = sorted(os.listdir(tmp_path))
+    gan.G_optimizer.iterations.assign(2)
+    small_disk(10_000)
+    with pytest.raises(
+        OSError, match=r"could not write .*model.ckpt-2: File too large"
+    ):
+        checkpoint.save(gan, tmp_path)
+    assert sorted(os.listdir(tmp_path)) == files
+    assert checkpoint.latest(tmp_path) == good
 
 
 def test_only_the_references_optimizers_have_a_checkpoint(tmp_path):

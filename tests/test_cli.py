@@ -3,6 +3,7 @@
 import logging
 import os
 import pickle
+import re
 import signal
 import subprocess
 import sys
@@ -17,6 +18,8 @@ from scipy.io import wavfile
 sys.path.insert(0, ROOT)
 import export as export_script
 import train_specgan
+from specgan_tf import callbacks, checkpoint
+from specgan_tf.files import only_training
 
 TINY = ["--specgan_dim", "1", "--train_batch_size", "2"]
 SHORT = ["--data_first_slice", "--data_pad_end"]
@@ -254,8 +257,8 @@ def test_a_killed_training_resumes_bit_for_bit(run, tmp_path, clips, loss):
     argv = ["--data_dir", str(clips), *TINY, "--specgan_loss", loss, "--seed", "4"]
     argv += ["--train_max_steps", "90", "--train_save_secs", "1"]
     assert run("train", tmp_path / "whole", *argv)[0] == 0
-    killed = [sys.executable, "-c"]
-    killed += ["import sys, train_specgan as t; t.BUFFER = 64; sys.exit(t.main())", "train"]
+    code = "import sys, train_specgan as t; t.BUFFER = 64; sys.exit(t.main())"
+    killed = [sys.executable, "-c", code, "train"]
     rs, kills = np.random.RandomState(), 0
     while True:
         with subprocess.Popen(
@@ -278,6 +281,61 @@ def test_a_killed_training_resumes_bit_for_bit(run, tmp_path, clips, loss):
     assert got.keys() == want.keys()
     for name in want.keys() - {"data/lengths"}:  # how far ahead decoding was
         np.testing.assert_array_equal(got[name], want[name], name)
+
+
+def test_a_training_that_diverges(run, refused, trained, tmp_path, clips):
+    """It is said which loss, when, and what it heard; nothing bad is saved."""
+    folder = copy_of(trained, tmp_path)
+    prefix = checkpoint.latest(folder)
+    step = checkpoint.step_of(prefix)
+    values = tensors(folder)
+    values["D/output/dense/kernel"] *= np.float32(1e38)
+    checkpoint._write(prefix, values)
+    before = sorted(folder.glob("model.ckpt-*"))
+    line = refused("train", folder)
+    assert re.search(
+        rf"(loss|D_x|D_G_z|penalty|slopes) is -?(nan|inf) at step {step + 1}", line
+    )
+    assert f"{prefix} is the last checkpoint before" in line
+    assert sorted(folder.glob("model.ckpt-*")) == before
+    report = (folder / f"diverged-{step + 1}.txt").read_text()
+    assert report.startswith(line.partition("error: ")[2].partition(":")[0])
+    heard = re.findall(r"^ *\d+  (.*)$", report, re.MULTILINE)
+    assert len(heard) == 5 * 2 and set(heard) <= {str(fp) for fp in clips.iterdir()}
+
+
+def test_a_disk_that_fills_up_while_training(
+    run, tmp_path, clips, small_disk, monkeypatch
+):
+    """Training goes on, and ends with an error; the checkpoint there is stays."""
+    begin = callbacks.Save.on_train_begin
+
+    def then_fill(self, logs=None):
+        begin(self)
+        self.secs = 0
+        small_disk(20_000)
+
+    monkeypatch.setattr(callbacks.Save, "on_train_begin", then_fill)
+    argv = ["train", tmp_path, "--data_dir", clips, *TINY, "--train_max_steps", 3]
+    status, out, err = run(*argv)
+    assert status == 2
+    assert (
+        f"could not write {tmp_path}/model.ckpt-2: File too large. Training goes on"
+        in out
+    )
+    assert f"Summaries could not be written to {tmp_path}: File too large" in out
+    assert err.splitlines()[-1].endswith(
+        f"could not write {tmp_path}/model.ckpt-3: File too large"
+    )
+    monkeypatch.undo()
+    assert checkpoint.latest(tmp_path) == str(tmp_path / "model.ckpt-0")
+    assert not [name for name in os.listdir(tmp_path) if "temp" in name]
+
+
+def test_one_training_a_folder(refused, trained, tmp_path):
+    folder = copy_of(trained, tmp_path)
+    with only_training(folder):
+        assert f"another training is under way in {folder}" in refused("train", folder)
 
 
 def test_preview_waits_for_checkpoints(tmp_path, trained):

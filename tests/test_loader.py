@@ -282,6 +282,10 @@ def test_the_order_goes_on_from_anywhere(recordings, flags, buffer_size, skip):
     for lengths in (None, known):
         rest = batches(recordings, skip=skip, lengths=lengths, **options).take(40)
         np.testing.assert_array_equal(list(rest.as_numpy_iterator()), want)
+    if buffer_size:
+        found = loader.origins(skip, 40, known, LONG["seed"], buffer_size, 512, **flags)
+        first = np.array([10000 * file + sample for file, sample in found])
+        np.testing.assert_array_equal(first, want[:, 0, 0, 0, 0] * 2**17)
 
 
 def test_going_on_decodes_what_the_buffer_held_and_no_more(recordings, monkeypatch):
