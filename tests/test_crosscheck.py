@@ -2,6 +2,7 @@
 
 import functools
 import glob
+import itertools
 import json
 import os
 import subprocess
@@ -32,9 +33,9 @@ def records(folder):
     return [os.path.splitext(os.path.basename(path))[0] for path in paths]
 
 
-def checks_of(name, folder=REDUCED):
+def checks_of(name, folder=REDUCED, tries=1):
     record = crosscheck.Record.read(os.path.join(folder, f"{name}.npz"))
-    return list(crosscheck.run([record]))
+    return list(crosscheck.run([record], tries))
 
 
 def fallen(name, stage=""):
@@ -56,6 +57,7 @@ if not os.path.isdir(FULL):
 # Of the goldens none has a pre-activation within rounding of the lrelu's kink, and
 # their spectrograms are not as loud: less is needed than for records of any seed.
 TIGHTER = {
+    "D_loss": 3e-6,  # measured 5e-7
     "D's gradients, worst": 2e-5,  # measured 1.3e-5
     "G's gradients, worst": 3e-3,  # measured 9.5e-4
     "losses, worst": 4e-4,  # measured 1e-4
@@ -71,7 +73,7 @@ TIGHTER = {
 
 @pytest.mark.parametrize("folder, name", GOLDENS)
 def test_golden(request, folder, name):
-    checks = checks_of(name, folder)
+    checks = checks_of(name, folder, crosscheck.TRIES)
     assert checks
     for c in checks:
         if c.bound is not None:
@@ -79,6 +81,37 @@ def test_golden(request, folder, name):
             what = f"{c.stage}, {c.what}, {c.by}"
             MEASURED.append((request.node.nodeid, what, c.error, c.bound))
     assert not [vars(c) for c in checks if c.verdict == "FAIL"]
+
+
+def test_a_toss_is_tried_again_and_an_error_stays(monkeypatch):
+    """What a nudge of the inputs removes is rounding; what it does not is ours."""
+    record = crosscheck.Record.read(os.path.join(REDUCED, "train_lsgan_bn0_zeros.npz"))
+    tosses = iter([2.0, 2.0, 0.5, 2.0])
+    seen = []
+
+    def stage(r):
+        seen.append(r)
+        yield crosscheck.tally("toss", "-", "x", next(tosses), 1.0)
+        yield crosscheck.tally("error", "-", "y", 3.0 - wrong, 1.0)
+
+    monkeypatch.setitem(crosscheck.STAGES, "train", (stage,))
+    wrong = 3.0
+    checks = list(crosscheck.run([record]))
+    assert [(c.error, c.nudges, c.verdict) for c in checks] == [
+        (0.5, 2, "ok"),
+        (0.0, 2, "ok"),
+    ]
+    assert seen[0] is record
+    for moved in seen[1:]:
+        off = np.abs(moved["z"] - record["z"])
+        assert 0 < off.max() <= 2**-24 and (off > 0).all()
+        np.testing.assert_array_equal(moved["losses"], record["losses"])
+    assert (seen[1]["z"] != seen[2]["z"]).any()
+
+    wrong, tosses = 0.0, itertools.repeat(0.5)
+    checks = list(crosscheck.run([record]))
+    assert [(c.nudges, c.verdict) for c in checks] == [(0, "ok"), (0, "FAIL")]
+    assert len(seen) == 3 + crosscheck.TRIES
 
 
 def test_every_stage_has_a_golden():
