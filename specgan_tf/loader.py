@@ -29,6 +29,10 @@ SUFFIXES = tuple(
     ".wav .wave .flac .ogg .oga .opus .mp3 .aif .aiff .aifc .au .caf .w64 .rf64".split()
 )
 RESAMPLERS = ("soxr_hq", "kaiser_best")
+RATES = 100, 1_000_000  # Hz; beyond, the header is wrong
+BLOCK = 1 << 20  # samples of each channel read at a time
+MAX_SAMPLES = 1 << 30  # of all channels, or resampled: 4 GiB
+TOO_LONG = f"longer than {MAX_SAMPLES} samples: split it"
 MAX_BAD = 0.1  # of the files; more than that is a wrong folder, not a few bad files
 
 log = logging.getLogger("specgan_tf")
@@ -108,6 +112,10 @@ def decode_audio(
     if not np.isfinite(_wav).all():
         raise UnreadableError("it holds NaN or infinite samples")
     if fs is not None and fs != _fs:
+        if not RATES[0] <= _fs <= RATES[1]:
+            raise UnreadableError(f"a sample rate of {_fs} Hz")
+        if _wav.size * fs / _fs > MAX_SAMPLES:
+            raise UnreadableError(TOO_LONG)
         _wav = _resample(_wav, _fs, fs, resample)
 
     # [nsamps, 1, nch] mimics the 2D shape of spectral features
@@ -145,7 +153,14 @@ def _read(fp):
         name = os.fsencode(fp) if os.name == "posix" else fp
         with soundfile.SoundFile(name) as f:
             expected, fs = f.frames, f.samplerate
-            wav = f.read(dtype="float32", always_2d=True)
+            # In blocks: f.read() makes room for as much as the header claims.
+            blocks, size = [], 0
+            while len(block := f.read(BLOCK, dtype="float32", always_2d=True)):
+                blocks.append(block)
+                size += block.size
+                if size > MAX_SAMPLES:
+                    raise UnreadableError(TOO_LONG)
+            wav = blocks[0] if len(blocks) == 1 else np.concatenate([*blocks, block])
     except (soundfile.LibsndfileError, OSError) as e:
         reason = getattr(e, "error_string", None) or str(e)
         raise UnreadableError(reason.rstrip(": .") or "not an audio file") from None

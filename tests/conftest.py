@@ -38,10 +38,29 @@ def measured(request):
 @pytest.fixture
 def small_disk():
     """Call it with the bytes from which on files cannot grow, until the test ends."""
-    resource = pytest.importorskip("resource", reason="no file-size limit here")
-    _, hard = was = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield lambda n: resource.setrlimit(resource.RLIMIT_FSIZE, (n, hard))
-    resource.setrlimit(resource.RLIMIT_FSIZE, was)
+    yield from limit("RLIMIT_FSIZE", lambda: 0)
+
+
+@pytest.fixture
+def small_memory():
+    """Call it with the bytes that may be allocated from now on in this test."""
+    statm = "/proc/self/statm"
+    if not os.path.exists(statm):
+        pytest.skip("no such limit here")
+
+    def now():
+        with open(statm) as f:
+            return int(f.read().split()[0]) * os.sysconf("SC_PAGESIZE")
+
+    yield from limit("RLIMIT_AS", now)
+
+
+def limit(name, used):
+    resource = pytest.importorskip("resource", reason="no such limit here")
+    which = getattr(resource, name)
+    _, hard = was = resource.getrlimit(which)
+    yield lambda n: resource.setrlimit(which, (used() + n, hard))
+    resource.setrlimit(which, was)
 
 
 def pytest_terminal_summary(terminalreporter):

@@ -1,3 +1,5 @@
+import collections
+import itertools
 import os
 import subprocess
 import sys
@@ -152,6 +154,83 @@ def test_nan_and_empty_are_refused(tmp_path):
 
 
 # Many files
+
+
+KINDS = {
+    "a.wav": "PCM_16",
+    "b.wav": "FLOAT",
+    "c.wav": "ULAW",
+    "d.wav": "PCM_24",
+    "e.flac": "PCM_16",
+    "f.ogg": "VORBIS",
+    "g.mp3": "MPEG_LAYER_III",
+    "h.aiff": "PCM_16",
+    "i.au": "PCM_16",
+    "j.caf": "PCM_16",
+    "k.w64": "PCM_16",
+}
+
+
+@pytest.mark.slow
+def test_mutated_files_are_audio_or_refused(tmp_path, small_memory):
+    """2,200 files with wrong bytes, most of them in the header, some cut off."""
+    whole = {}
+    for name, subtype in KINDS.items():
+        soundfile.write(tmp_path / name, tone(16000, 0.5), 16000, subtype)
+        whole[name] = (tmp_path / name).read_bytes()
+    rs, outcomes = np.random.RandomState(0), collections.Counter()
+    small_memory(4 << 30)
+    for i, name in itertools.product(range(200), whole):
+        content = bytearray(whole[name])
+        for _ in range(rs.randint(1, 9)):
+            end = 128 if rs.rand() < 0.7 else len(content)
+            content[rs.randint(min(end, len(content)))] = rs.randint(256)
+        if rs.rand() < 0.1:
+            content = content[: rs.randint(len(content))]
+        fp = tmp_path / f"{i}-{name}"
+        fp.write_bytes(content)
+        for fast_wav in (False, True) if name.endswith(".wav") else (False,):
+            try:
+                audio = loader.decode_audio(fp, 16000, 1, True, fast_wav)
+            except (loader.UnreadableError, InputError) as e:
+                assert str(e)
+                outcomes["refused"] += 1
+                continue
+            assert audio.dtype == np.float32 and audio.shape[1:] == (1, 1)
+            assert np.isfinite(audio).all() and np.abs(audio).max() <= 1
+            outcomes["read"] += 1
+        fp.unlink()
+    assert min(outcomes.values()) > 500
+
+
+def test_what_a_header_claims_is_not_allocated(tmp_path, small_memory):
+    fp = tmp_path / "a.flac"
+    soundfile.write(fp, np.zeros(8000), 16000)
+    content = bytearray(fp.read_bytes())
+    content[21] |= 8  # highest bit of how many samples it says to hold
+    fp.write_bytes(content)
+    assert soundfile.info(fp).frames == 2**35 + 8000
+    small_memory(1 << 30)
+    with pytest.raises(loader.UnreadableError):
+        loader.decode_audio(fp)
+
+
+@pytest.mark.parametrize("rate", [1, 99])
+def test_an_impossible_rate(tmp_path, rate):
+    soundfile.write(tmp_path / "a.wav", np.ones(8000) / 2, rate)
+    with pytest.raises(loader.UnreadableError, match=f"a sample rate of {rate} Hz"):
+        loader.decode_audio(tmp_path / "a.wav", 16000)
+
+
+def test_too_long_a_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(loader, "MAX_SAMPLES", 10000)
+    monkeypatch.setattr(loader, "BLOCK", 1000)
+    soundfile.write(tmp_path / "a.wav", np.ones((4000, 2)) / 2, 8000)
+    assert len(loader.decode_audio(tmp_path / "a.wav")) == 4000
+    for size, fs in ((4000, 16000), (6000, 8000)):
+        soundfile.write(tmp_path / "a.wav", np.ones((size, 2)) / 2, 8000)
+        with pytest.raises(loader.UnreadableError, match="longer than .* split it"):
+            loader.decode_audio(tmp_path / "a.wav", fs)
 
 
 @pytest.fixture
