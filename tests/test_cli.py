@@ -11,6 +11,7 @@ import time
 
 import numpy as np
 import pytest
+import soundfile
 import tensorflow as tf
 from conftest import DRUMS, ROOT, shared
 from scipy.io import wavfile
@@ -681,6 +682,57 @@ def test_a_folder_that_cannot_be_written(refused, tmp_path, clips):
     (tmp_path / "file").write_text("")
     line = refused("train", tmp_path / "file" / "t", "--data_dir", clips, *TINY)
     assert "Not a directory" in line and str(tmp_path) in line
+
+
+@pytest.mark.slow
+def test_a_folder_of_hostile_files(run, tmp_path):
+    """The bad are named, once each; the odd are heard; training goes on."""
+    data = tmp_path / "data"
+    data.mkdir()
+    rs = np.random.RandomState(0)
+
+    def write(name, shape=4000, fs=16000, subtype="PCM_16"):
+        soundfile.write(data / name, rs.uniform(-0.5, 0.5, shape), fs, subtype)
+        return (data / name).read_bytes()
+
+    for i in range(200):
+        write(f"{i:03d}.wav")
+    write("eight_channels.wav", (4000, 8), 44100)
+    write("24_bit.wav", subtype="PCM_24")
+    write("mu_law.wav", subtype="ULAW")
+    write("\u9f13 \u0531\u200f \n.wav")
+    write("n" * 246 + ".wav")
+    with soundfile.SoundFile(data / "an_hour.flac", "w", 8000, 1) as f:
+        for _ in range(60):
+            f.write(np.zeros(60 * 8000, np.float32))
+    bad = {
+        "truncated.wav": write("truncated.wav")[:2000],
+        "truncated.flac": write("truncated.flac")[:2000],
+        "empty.wav": b"",
+        "header.wav": write("header.wav")[:44],
+        "text.wav": b"Not a sound.\n" * 100,
+        "zeros.mp3": bytes(5000),
+        "noise.ogg": rs.bytes(5000),
+        "no_rate.wav": write("no_rate.wav").replace(b"\x80\x3e\0\0", bytes(4)),
+    }
+    for name, content in bad.items():
+        (data / name).write_bytes(content)
+    for name, value in (("nan.wav", np.nan), ("inf.wav", -np.inf)):
+        sound = np.append(np.zeros(999), value).astype(np.float32)
+        wavfile.write(data / name, 16000, sound)
+        bad[name] = None
+    (data / "dangling.wav").symlink_to(tmp_path / "nowhere.wav")
+    (data / "folder.wav").mkdir()
+    os.mkfifo(data / "fifo.wav")
+
+    argv = ["train", tmp_path / "t", "--data_dir", data, *SHORT, *TINY]
+    status, out, err = run(*argv, "--train_max_steps", 2, "--seed", 0)
+    assert status == 0 and "Traceback" not in err
+    for name in bad:
+        assert out.count(f"Skipped {data / name}: ") == 1, name
+    assert out.count("Skipped") == len(bad)
+    assert "Not audio, left out (3): dangling.wav, fifo.wav, folder.wav" in out
+    assert f"Moments of {200 + 6} slices" in out
 
 
 def test_data_that_goes_bad_while_training_costs_no_step(tmp_path, clips):
