@@ -85,6 +85,7 @@ positive = number(int, "a whole number of at least 1", lambda n: n >= 1)
 count = number(int, "a whole number of at least 0", lambda n: n >= 0)
 integer = number(int, "a whole number", lambda n: True)
 seed32 = number(int, "a whole number in [0, 2^31)", lambda n: 0 <= n < 2**31)
+minutes = number(float, "a number above 0", lambda n: 0.0 < n < 1e9)
 ratio = number(float, "in [0, 1)", lambda r: 0.0 <= r < 1.0)
 
 
@@ -174,6 +175,13 @@ def make_parser():
     g = p.add_argument_group("Train")
     p.flag(g, "--train_batch_size", 64, "slices in a batch", type=positive)
     p.flag(g, "--train_save_secs", 300, "seconds between checkpoints", type=positive)
+    p.flag(
+        g,
+        "--train_backup_mins",
+        None,
+        "minutes between copies that stay, in TRAIN_DIR/backup",
+        type=minutes,
+    )
     p.flag(g, "--train_summary_secs", 120, "seconds between summaries", type=positive)
     p.flag(g, "--train_max_steps", None, "stop at this step", type=positive)
     p.flag(g, "--seed", None, "of everything random; default unseeded", type=seed32)
@@ -526,7 +534,9 @@ def train_on(fps, args):
     def data_now():
         return data | {"slices": skip + (gan.global_step - start) * per_step}
 
-    save = callbacks.Save(args.train_dir, args.train_save_secs, data_now)
+    save = callbacks.Save(
+        args.train_dir, args.train_save_secs, data_now, args.train_backup_mins
+    )
     stop = callbacks.Stop(args.train_max_steps)
     summaries = callbacks.Summaries(
         args.train_dir,

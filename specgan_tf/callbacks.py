@@ -6,6 +6,7 @@ Port of train_specgan.py (chrisdonahue/wavegan 40e85e8), lines 145-158 and 278-2
 import contextlib
 import datetime
 import logging
+import math
 import signal
 import sys
 import time
@@ -73,23 +74,31 @@ class Save(keras.callbacks.Callback):
     One that cannot be written (a full disk) is said, and training goes on; at the
     start and at the end it is an OSError.
 
-    data: () -> where the training is in its data, as `checkpoint.save` takes it.
+    Args:
+      train_dir: where to.
+      secs: between checkpoints.
+      data: () -> where the training is in its data, as `checkpoint.save` takes it.
+      backup_mins: minutes between `checkpoint.back_up`; None for never. [backup.py]
     """
 
-    def __init__(self, train_dir, secs=300, data=dict):
+    def __init__(self, train_dir, secs=300, data=dict, backup_mins=None):
         super().__init__()
         self.train_dir, self.secs, self.data = train_dir, secs, data
+        self.backup_secs = 60 * backup_mins if backup_mins else math.inf
 
     def on_train_begin(self, logs=None):
         self.saved = None
         if self.model.global_step == 0:
             self.save()
-        self.last = time.monotonic()
+        self.last = self.backed_up = time.monotonic()
 
     def on_train_batch_end(self, batch, logs=None):
         if time.monotonic() - self.last >= self.secs:
             try:
                 self.save()
+                if time.monotonic() - self.backed_up >= self.backup_secs:
+                    checkpoint.back_up(self.train_dir)
+                    self.backed_up = time.monotonic()
             except OSError as e:
                 log.warning("%s. Training goes on; the next try is in time", e)
             self.last = time.monotonic()

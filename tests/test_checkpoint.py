@@ -266,6 +266,30 @@ def test_weights_that_are_not_finite_are_not_saved(tmp_path):
     assert checkpoint.latest(tmp_path) == good
 
 
+def test_a_backup_is_a_training_folder(tmp_path):
+    gan = trained(steps=1)
+    for name in ("args.txt", "moments.pkl"):
+        (tmp_path / name).write_text(f"{name},1\n")
+    for step in range(1, 8):
+        gan.G_optimizer.iterations.assign(step)
+        prefix = checkpoint.save(gan, tmp_path)
+        if step in (1, 6):
+            checkpoint.back_up(tmp_path)
+    backup = tmp_path / "backup"
+    assert checkpoint.latest(backup) == str(backup / "model.ckpt-6")
+    steps = {p.stem for p in backup.glob("*.index")}
+    assert steps == {"model.ckpt-1", "model.ckpt-6"}  # the first is no longer there
+    assert not os.path.exists(tmp_path / "model.ckpt-1.index")
+    for name in ("args.txt", "moments.pkl"):
+        assert (backup / name).read_text() == f"{name},1\n"
+    theirs, ours = (tf.train.load_checkpoint(p) for p in (prefix, str(backup)))
+    for name in theirs.get_variable_to_shape_map().keys() - {"global_step"}:
+        if "power" not in name:
+            np.testing.assert_array_equal(
+                theirs.get_tensor(name), ours.get_tensor(name)
+            )
+
+
 def test_a_full_disk_costs_no_checkpoint(tmp_path, small_disk):
     gan = trained(steps=1)
     good = checkpoint.save(gan, tmp_path)

@@ -333,6 +333,20 @@ def test_a_disk_that_fills_up_while_training(
     assert not [name for name in os.listdir(tmp_path) if "temp" in name]
 
 
+def test_backups(run, tmp_path, clips, monkeypatch):
+    monkeypatch.setattr(callbacks.Save, "on_train_begin", at_every_step)
+    argv = ["train", tmp_path, "--data_dir", clips, *TINY, "--train_max_steps", 2]
+    assert run(*argv, "--train_backup_mins", "1e-6")[0] == 0
+    monkeypatch.undo()
+    assert run("generate", tmp_path / "backup", "--generate_n", 1)[0] == 0
+    kept = {p.stem for p in (tmp_path / "backup").glob("*.index")}
+    assert kept == {"model.ckpt-1", "model.ckpt-2"}
+
+
+def at_every_step(self, logs=None):
+    self.last = self.backed_up = self.saved = self.secs = 0
+
+
 def test_one_training_a_folder(refused, trained, tmp_path):
     folder = copy_of(trained, tmp_path)
     with only_training(folder):
