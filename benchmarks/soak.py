@@ -54,6 +54,7 @@ def summary(rows, which):
     hours = np.array([t for t, _ in rows]) / 3600
     values = np.array([samples[which] for _, samples in rows])
     third = max(1, len(rows) // 3)
+    result = {"MiB per hour": float(np.polyfit(hours, values[:, 0], 1)[0])}
     parts = {"first third": values[:third], "last third": values[-third:]}
     for i, what in enumerate(("MiB", "threads", "open files")):
         result[what] = {k: float(np.median(v[:, i])) for k, v in parts.items()}
