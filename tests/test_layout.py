@@ -205,6 +205,19 @@ def test_the_readme_lists_every_difference():
             )
 
 
+def test_the_documents_name_tests_that_exist():
+    defined = {
+        node.name
+        for _, source in sources("tests/*.py")
+        for node in ast.parse(source).body
+        if isinstance(node, ast.FunctionDef)
+    }
+    named = set()
+    for _, text in sources("README.md", "docs/*.md"):
+        named |= set(re.findall(r"`(test_\w+)`", text))
+    assert len(named) > 15 and named <= defined, named - defined
+
+
 def test_the_repo_speaks_of_the_project_alone():
     """No user document names the shared folder; its path is a test's business."""
     for path, source in sources("*.md", "docs/*.md", "specgan_tf/*.py", "*.py"):
