@@ -128,6 +128,12 @@ def make_parser():
     )
     p.flag(
         g,
+        "--data_cache",
+        None,
+        'decode each file once: "memory" keeps the audio there, else a folder for it',
+    )
+    p.flag(
+        g,
         "--data_prefetch_gpu_num",
         0,
         "changes nothing: Keras finds the device and moves batches there",
@@ -303,8 +309,8 @@ def write_args(args):
     from specgan_tf.files import replacing
 
     settings = {k: v for k, v in vars(args).items() if k not in MOMENTARY}
-    for name in ("data_dir", "data_moments_fp"):
-        if settings[name] is not None:
+    for name in ("data_dir", "data_moments_fp", "data_cache"):
+        if settings[name] not in (None, "memory"):
             settings[name] = os.path.abspath(settings[name])
     lines = [f"{k},{v}" for k, v in sorted(settings.items())]
     with replacing(os.path.join(args.train_dir, "args.txt"), "w") as f:
@@ -361,6 +367,7 @@ def decode(fps, args, **kwargs):
         decode_fast_wav=args.data_fast_wav,
         decode_parallel_calls=4,
         decode_resample=args.data_resample,
+        decode_cache=args.data_cache,
         **slicing(args),
         **kwargs,
     )

@@ -9,6 +9,7 @@ import atexit
 import collections
 import concurrent.futures
 import contextlib
+import hashlib
 import itertools
 import logging
 import os
@@ -23,7 +24,7 @@ import warnings
 import numpy as np
 import tensorflow as tf
 
-from specgan_tf.files import InputError
+from specgan_tf.files import InputError, replacing
 
 SUFFIXES = tuple(
     ".wav .wave .flac .ogg .oga .opus .mp3 .aif .aiff .aifc .au .caf .w64 .rf64".split()
@@ -292,6 +293,46 @@ def extract_slices(audio, slice_len, slice_hop, first_only=False, pad_end=False)
     return np.stack([audio[i : i + slice_len] for i in starts])
 
 
+class Cache:
+    """`decode_audio`, remembering: nothing, everything, or as files in a folder.
+
+    A file there holds float32 samples and nothing else. It is named after the path,
+    size and time of change of what it was decoded from, and after how.
+    """
+
+    def __init__(self, where, **decode):
+        self.where, self.decode, self.held, self.full = where, decode, {}, False
+        if where not in (None, "memory"):
+            os.makedirs(where, exist_ok=True)
+
+    def __call__(self, fp):
+        if self.where is None:
+            return decode_audio(fp, **self.decode)
+        if self.where == "memory":
+            if fp not in self.held:
+                self.held[fp] = decode_audio(fp, **self.decode)
+            return self.held[fp]
+        try:
+            stat = os.stat(fp)
+        except OSError as e:
+            raise UnreadableError(e.strerror or str(e)) from None
+        of = os.path.abspath(fp), stat.st_size, stat.st_mtime_ns, self.decode
+        name = hashlib.sha256(repr(of).encode(errors="surrogateescape")).hexdigest()
+        path = os.path.join(self.where, f"{name[:32]}.f32")
+        shape = -1, 1, self.decode["num_channels"]
+        with contextlib.suppress(FileNotFoundError, ValueError):  # not there, damaged
+            return np.memmap(path, np.float32, "r").reshape(shape)
+        audio = decode_audio(fp, **self.decode)
+        if not self.full:
+            try:
+                with replacing(path) as f:
+                    f.write(audio.tobytes())
+            except OSError as e:
+                self.full = True
+                log.warning("No more is cached in %s: %s", self.where, e.strerror)
+        return audio
+
+
 class Decoder:
     """Decodes and slices one file after another, and keeps the account of a folder.
 
@@ -300,10 +341,10 @@ class Decoder:
     counted; too many, or no slice at all, is an error.  [loader.py:122-171]
     """
 
-    def __init__(self, fps, lengths, slicing, **decode):
+    def __init__(self, fps, lengths, slicing, cache=None, **decode):
         self.fps, self.nfiles, self.lengths = fps, len(fps), lengths
         self.slicing, self.slice_len = slicing, slicing[0]
-        self.decode, self.nch = decode, decode["num_channels"]
+        self.decode, self.nch = Cache(cache, **decode), decode["num_channels"]
         self.bad, self.fruitless = {}, 0
         self.lock = threading.Lock()
 
@@ -328,7 +369,7 @@ class Decoder:
     def slices(self, file, start):
         fp = os.fsdecode(self.fps[file])
         try:
-            audio = decode_audio(fp, **self.decode)
+            audio = self.decode(fp)
         except UnreadableError as e:
             audio = np.zeros((0, 1, self.nch), np.float32)
             self.skip(fp, e)
@@ -567,6 +608,7 @@ def decode_extract_and_batch(
     prefetch_size=None,
     prefetch_gpu_num=None,
     decode_resample="soxr_hq",
+    decode_cache=None,
     seed=None,
     skip=0,
     lengths=None,
@@ -580,6 +622,8 @@ def decode_extract_and_batch(
       decode_fs, decode_num_channels, decode_normalize, decode_fast_wav,
         decode_resample: as in `decode_audio`.
       decode_parallel_calls: files decoded at a time; their order is kept.
+      decode_cache: decode each file once: "memory" keeps all that was decoded, anything
+        else is a folder to keep it in; None keeps nothing.
       slice_randomize_offset: start each file at a random sample below `slice_len`.
       slice_first_only: only the first slice of each file.
       slice_overlap_ratio: in [0, 1), of adjacent slices.
@@ -613,6 +657,7 @@ def decode_extract_and_batch(
         normalize=decode_normalize,
         fast_wav=decode_fast_wav,
         resample=decode_resample,
+        cache=decode_cache,
     )
     seed = secrets.randbits(63) if seed is None else seed
     offsets = slice_len if slice_randomize_offset else 0

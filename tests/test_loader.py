@@ -381,6 +381,49 @@ def test_going_on_decodes_what_the_buffer_held_and_no_more(recordings, monkeypat
     assert len(decoded) <= 10
 
 
+@pytest.mark.parametrize("where", ["memory", "folder"])
+def test_a_cache_decodes_each_file_once(
+    recordings, tmp_path, monkeypatch, where, caplog
+):
+    options = LONG | {"slice_randomize_offset": True, "decode_parallel_calls": 3}
+    want = list(batches(recordings, **options).take(200).as_numpy_iterator())
+    folder = tmp_path / "cache"
+    cache = where if where == "memory" else str(folder)
+    decoded, decode = [], loader.decode_audio
+    monkeypatch.setattr(
+        loader, "decode_audio", lambda fp, **kw: decoded.append(fp) or decode(fp, **kw)
+    )
+
+    def check():
+        """The readable files that are decoded for the same slices as ever."""
+        decoded.clear()
+        dataset = batches(recordings, decode_cache=cache, **options)
+        got = list(dataset.take(200).as_numpy_iterator())
+        np.testing.assert_array_equal(got, want)
+        return [fp for fp in decoded if not fp.endswith("05.wav")]
+
+    assert sorted(check()) == sorted(set(recordings) - {recordings[5]})
+    if where == "memory":
+        return
+    assert check() == []
+    for fp, damage in zip(sorted(folder.iterdir()), (b"", b"odd"), strict=False):
+        fp.write_bytes(damage)
+    assert len(check()) == 2
+    found = len([*folder.iterdir()])
+    os.utime(recordings[0])
+    assert check() == recordings[:1]
+    assert len([*folder.iterdir()]) == found + 1
+    # A folder that cannot be written to: said, and gone on without
+    monkeypatch.setattr(loader, "replacing", full_disk)
+    os.utime(recordings[1])
+    assert set(check()) == {recordings[1]}
+    assert caplog.text.count(f"No more is cached in {folder}: No space left") == 1
+
+
+def full_disk(path):
+    raise OSError(28, "No space left on device")
+
+
 def test_a_buffer_of_references_as_tf_data_shuffles(folder):
     """The same distribution: how long a slice stays in the buffer is geometric."""
     fps = loader.find_audio(folder)
