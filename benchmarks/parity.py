@@ -17,7 +17,6 @@ import os
 import platform
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -289,7 +288,7 @@ def original_train(args, mode, train_dir, flags, secs=None):
         if process.returncode:
             sys.exit(f"the reference's {mode} failed: {err.strip().splitlines()[-1]}")
         return
-    process.send_signal(signal.SIGINT)
+    process.terminate()  # a SIGINT may be ignored where this runs in the background
     process.communicate()
 
 
@@ -301,13 +300,15 @@ def d_losses(train_dir):
     """(step, D_loss) of a folder's TensorBoard events, in order."""
     found = []
     for fp in glob.glob(os.path.join(train_dir, "events*")):
-        for event in tf.compat.v1.train.summary_iterator(fp):
-            for value in event.summary.value:
-                if value.tag == "D_loss":
-                    loss = value.simple_value
-                    if value.HasField("tensor"):
-                        loss = float(tf.make_ndarray(value.tensor))
-                    found.append((event.step, loss))
+        # The last record of a training that was killed may be half a record.
+        with contextlib.suppress(tf.errors.DataLossError):
+            for event in tf.compat.v1.train.summary_iterator(fp):
+                for value in event.summary.value:
+                    if value.tag == "D_loss":
+                        loss = value.simple_value
+                        if value.HasField("tensor"):
+                            loss = float(tf.make_ndarray(value.tensor))
+                        found.append((event.step, loss))
     return sorted(found)
 
 
