@@ -506,6 +506,7 @@ def train_on(fps, args):
     print_vars("Generator", G)
     print_vars("Discriminator", D)
 
+    checkpoint.remove_unfinished(args.train_dir)
     write_args(args)  # only now that such networks can be had
     prefix = checkpoint.latest(args.train_dir)
     if prefix:
@@ -574,7 +575,10 @@ def train_on(fps, args):
         raise diverged(e, gan.global_step, sounds, args) from None
     except BaseException:
         if gan.global_step > start:
-            save.save()
+            try:
+                save.save()
+            except (OSError, FloatingPointError) as e:  # not what ended the training
+                log.warning("%s", e)
         raise
     finally:
         stop.restore_handlers()
@@ -589,14 +593,18 @@ def diverged(error, step, sounds, args):
     report = os.path.join(args.train_dir, f"diverged-{step}.txt")
     prefix = checkpoint.latest(args.train_dir)
     kept = f"{prefix} is the last checkpoint before"
-    with replacing(report, "w") as f:
-        f.write(f"{error} at step {step}; {kept}.\n\n")
-        f.write("Heard in this step and the one before it, first samples and files:\n")
-        f.writelines(f"{sample:12d}  {fp}\n" for fp, sample in sounds)
+    named = f"{report} names the sounds heard last"
+    try:
+        with replacing(report, "w") as f:
+            f.write(f"{error} at step {step}; {kept}.\n\n")
+            f.write("Heard in this step and the one before, first samples and files:\n")
+            f.writelines(f"{sample:12d}  {fp}\n" for fp, sample in sounds)
+    except OSError as e:
+        named = f"{report} could not be written ({e.strerror})"
     return FloatingPointError(
-        f"{error} at step {step}: the training has diverged. {kept}; {report} names "
-        "the sounds heard last. From there the same command would go the same way: "
-        "change --seed, the data, or begin another training"
+        f"{error} at step {step}: the training has diverged. {kept}; {named}. From "
+        "there the same command would go the same way: change --seed, the data, or "
+        "begin another training"
     )
 
 
@@ -611,16 +619,11 @@ def data_state(prefix, fps, args):
 
     from specgan_tf import checkpoint
 
-    settings = (
-        args.data_first_slice,
-        args.data_pad_end,
-        args.data_overlap_ratio,
-        args.data_sample_rate,
-        BUFFER,
-    )
-    said = "\n".join([*map(os.path.basename, map(os.fspath, fps)), repr(settings)])
+    said = [sorted(slicing(args).items()), args.data_sample_rate, BUFFER]
+    said += [args.data_no_normalize, args.data_resample]
+    said += [(os.path.basename(fp), os.path.getsize(fp)) for fp in map(os.fspath, fps)]
     new = {
-        "files": np.int64(zlib.crc32(said.encode(errors="surrogateescape"))),
+        "files": np.int64(zlib.crc32(repr(said).encode(errors="surrogateescape"))),
         "seed": np.int64(draw_seed(args)),
         "slices": np.int64(0),
         "lengths": np.full(len(fps), -1, np.int64),
@@ -630,7 +633,7 @@ def data_state(prefix, fps, args):
         return new
     other_seed = args.seed is not None and args.seed != old["seed"]
     if other_seed or old["files"] != new["files"]:
-        log.info("Other files, slices or seed than before: shuffling anew")
+        log.info("Other files, data flags or seed than before: shuffling anew")
         return new
     return old
 

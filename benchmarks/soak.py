@@ -71,6 +71,9 @@ def main():
         flags += " --train_summary_secs 10 --preview_n 4"
         processes = {"train": start("train", folder, *flags.split())}
         while not os.path.exists(os.path.join(folder, "checkpoint")):
+            if processes["train"].poll() is not None:
+                with open(folder + ".train.log") as f:
+                    sys.exit(f"train ended early:\n{f.read()}")
             time.sleep(1)
         processes["preview"] = start("preview", folder)
         try:
@@ -81,7 +84,8 @@ def main():
                 process.wait()
         with open(folder + ".train.log") as f:
             steps = int(re.findall(r"^step +(\d+)", f.read(), re.MULTILINE)[-1])
-        previews = len(os.listdir(os.path.join(folder, "preview"))) // 2
+        names = os.listdir(os.path.join(folder, "preview"))
+        previews = sum(name.endswith(".wav") for name in names)
     result = {"minutes": minutes, "steps": steps, "previews": previews}
     result |= {name: summary(rows, i) for i, name in enumerate(processes)}
     print(json.dumps(result, indent=2))

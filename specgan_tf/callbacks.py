@@ -7,6 +7,7 @@ import contextlib
 import datetime
 import logging
 import math
+import os
 import signal
 import sys
 import time
@@ -90,15 +91,13 @@ class Save(keras.callbacks.Callback):
         self.saved = None
         if self.model.global_step == 0:
             self.save()
-        self.last = self.backed_up = time.monotonic()
+        self.last = time.monotonic()
 
     def on_train_batch_end(self, batch, logs=None):
         if time.monotonic() - self.last >= self.secs:
             try:
                 self.save()
-                if time.monotonic() - self.backed_up >= self.backup_secs:
-                    checkpoint.back_up(self.train_dir)
-                    self.backed_up = time.monotonic()
+                self.back_up()
             except OSError as e:
                 log.warning("%s. Training goes on; the next try is in time", e)
             self.last = time.monotonic()
@@ -106,10 +105,20 @@ class Save(keras.callbacks.Callback):
     def on_train_end(self, logs=None):
         if self.saved != self.model.global_step:
             self.save()
+        self.back_up()
 
     def save(self):
         checkpoint.save(self.model, self.train_dir, self.data())
         self.saved = self.model.global_step
+
+    def back_up(self):
+        """If one is due. By the clock on the wall: trainings are interrupted."""
+        with contextlib.suppress(OSError):
+            made = os.path.getmtime(os.path.join(self.train_dir, "backup/checkpoint"))
+            if time.time() - made < self.backup_secs:
+                return
+        if self.backup_secs < math.inf:
+            checkpoint.back_up(self.train_dir)
 
 
 class Stop(keras.callbacks.Callback):
@@ -193,6 +202,8 @@ class Summaries(keras.callbacks.Callback):
         try:
             yield
         except tf.errors.OpError as e:
+            if "OOM" in str(e):  # has the same type as a full disk
+                raise
             reason = str(e).splitlines()[0].rpartition("; ")[2]
             log.warning(
                 "Summaries could not be written to %s: %s", self.train_dir, reason

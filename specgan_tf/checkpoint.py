@@ -260,7 +260,8 @@ def save(gan, train_dir, data=None):
             raise FloatingPointError(f"{v.path} is not finite")
     data = {DATA + name: np.asarray(v) for name, v in (data or {}).items()}
     _write(prefix, _values(gan) | data)
-    kept = [p for p in _listed(train_dir) if p != prefix] + [prefix]
+    # As tf.train.Saver: what the list does not name is somebody's, and stays.
+    kept = [p for p in _said(train_dir) if p != prefix] + [prefix]
     _write_list(train_dir, [os.path.basename(p) for p in kept[-KEEP:]])
     for old in kept[:-KEEP]:
         for fp in glob.glob(f"{glob.escape(old)}.*"):  # `.`: not model.ckpt-660 for -66
@@ -272,7 +273,8 @@ def save(gan, train_dir, data=None):
 def back_up(train_dir):
     """Copy the newest checkpoint, and what belongs to it, to TRAIN_DIR/backup.
 
-    It is a training folder itself. Nothing in it is ever removed.
+    It is a training folder itself, whose list names the newest alone: a training that
+    goes on in it removes none of the others.
 
     differs: the original copies with a separate script, which sleeps two seconds in the
     hope that a checkpoint is complete by then.  [backup.py:23-34]
@@ -287,10 +289,8 @@ def back_up(train_dir):
             replacing(os.path.join(folder, os.path.basename(fp))) as new,
         ):
             shutil.copyfileobj(old, new)
-    name = os.path.basename(prefix)
-    kept = [os.path.basename(p) for p in _listed(folder)]
-    _write_list(folder, [*(n for n in kept if n != name), name])
-    return os.path.join(folder, name)
+    _write_list(folder, [os.path.basename(prefix)])
+    return os.path.join(folder, os.path.basename(prefix))
 
 
 def data_of(prefix):
@@ -330,18 +330,43 @@ def _write(prefix, values):
             tensors=list(named.values()),
         )
     except tf.errors.OpError as e:  # disk full, no permission
-        for fp in glob.glob(f"{glob.escape(prefix)}*tempstate*"):
-            with contextlib.suppress(OSError):
-                os.remove(fp)
+        remove_unfinished(os.path.dirname(prefix))
         reason = _line(e).rpartition("; ")[2]
         raise OSError(f"could not write {prefix}: {reason}") from None
+    # SaveV2 does not: after a loss of power the list could name what never came to be.
+    for fp in [*_shards(prefix), f"{prefix}.index"]:
+        with open(fp, "rb") as f:
+            os.fsync(f.fileno())
+
+
+def remove_unfinished(train_dir):
+    """Remove what TensorFlow was writing when it failed or was killed."""
+    unfinished = "model.ckpt-*.tempstate*"
+    for fp in glob.glob(os.path.join(glob.escape(train_dir), unfinished)):
+        with contextlib.suppress(OSError):
+            os.remove(fp)
 
 
 def _listed(train_dir):
-    """Prefixes of the checkpoints in a folder, the latest last.
+    """Prefixes of all checkpoints in a folder, the latest last.
 
-    As the file `checkpoint` lists them (a CheckpointState in protobuf's text form),
-    wherever it thinks they are; all there are, by step, where it is missing or damaged.
+    Those of `_said` come last, in its order; those it does not name before them, by
+    step: the list may be missing or damaged.
+    """
+    said = [os.path.basename(p) for p in _said(train_dir)]
+    steps = {}
+    for fp in os.listdir(train_dir):
+        if found := re.fullmatch(r"(model\.ckpt-(\d+))\.index", fp):
+            steps[found[1]] = int(found[2])
+    others = sorted(steps.keys() - set(said), key=steps.get)
+    return [os.path.join(train_dir, name) for name in [*others, *said]]
+
+
+def _said(train_dir):
+    """Prefixes of the checkpoints which the file `checkpoint` lists and that are there.
+
+    It is a CheckpointState in protobuf's text form. Only their names count: folders are
+    moved.
     """
     try:
         with open(os.path.join(train_dir, "checkpoint"), errors="replace") as f:
@@ -351,14 +376,8 @@ def _listed(train_dir):
     newest = [p for key, p in said if key == "model_checkpoint_path"]
     paths = [p for key, p in said if key == "all_model_checkpoint_paths"] + newest
     names = dict.fromkeys(os.path.basename(p) for p in reversed(paths))
-    there = {
-        f.removesuffix(".index") for f in os.listdir(train_dir) if f[-6:] == ".index"
-    }
-    listed = [name for name in reversed(names) if name in there]
-    if not listed:
-        steps = {n: re.fullmatch(r"model\.ckpt-(\d+)", n) for n in there}
-        listed = sorted((n for n in there if steps[n]), key=lambda n: int(steps[n][1]))
-    return [os.path.join(train_dir, name) for name in listed]
+    prefixes = [os.path.join(train_dir, name) for name in reversed(names)]
+    return [p for p in prefixes if os.path.isfile(f"{p}.index")]
 
 
 def _write_list(train_dir, names):
@@ -468,6 +487,12 @@ def _assign(named, prefix):
                 f"{tuple(v.shape)}"
             )
     values = {name: _tensor(ckpt, name, prefix) for name in named}
+    for name, value in values.items():
+        if not np.isfinite(value).all():
+            raise InputError(
+                f"{prefix}: {name} is not finite, the training had diverged; remove "
+                "this checkpoint to take the one before it"
+            )
     for name, v in named.items():
         v.assign(values[name])
 

@@ -61,16 +61,18 @@ def only_training(folder):
     Raises:
       InputError: another one is in it.
     """
-    lock = filelock.FileLock(os.path.join(folder, ".lock"), blocking=False)
+    lock = filelock.FileLock(os.path.join(folder, ".lock"))
     try:
-        lock.acquire()
+        lock.acquire(timeout=0)
     except filelock.Timeout:
         raise InputError(
             f"another training is under way in {folder}: end it, or use another "
             "train_dir"
         ) from None
-    with lock:
+    try:
         yield
+    finally:
+        lock.release()
 
 
 @contextlib.contextmanager

@@ -67,7 +67,8 @@ def find_audio(data_dir, recursive=False):
             return find_audio(data_dir, recursive=True)
         what = f"holds no audio ({' '.join(SUFFIXES)})" if found else "is empty"
         raise InputError(f"data_dir {data_dir} {what}")
-    other = [os.path.basename(p) for p in found if p not in set(audio)]
+    known = set(audio)
+    other = [os.path.basename(p) for p in found if p not in known]
     if other:
         names = ", ".join(other[:3]) + (", ..." if len(other) > 3 else "")
         log.warning("Not audio, left out (%d): %s", len(other), names)
@@ -108,6 +109,8 @@ def decode_audio(
         _wav, _fs = _read_fast_wav(fp, fs)
     else:
         _wav, _fs = _read(fp)
+    if _wav.size > MAX_SAMPLES:
+        raise UnreadableError(TOO_LONG)
     if not len(_wav):
         raise UnreadableError("it holds no samples")
     if not np.isfinite(_wav).all():
@@ -154,12 +157,14 @@ def _read(fp):
         name = os.fsencode(fp) if os.name == "posix" else fp
         with soundfile.SoundFile(name) as f:
             expected, fs = f.frames, f.samplerate
+            if expected == 2**63 - 1:  # libsndfile's SF_COUNT_MAX
+                raise UnreadableError("it does not say its length: encode it again")
             # In blocks: f.read() makes room for as much as the header claims.
             blocks, size = [], 0
             while len(block := f.read(BLOCK, dtype="float32", always_2d=True)):
                 blocks.append(block)
                 size += block.size
-                if size > MAX_SAMPLES:
+                if size > MAX_SAMPLES:  # and maybe without end
                     raise UnreadableError(TOO_LONG)
             wav = blocks[0] if len(blocks) == 1 else np.concatenate([*blocks, block])
     except (soundfile.LibsndfileError, OSError) as e:
@@ -478,14 +483,17 @@ class Slices:
     def __call__(self, skip=0):
         """Yields slices float32 [slice_len, 1, nch], those after the first `skip`."""
         if not self.buffer_size:
-            yield from self.arriving(skip)
+            yield from self.arriving(*self.locate([skip]))
             return
         size = self.buffer_size
         if skip:
-            buffer = self.these(self.order.buffered(skip, size))
-            arriving = self.arriving(skip + size)
+            held = self.order.buffered(skip, size)
+            *places, next_place = self.locate([*held, skip + size])
+            buffer, arriving = self.these(places), self.arriving(next_place)
+            # Files that have become shorter, or bad, since their slices were counted
+            buffer = [next(arriving) if s is None else s for s in buffer]
         else:
-            arriving = self.arriving(0)
+            arriving = self.arriving((0, 0, 0))
             buffer = list(itertools.islice(arriving, size))
         places = iter(())
         for number, new in enumerate(arriving, skip):
@@ -497,19 +505,26 @@ class Slices:
         random.Random(self.order.seed).shuffle(buffer)
         yield from buffer
 
-    def arriving(self, skip):
-        """Slices as the files yield them, from number `skip` on."""
-        ((epoch, place, first),) = self.locate([skip])
-        with self.pool() as pool:
-            pending = collections.deque()
-            for task in self.tasks(epoch, place):
+    def arriving(self, place):
+        """Slices as the files yield them, from a place (see `locate`) on."""
+        epoch, position, first = place
+        for slices in self.decoded(self.tasks(epoch, position)):
+            yield from map(np.copy, slices[first:])
+            first = 0
+
+    def decoded(self, tasks):
+        """The slices of each task, in order, a few tasks ahead."""
+        pool = concurrent.futures.ThreadPoolExecutor(self.parallel)
+        pending = collections.deque()
+        try:
+            for task in tasks:
                 pending.append(pool.submit(self.decoder, *task))
                 if len(pending) > self.parallel:
-                    yield from map(np.copy, pending.popleft().result()[first:])
-                    first = 0
-            for slices in pending:
-                yield from map(np.copy, slices.result()[first:])
-                first = 0
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
 
     def tasks(self, epoch, place=0):
         """(file, first sample) of one file after another."""
@@ -518,20 +533,16 @@ class Slices:
             yield from zip(files[place:], starts[place:], strict=True)
             place = 0
 
-    def these(self, numbers):
-        """The slices of these numbers, each file decoded once."""
-        wanted, found = collections.defaultdict(list), [None] * len(numbers)
-        numbers = np.asarray(numbers)
-        into = np.argsort(numbers)
-        for i, (epoch, place, k) in zip(into, self.locate(numbers[into]), strict=True):
-            wanted[epoch, place].append((i, k))
-        with self.pool() as pool:
-            epochs = {e: self.order.epoch(e) for e in {e for e, _ in wanted}}
-            tasks = [(epochs[e][0][p], epochs[e][1][p]) for e, p in wanted]
-            decoded = pool.map(lambda task: self.decoder(*task), tasks)
-            for slices, places in zip(decoded, wanted.values(), strict=True):
-                for i, k in places:
-                    found[i] = slices[k].copy()
+    def these(self, places):
+        """The slices at these places, or None; each file decoded once."""
+        wanted, found = collections.defaultdict(list), [None] * len(places)
+        for i, (epoch, position, k) in enumerate(places):
+            wanted[epoch, position].append((i, k))
+        epochs = {e: self.order.epoch(e) for e in {e for e, _ in wanted}}
+        tasks = ((epochs[e][0][p], epochs[e][1][p]) for e, p in wanted)
+        for slices, into in zip(self.decoded(tasks), wanted.values(), strict=True):
+            for i, k in into:
+                found[i] = slices[k].copy() if k < len(slices) else None
         return found
 
     def leaving(self, skip, n):
@@ -545,37 +556,31 @@ class Slices:
                 numbers[i], held[place] = held[place], size + number
         return numbers
 
-    @contextlib.contextmanager
-    def pool(self):
-        pool = concurrent.futures.ThreadPoolExecutor(self.parallel)
-        try:
-            yield pool
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-
     def locate(self, numbers):
-        """(epoch, place of the file in it, which of its slices) of sorted numbers."""
+        """Where slices are, by their numbers: (epoch, position of the file in it, which
+        of its slices)."""
         numbers = np.asarray(numbers)
-        if numbers[-1] == 0:
-            return [(0, 0, 0)]
-        lengths = self.decoder.lengths
-        found, epoch, base = [], 0, 0
+        if not numbers.any():
+            return [(0, 0, 0)] * len(numbers)
+        into = np.argsort(numbers)
+        found, left = [], numbers[into]
+        lengths, epoch, base = self.decoder.lengths, 0, 0
         if (lengths >= 0).all():
             size = int(slice_count(lengths, *self.decoder.slicing).sum())
             if not size:
                 raise InputError(no_slices(len(lengths), self.decoder.slice_len))
             if not self.order.offsets:  # all epochs are as large
-                epoch = int(numbers[0]) // size
+                epoch = int(left[0]) // size
                 base = epoch * size
-        while len(numbers):
-            counts = self.counts(epoch, numbers[-1] - base + 1)
+        while len(left):
+            counts = self.counts(epoch, left[-1] - base + 1)
             ends = base + np.cumsum(counts)
-            inside, numbers = np.split(numbers, [np.searchsorted(numbers, ends[-1])])
+            inside, left = np.split(left, [np.searchsorted(left, ends[-1])])
             places = np.searchsorted(ends, inside, side="right")
             which = inside - (ends - counts)[places]
             found += [(epoch, *p) for p in zip(places, which, strict=True)]
             epoch, base = epoch + 1, ends[-1]
-        return found
+        return [found[i] for i in np.argsort(into)]
 
     def counts(self, epoch, enough):
         """Slices of each file of an epoch, in its order: right for `enough` slices."""
@@ -718,11 +723,10 @@ def origins(
     )
     order = Order(len(lengths), True, slice_len * slice_randomize_offset, seed)
     slices = Slices(decoder, order, True, shuffle_buffer_size, 1)
-    numbers = slices.leaving(skip, n)
-    into, found = np.argsort(numbers), [None] * n
-    for i, (epoch, place, k) in zip(into, slices.locate(numbers[into]), strict=True):
+    found = []
+    for epoch, place, k in slices.locate(slices.leaving(skip, n)):
         files, starts = order.epoch(epoch)
-        found[i] = int(files[place]), int(starts[place] + k * hop)
+        found.append((int(files[place]), int(starts[place] + k * hop)))
     return found
 
 

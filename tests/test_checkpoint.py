@@ -255,6 +255,37 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path, caplog):
     assert re.match(f"{tmp_path}/model.ckpt-2 is damaged: .*, its files hold 0", second)
 
 
+def test_a_list_that_is_lost_costs_no_checkpoint(tmp_path):
+    """What it does not name is not ours to remove."""
+    gan = trained(steps=1)
+    for step in range(1, 12):
+        gan.G_optimizer.iterations.assign(step)
+        checkpoint.save(gan, tmp_path)
+        if step == 4:
+            os.remove(tmp_path / "checkpoint")
+    kept = sorted(int(p.stem[11:]) for p in tmp_path.glob("*.index"))
+    assert kept == [1, 2, 3, 4, 7, 8, 9, 10, 11]
+    assert checkpoint.latest(tmp_path) == str(tmp_path / "model.ckpt-11")
+
+
+def test_what_was_being_written_is_removed(tmp_path):
+    good = checkpoint.save(trained(steps=1), tmp_path)
+    shutil.copy(good + DATA, tmp_path / f"model.ckpt-2{DATA}.tempstate123")
+    checkpoint.remove_unfinished(tmp_path)
+    assert not [p for p in os.listdir(tmp_path) if "tempstate" in p]
+    assert checkpoint.latest(tmp_path) == good
+
+
+def test_weights_that_are_not_finite_are_not_restored(tmp_path):
+    gan = trained(steps=1)
+    prefix = checkpoint.save(gan, tmp_path)
+    values = {v.path: v.numpy() for v in gan.G.variables}
+    values["G/z_project/dense/bias"][7] = np.inf
+    checkpoint._write(prefix, values)
+    with pytest.raises(InputError, match="z_project/dense/bias is not finite, the"):
+        load_generator(tmp_path)
+
+
 def test_weights_that_are_not_finite_are_not_saved(tmp_path):
     gan = trained(steps=1)
     good = checkpoint.save(gan, tmp_path)

@@ -344,7 +344,7 @@ def test_backups(run, tmp_path, clips, monkeypatch):
 
 
 def at_every_step(self, logs=None):
-    self.last = self.backed_up = self.saved = self.secs = 0
+    self.last = self.saved = self.secs = 0
 
 
 def test_one_training_a_folder(refused, trained, tmp_path):

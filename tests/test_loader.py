@@ -215,6 +215,16 @@ def test_what_a_header_claims_is_not_allocated(tmp_path, small_memory):
         loader.decode_audio(fp)
 
 
+def test_a_flac_of_unknown_length(tmp_path):
+    fp = tmp_path / "a.flac"
+    soundfile.write(fp, np.zeros(8000), 16000)
+    content = bytearray(fp.read_bytes())
+    content[22:26] = bytes(4)  # what an encoder leaves that writes to a pipe
+    fp.write_bytes(content)
+    with pytest.raises(loader.UnreadableError, match="does not say its length"):
+        loader.decode_audio(fp)
+
+
 @pytest.mark.parametrize("rate", [1, 99])
 def test_an_impossible_rate(tmp_path, rate):
     soundfile.write(tmp_path / "a.wav", np.ones(8000) / 2, rate)
@@ -227,10 +237,14 @@ def test_too_long_a_file(tmp_path, monkeypatch):
     monkeypatch.setattr(loader, "BLOCK", 1000)
     soundfile.write(tmp_path / "a.wav", np.ones((4000, 2)) / 2, 8000)
     assert len(loader.decode_audio(tmp_path / "a.wav")) == 4000
-    for size, fs in ((4000, 16000), (6000, 8000)):
+    for size, fs, fast_wav in (
+        (4000, 16000, False),
+        (6000, 8000, False),
+        (6000, 8000, True),
+    ):
         soundfile.write(tmp_path / "a.wav", np.ones((size, 2)) / 2, 8000)
         with pytest.raises(loader.UnreadableError, match="longer than .* split it"):
-            loader.decode_audio(tmp_path / "a.wav", fs)
+            loader.decode_audio(tmp_path / "a.wav", fs, fast_wav=fast_wav)
 
 
 @pytest.fixture
@@ -379,6 +393,18 @@ def test_going_on_decodes_what_the_buffer_held_and_no_more(recordings, monkeypat
     options |= {"skip": 100_000, "lengths": known}
     next(iter(batches(recordings, **options)))
     assert len(decoded) <= 10
+
+
+def test_files_that_became_shorter_do_not_stop_what_goes_on(recordings):
+    options = {**LONG, "shuffle": True, "shuffle_buffer_size": 30}
+    known = np.full(len(recordings), -1)
+    list(batches(recordings, lengths=known, **options).take(500))
+    samples = np.full(700, 0.5, np.float32)
+    wavfile.write(recordings[4], 16000, samples)
+    rest = batches(recordings, skip=500, lengths=known, **options).take(100)
+    got = np.stack(list(rest.as_numpy_iterator()))
+    assert got.shape == (100, 1, 512, 1, 1)
+    assert known[4] == 700 and (got == 0.5).all(axis=(1, 2, 3, 4)).any()
 
 
 @pytest.mark.parametrize("where", ["memory", "folder"])
