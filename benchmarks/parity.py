@@ -380,8 +380,8 @@ def render(results, checkout):
     parts = [
         "# Parity\n",
         "How near this package comes to the original, measured. Written by `python -m "
-        "benchmarks.parity --original CHECKOUT --python PYTHON_WITH_TF1`; every figure is of "
-        "that run.\n",
+        "benchmarks.parity --original CHECKOUT --python PYTHON_WITH_TF1`; every figure comes "
+        "from it.\n",
         machine(results["matrix"], checkout),
         the_matrix(results["matrix"]),
         the_behaviours(results["keras"]),
@@ -445,7 +445,7 @@ def the_matrix(matrix):
         "## Every stage\n",
         f"{len(checks)} checks of {len({c.record for c in checks})} records: four losses, batch norm on "
         f"and off, four ways of upsampling, kernels 3, 4, 5 and 7, dim 2. {failed} fall short of their "
-        f"bound ({matrix['minutes']:.0f} minutes). Each line is the worst of so many cases (n).\n",
+        f"bound ({matrix['minutes']:.0f} minutes). Each line is the worst of so many cases ("of").\n",
         f"{len(nudged)} records agree only once our inputs are moved by one float32 rounding"
         f"{': ' if nudged else ''}{', '.join(nudged)}. There a pre-activation lies so near zero that "
         "the side of the lrelu's kink is a matter of rounding, in the reference as here.\n",
@@ -462,7 +462,7 @@ def the_matrix(matrix):
     ]
     cells = {}
     for c in checks:
-        if found := re.fullmatch(r"train_(.+)_k(\d)_dim\d+_bn([01])_(\w+)", c.record):
+        if found := re.fullmatch(r"train_(?:resumed_)?(.+)_k(\d)_dim\d+_bn([01])_(\w+)", c.record):
             loss, k, bn, upsample = found.groups()
             cells.setdefault((upsample, k), {}).setdefault((loss, bn), set()).add(
                 c.verdict
@@ -604,22 +604,30 @@ def draw(runs):
 
 def the_exchange(legs):
     header = ["trained by", "until step", "D_loss, first tenth", "D_loss, last tenth"]
+    header += ["from step 30 on"]
     rows = []
     for name, leg in legs.items():
         losses = np.array([loss for _, loss in leg["D_loss"]])
         tenth = max(3, len(losses) // 10)
         ends = (losses[:tenth], losses[-tenth:])
+        later = [loss for step, loss in leg["D_loss"] if step >= 30]
         rows.append(
-            [name, str(leg["to"]), *(f"{e.mean():.2f} ± {e.std():.2f}" for e in ends)]
+            [
+                name,
+                str(leg["to"]),
+                *(f"{e.mean():.2f} ± {e.std():.2f}" for e in ends),
+                f"{min(later):.1f} to {max(later):.1f}",
+            ]
         )
     return "\n".join(
         [
             "## One training, three legs\n",
             f"The reference's own command line trains on the embedded drums (`{EXCHANGE}`); this package goes on from "
             "its folder, generates, exports, and writes it back with `to_tf1`; the reference goes on from that. Momentary "
-            "losses from each leg's TensorBoard events:\n",
+            "losses, each of one batch of 16, from each leg's TensorBoard events:\n",
             *markdown(header, rows),
-            "",
+            "\nNeither change of hands shows beside what one batch differs from the next. On equal batches "
+            "the two sides go on alike to the errors of the `checkpoints` rows above.\n",
         ]
     )
 
@@ -630,14 +638,14 @@ def main():
     p.add_argument("--python", required=True)
     p.add_argument("--data", default=DRUMS, help="16 kHz WAV files, for the exchange")
     p.add_argument("--secs", type=int, default=150, help="of the reference's legs")
-    p.add_argument("--parts", default=",".join(PARTS))
+    p.add_argument("--parts", default=",".join(PARTS), help="'' for none: write only")
     args = p.parse_args()
     args.original = os.path.abspath(args.original)
     args.python = shutil.which(args.python) or p.error(f"no {args.python}")
     results = {}
     with contextlib.suppress(FileNotFoundError), open(RESULTS) as f:
         results = json.load(f)
-    for name in args.parts.split(","):
+    for name in filter(None, args.parts.split(",")):
         print(f"== {name}", datetime.datetime.now().strftime("%H:%M:%S"), flush=True)
         results[name] = PARTS[name](args)
         os.makedirs(os.path.dirname(RESULTS), exist_ok=True)
