@@ -445,7 +445,7 @@ def the_matrix(matrix):
         "## Every stage\n",
         f"{len(checks)} checks of {len({c.record for c in checks})} records: four losses, batch norm on "
         f"and off, four ways of upsampling, kernels 3, 4, 5 and 7, dim 2. {failed} fall short of their "
-        f"bound ({matrix['minutes']:.0f} minutes). Each line is the worst of so many cases ("of").\n",
+        f"bound ({matrix['minutes']:.0f} minutes). Each line is the worst of so many cases (of).\n",
         f"{len(nudged)} records agree only once our inputs are moved by one float32 rounding"
         f"{': ' if nudged else ''}{', '.join(nudged)}. There a pre-activation lies so near zero that "
         "the side of the lrelu's kink is a matter of rounding, in the reference as here.\n",
@@ -462,7 +462,9 @@ def the_matrix(matrix):
     ]
     cells = {}
     for c in checks:
-        if found := re.fullmatch(r"train_(?:resumed_)?(.+)_k(\d)_dim\d+_bn([01])_(\w+)", c.record):
+        if found := re.fullmatch(
+            r"train_(?:resumed_)?(.+)_k(\d)_dim\d+_bn([01])_(\w+)", c.record
+        ):
             loss, k, bn, upsample = found.groups()
             cells.setdefault((upsample, k), {}).setdefault((loss, bn), set()).add(
                 c.verdict
