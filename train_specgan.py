@@ -86,6 +86,11 @@ count = number(int, "a whole number of at least 0", lambda n: n >= 0)
 integer = number(int, "a whole number", lambda n: True)
 seed32 = number(int, "a whole number in [0, 2^31)", lambda n: 0 <= n < 2**31)
 minutes = number(float, "a number above 0", lambda n: 0.0 < n < 1e9)
+shard = number(
+    lambda text: tuple(map(int, text.split("/"))),
+    "I/N, as 1/8 to 8/8",
+    lambda s: len(s) == 2 and 1 <= s[0] <= s[1],
+)
 ratio = number(float, "in [0, 1)", lambda r: 0.0 <= r < 1.0)
 
 
@@ -200,6 +205,9 @@ def make_parser():
     p.flag(g, "--generate_n", 16, "clips to generate", type=positive)
     p.flag(g, "--generate_dir", None, "folder for them; default TRAIN_DIR/generate")
     p.flag(g, "--z_fp", None, "latents to use if the file exists, else to save there")
+    p.flag(
+        g, "--shard", None, "of moments: every Nth file only; then merge", type=shard
+    )
     p.flag(g, "--overwrite", False, "replace files that are there already")
     return p
 
@@ -224,6 +232,7 @@ MOMENTARY = {
     "generate_n",
     "generate_dir",
     "z_fp",
+    "shard",
     "overwrite",
 }
 
@@ -374,12 +383,9 @@ def decode(fps, args, **kwargs):
     return dataset.map(lambda x: x[:, :, 0])
 
 
-def compute_moments(fps, args):
-    """[train_specgan.py:575-610]"""
+def compute_sums(fps, args):
+    """What `moments.merge` takes, of all slices.  [train_specgan.py:575-610]"""
     from specgan_tf import moments
-    from specgan_tf.files import InputError
-    from specgan_tf.loader import no_slices
-    from specgan_tf.spectral import SLICE_LEN
 
     def shown(batches):
         told = time.monotonic()
@@ -397,7 +403,17 @@ def compute_moments(fps, args):
         batches.unbatch().batch(64).prefetch(2)
     )  # all of them: no remainder to drop
     with data_errors():
-        mean, std, n = moments.moments(shown(batches))
+        return moments.merge(map(moments.sums, shown(batches)))
+
+
+def compute_moments(fps, args):
+    """(mean, std), float32 [129] each."""
+    from specgan_tf import moments
+    from specgan_tf.files import InputError
+    from specgan_tf.loader import no_slices
+    from specgan_tf.spectral import SLICE_LEN
+
+    mean, std, n = moments.finish(*compute_sums(fps, args))
     if not n:
         raise InputError(no_slices(len(fps), SLICE_LEN))
     moments.check(mean, std, "moments of these files")
@@ -440,13 +456,33 @@ def moments(args):
     from specgan_tf.files import InputError
 
     fp = args.data_moments_fp or os.path.join(args.train_dir, "moments.pkl")
+    if args.shard:
+        fp = os.path.join(args.train_dir, "moments-{}-of-{}.pkl".format(*args.shard))
     if os.path.exists(fp) and not args.overwrite:
         raise InputError(f"{fp} exists; --overwrite replaces it")
     fps = find_files(args)
     os.makedirs(args.train_dir, exist_ok=True)
-    mean, std = compute_moments(fps, args)
-    moments.save(fp, mean, std)
+    if args.shard:
+        i, n = args.shard
+        moments.save_shard(fp, *compute_sums(fps[i - 1 :: n], args))
+    else:
+        moments.save(fp, *compute_moments(fps, args))
     log.info("Wrote %s", fp)
+
+
+def merge(args):
+    """The shards of `moments --shard I/N` into moments.pkl."""
+    from specgan_tf import moments
+    from specgan_tf.files import InputError
+
+    if not os.path.isdir(args.train_dir):
+        raise InputError(f"train_dir {args.train_dir} is not a folder")
+    fp = args.data_moments_fp or os.path.join(args.train_dir, "moments.pkl")
+    if os.path.exists(fp) and not args.overwrite:
+        raise InputError(f"{fp} exists; --overwrite replaces it")
+    mean, std, n = moments.merge_shards(args.train_dir)
+    moments.save(fp, mean, std)
+    log.info("Moments of %d slices. Wrote %s", n, fp)
 
 
 BUFFER = 4096  # slices, shuffled
@@ -872,7 +908,9 @@ def original_flags(args):
             yield f"--{name} {value}"
 
 
-MODES = {f.__name__: f for f in (train, moments, preview, generate, infer, to_tf1)}
+MODES = {
+    f.__name__: f for f in (train, moments, merge, preview, generate, infer, to_tf1)
+}
 
 
 # Running
@@ -961,6 +999,8 @@ def main(argv=None):
     given = vars(parser.parse_args(argv))
     if (given["mode"] == "to_tf1") != ("out_dir" in given):
         parser.error("to_tf1, and nothing else, takes TRAIN_DIR and OUT_DIR")
+    if "shard" in given and given["mode"] != "moments":
+        parser.error("--shard is of the mode moments")
     return run(parser.prog, lambda: MODES[given["mode"]](settle(parser, given)))
 
 

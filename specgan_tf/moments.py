@@ -4,6 +4,7 @@ Port of train_specgan.py (chrisdonahue/wavegan 40e85e8), lines 572-613 and 724-7
 """
 
 import os
+import re
 
 import numpy as np
 import tensorflow as tf
@@ -25,15 +26,33 @@ def moments(batches):
     Returns:
       (mean, std, count): float32 [129] twice, and the number of slices.
     """
+    return finish(*merge(sums(x) for x in batches))
+
+
+def sums(x):
+    """What `merge` takes, of waveforms float32 [b, 16384]."""
+    mean, variance = (m.numpy() for m in _batch_moments(x))
+    return len(x), mean, variance * (len(x) * spectral.NFRAMES)
+
+
+def merge(parts):
+    """The sums of a whole from those of its parts, in float64.
+
+    Each is (slices, mean, sum of the frames' squared distances from it); the parts may
+    be batches of one process or shards of many. [Chan et al., 1979]
+    """
     count, mean, m2 = 0, np.zeros(spectral.NBINS), np.zeros(spectral.NBINS)
-    for x in batches:
-        batch_mean, batch_variance = (m.numpy() for m in _batch_moments(x))
-        # Chan et al.: merge the moments of two sets
-        n, total = len(x) * spectral.NFRAMES, count * spectral.NFRAMES
-        delta = batch_mean - mean
-        mean += delta * n / (n + total)
-        m2 += batch_variance * n + delta**2 * n * total / (n + total)
-        count += len(x)
+    for n, part_mean, part_m2 in parts:
+        if n:
+            delta, total = part_mean - mean, count + n
+            mean = mean + delta * n / total
+            m2 = m2 + part_m2 + delta**2 * count * n / total * spectral.NFRAMES
+            count = total
+    return count, mean, m2
+
+
+def finish(count, mean, m2):
+    """(mean, std, count) of merged sums: float32 [129] twice, slices."""
     std = np.sqrt(m2 / max(1, count * spectral.NFRAMES))
     return mean.astype(np.float32), std.astype(np.float32), count
 
@@ -99,3 +118,44 @@ def save(fp, mean, std):
     check(mean, std)
     os.makedirs(os.path.dirname(os.path.abspath(fp)), exist_ok=True)
     write_pickle(fp, (np.asarray(mean, np.float32), np.asarray(std, np.float32)))
+
+
+def save_shard(fp, count, mean, m2):
+    """Write the sums of one shard, for `merge_shards`."""
+    write_pickle(fp, (np.array([count], np.float64), mean, m2))
+
+
+def merge_shards(folder):
+    """Merge the shards in a folder: `moments-I-of-N.pkl`.
+
+    Returns:
+      (mean, std, count), as `moments` of all their files together.
+
+    Raises:
+      InputError: none there, one missing, of several N, or not a shard.
+    """
+    found = {}
+    for name in sorted(os.listdir(folder)):
+        if numbers := re.fullmatch(r"moments-(\d+)-of-(\d+)\.pkl", name):
+            found[tuple(map(int, numbers.groups()))] = os.path.join(folder, name)
+    shards = {n for _, n in found}
+    if len(shards) != 1:
+        what = f"shards of {sorted(shards)}" if shards else "no moments-I-of-N.pkl"
+        raise InputError(
+            f"{folder} holds {what}: make all of one N with --shard I/N, remove others"
+        )
+    missing = set(range(1, shards.pop() + 1)) - {i for i, _ in found}
+    if missing:
+        raise InputError(f"{folder} lacks shard {', '.join(map(str, sorted(missing)))}")
+    return finish(*merge(map(_load_shard, found.values())))
+
+
+def _load_shard(fp):
+    arrays = read_pickle(fp)
+    shapes = [np.shape(a) for a in arrays] if isinstance(arrays, tuple) else None
+    if shapes != [(1,), (spectral.NBINS,), (spectral.NBINS,)]:
+        raise InputError(f"{fp} is not a shard of moments")
+    (count,), mean, m2 = arrays
+    if not (0 <= count < 2**53 and np.isfinite([mean, m2]).all() and (m2 >= 0).all()):
+        raise InputError(f"{fp} is not a shard of moments")
+    return int(count), mean, m2

@@ -19,7 +19,7 @@ from scipy.io import wavfile
 sys.path.insert(0, ROOT)
 import export as export_script
 import train_specgan
-from specgan_tf import callbacks, checkpoint
+from specgan_tf import callbacks, checkpoint, moments
 from specgan_tf.files import only_training
 
 TINY = ["--specgan_dim", "1", "--train_batch_size", "2"]
@@ -331,6 +331,24 @@ def test_a_disk_that_fills_up_while_training(
     monkeypatch.undo()
     assert checkpoint.latest(tmp_path) == str(tmp_path / "model.ckpt-0")
     assert not [name for name in os.listdir(tmp_path) if "temp" in name]
+
+
+def test_moments_in_shards(run, refused, tmp_path, clips):
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    argv = ["--data_dir", clips, *SHORT]
+    assert run("moments", whole, *argv)[0] == 0
+    for i in (1, 2, 3, 4):
+        assert run("moments", parts, *argv, "--shard", f"{i}/4")[0] == 0
+    assert "exists; --overwrite" in refused("moments", parts, *argv, "--shard", "1/4")
+    status, out, _ = run("merge", parts)
+    assert status == 0 and f"Moments of 6 slices. Wrote {parts}/moments.pkl" in out
+    for ours, theirs in zip(
+        *(moments.load(p / "moments.pkl") for p in (parts, whole)), strict=True
+    ):
+        np.testing.assert_array_max_ulp(ours, theirs, 1)
+    assert "moments.pkl exists; --overwrite" in refused("merge", parts)
+    assert "must be I/N" in refused("moments", parts, *argv, "--shard", "5/4")
+    assert "--shard is of the mode moments" in refused("train", parts, "--shard", "1/4")
 
 
 def test_backups(run, tmp_path, clips, monkeypatch):

@@ -31,6 +31,47 @@ def some():
     return rs.randn(129).astype(np.float32), rs.rand(129).astype(np.float32) + 0.1
 
 
+def shards(folder, x, n):
+    for i in range(n):
+        part = moments.merge([moments.sums(x[i::n])]) if len(x[i::n]) else EMPTY
+        moments.save_shard(folder / f"moments-{i + 1}-of-{n}.pkl", *part)
+
+
+EMPTY = moments.merge([])
+
+
+@pytest.mark.parametrize("n", [1, 3, 7])
+def test_shards_merge_to_the_whole(tmp_path, n):
+    """Also where a shard is empty."""
+    x = (np.random.RandomState(0).randn(6, 16384) * 0.1).astype(np.float32)
+    shards(tmp_path, x, n)
+    mean, std, count = moments.merge_shards(tmp_path)
+    whole = moments.moments([x])
+    assert count == whole[2] == 6
+    # float64 sums in another order: the last bit of a float32 at most
+    np.testing.assert_array_max_ulp(mean, whole[0], 1)
+    np.testing.assert_array_max_ulp(std, whole[1], 1)
+
+
+def test_shards_that_do_not_fit(tmp_path):
+    with pytest.raises(InputError, match="holds no moments-I-of-N.pkl: make all"):
+        moments.merge_shards(tmp_path)
+    x = np.random.RandomState(0).randn(3, 16384).astype(np.float32)
+    shards(tmp_path, x, 3)
+    (tmp_path / "moments-2-of-3.pkl").rename(tmp_path / "elsewhere")
+    with pytest.raises(InputError, match="lacks shard 2$"):
+        moments.merge_shards(tmp_path)
+    moments.save(tmp_path / "moments-2-of-3.pkl", x[0, :129], x[1, :129] ** 2 + 1)
+    with pytest.raises(InputError, match="moments-2-of-3.pkl is not a shard"):
+        moments.merge_shards(tmp_path)
+    moments.save_shard(tmp_path / "moments-2-of-3.pkl", -1, *EMPTY[1:])
+    with pytest.raises(InputError, match="moments-2-of-3.pkl is not a shard"):
+        moments.merge_shards(tmp_path)
+    (tmp_path / "elsewhere").rename(tmp_path / "moments-2-of-4.pkl")
+    with pytest.raises(InputError, match=r"holds shards of \[3, 4\]"):
+        moments.merge_shards(tmp_path)
+
+
 def test_file_round_trip(tmp_path):
     fp = str(tmp_path / "new" / "moments.pkl")
     moments.save(fp, *some())
