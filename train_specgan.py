@@ -510,38 +510,10 @@ def train(args):
 
 def train_on(fps, args):
     """`train`, of these files."""
-    import keras
-
-    from specgan_tf import (
-        SpecGAN,
-        SpecGANDiscriminator,
-        SpecGANGenerator,
-        callbacks,
-        checkpoint,
-        loader,
-        spectral,
-    )
+    from specgan_tf import callbacks, checkpoint, loader, spectral
 
     mean, std = training_moments(fps, args)
-
-    if args.seed is not None:
-        keras.utils.set_random_seed(args.seed)
-    common = {
-        "kernel_len": args.specgan_kernel_len,
-        "dim": args.specgan_dim,
-        "use_batchnorm": args.specgan_batchnorm,
-    }
-    G = SpecGANGenerator(
-        **common,
-        upsample=args.specgan_genr_upsample,
-        latent_dim=args.specgan_latent_dim,
-    )
-    D = SpecGANDiscriminator(**common)
-    gan = SpecGAN(G, D, args.specgan_disc_nupdates, seed=args.seed)
-    gan.compile(loss=args.specgan_loss)
-    print_vars("Generator", G)
-    print_vars("Discriminator", D)
-
+    gan = build(args)
     checkpoint.remove_unfinished(args.train_dir)
     write_args(args)  # only now that such networks can be had
     prefix = checkpoint.latest(args.train_dir)
@@ -619,6 +591,32 @@ def train_on(fps, args):
     finally:
         stop.restore_handlers()
     log.info("Saved step %d in %s", gan.global_step, args.train_dir)
+
+
+def build(args):
+    """The networks and losses the flags ask for; their variables are listed."""
+    import keras
+
+    from specgan_tf import SpecGAN, SpecGANDiscriminator, SpecGANGenerator
+
+    if args.seed is not None:
+        keras.utils.set_random_seed(args.seed)
+    common = {
+        "kernel_len": args.specgan_kernel_len,
+        "dim": args.specgan_dim,
+        "use_batchnorm": args.specgan_batchnorm,
+    }
+    G = SpecGANGenerator(
+        **common,
+        upsample=args.specgan_genr_upsample,
+        latent_dim=args.specgan_latent_dim,
+    )
+    D = SpecGANDiscriminator(**common)
+    gan = SpecGAN(G, D, args.specgan_disc_nupdates, seed=args.seed)
+    gan.compile(loss=args.specgan_loss)
+    print_vars("Generator", G)
+    print_vars("Discriminator", D)
+    return gan
 
 
 def diverged(error, step, sounds, args):
