@@ -30,11 +30,11 @@ demo: $(VENV)/installed
 	@echo "Go on with  $(BIN)/python train_specgan.py train $(OUT)/train"
 
 test: $(VENV)/test-installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2
 
 # Without the slow ones.
 quick: $(VENV)/test-installed
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -n 2 -m "not slow"
 
 lint: $(VENV)/test-installed
 	$(BIN)/ruff check .

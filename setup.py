@@ -35,6 +35,6 @@ setup(
     extras_require={
         "litert": [LITERT],
         "resampy": [RESAMPY],
-        "test": [LITERT, RESAMPY, "pytest", "ruff"],
+        "test": [LITERT, RESAMPY, "pytest", "pytest-xdist", "ruff"],
     },
 )

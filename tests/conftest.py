@@ -13,8 +13,6 @@ REDUCED = os.path.join(ROOT, "tests", "goldens")
 FULL = os.path.join(SHARED, "golden")
 DRUMS = os.path.join(ROOT, "specgan_tf", "data", "drums")
 
-MEASURED = []
-
 
 def shared(*path):
     """A path of the shared folder, or skip."""
@@ -26,13 +24,19 @@ def shared(*path):
 
 @pytest.fixture
 def measured(request):
-    """Assert an error is within its bound, and put both in the closing table."""
+    """Note an error and its bound for the closing table, and assert it is within."""
 
     def check(what, error, bound):
-        MEASURED.append((request.node.nodeid, what, float(error), float(bound)))
+        note(request, what, error, bound)
         assert error <= bound, f"{what}: {error:.3g} > {bound:.3g}"
 
     return check
+
+
+def note(request, what, error, bound):
+    request.node.user_properties.append(
+        ("measured", (what, float(error), float(bound)))
+    )
 
 
 @pytest.fixture
@@ -64,13 +68,17 @@ def limit(name, used):
 
 
 def pytest_terminal_summary(terminalreporter):
-    if not MEASURED:
-        return
-    terminalreporter.section("measured errors: largest, bound")
     worst = {}
-    for node, what, error, bound in MEASURED:
-        key = (node.split("/")[-1].replace("[reduced", "[").replace("[full", "["), what)
-        if key not in worst or error > worst[key][0]:
-            worst[key] = error, bound
-    for (node, what), (error, bound) in worst.items():
+    for report in terminalreporter.getreports("passed") + terminalreporter.getreports(
+        "failed"
+    ):
+        node = (
+            report.nodeid.split("/")[-1].replace("[reduced", "[").replace("[full", "[")
+        )
+        for name, (what, error, bound) in getattr(report, "user_properties", []):
+            if name == "measured" and error >= worst.get((node, what), (0, 0))[0]:
+                worst[node, what] = error, bound
+    if worst:
+        terminalreporter.section("measured errors: largest, bound")
+    for (node, what), (error, bound) in sorted(worst.items()):
         terminalreporter.write_line(f"{error:9.2e} {bound:9.2e}  {what}  ({node})")

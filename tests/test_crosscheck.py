@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import FULL, MEASURED, REDUCED, ROOT
+from conftest import FULL, REDUCED, ROOT, note
 
 from specgan_tf import (
     crosscheck,
@@ -79,7 +79,7 @@ def test_golden(request, folder, name):
         if c.bound is not None:
             c.bound = min(c.bound, TIGHTER.get(c.what, c.bound))
             what = f"{c.stage}, {c.what}, {c.by}"
-            MEASURED.append((request.node.nodeid, what, c.error, c.bound))
+            note(request, what, c.error, c.bound)
     assert not [vars(c) for c in checks if c.verdict == "FAIL"]
 
 
