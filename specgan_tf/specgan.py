@@ -11,7 +11,7 @@ second axis of a spectrogram, frequency the third.
 import keras
 import tensorflow as tf
 
-from specgan_tf import tf1
+from specgan_tf import kernels, tf1
 
 UPSAMPLES = {
     "zeros": None,
@@ -45,7 +45,7 @@ def conv2d_transpose(filters, kernel_len, stride=2, upsample="zeros"):
     """
     if upsample == "zeros":
         return [
-            keras.layers.Conv2DTranspose(
+            kernels.Conv2DTranspose(
                 filters, kernel_len, stride, padding="same", name="conv2d_transpose"
             )
         ]
@@ -57,9 +57,7 @@ def conv2d_transpose(filters, kernel_len, stride=2, upsample="zeros"):
 
 def conv2d(filters, kernel_len, stride=2):
     """[b, h, w, c] -> [b, h / stride, w / stride, filters]."""
-    return keras.layers.Conv2D(
-        filters, kernel_len, stride, padding="same", name="conv2d"
-    )
+    return kernels.Conv2D(filters, kernel_len, stride, padding="same", name="conv2d")
 
 
 @keras.saving.register_keras_serializable(package="specgan_tf")
@@ -203,10 +201,20 @@ class SpecGANGenerator(keras.Model):
         }
 
 
-def lrelu(inputs, alpha=0.2):
+@tf.custom_gradient
+def lrelu(inputs):
     """[specgan.py:114-115]"""
     # original: not tf.nn.leaky_relu, which TF 2's graph remapper fails to fuse, loudly.
-    return tf.maximum(alpha * inputs, inputs)
+    output = tf.maximum(0.2 * inputs, inputs)
+
+    # The same gradient in one op instead of five. stop_gradient: its second derivative
+    # is zero, and would be computed.
+    def grad(upstream):
+        return tf.raw_ops.LeakyReluGrad(
+            gradients=upstream, features=tf.stop_gradient(output), alpha=0.2
+        )
+
+    return output, grad
 
 
 @keras.saving.register_keras_serializable(package="specgan_tf")

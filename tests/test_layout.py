@@ -58,9 +58,10 @@ NOT_PORTED = {"incept"}
 MAY_IMPORT = {
     "files": set(),
     "tf1": set(),
+    "kernels": set(),
     "spectral": set(),
     "loader": {"files"},
-    "specgan": {"tf1"},
+    "specgan": {"kernels", "tf1"},
     "losses": {"tf1"},
     "gan": {"losses"},
     "moments": {"files", "spectral"},
