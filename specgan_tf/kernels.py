@@ -1,8 +1,10 @@
-"""Convolutions of stride 2 that stay fast where images are small and channels many.
+"""Convolutions of stride 2 that are fast at both ends of a network, on a CPU.
 
-There TensorFlow's CPU kernels mostly reorder weights. The same sums as matrix products
-run up to three times as fast (`python -m benchmarks.kernels`), so on a CPU, in float32,
-the deep layers take those. Everywhere else the Keras layers are what they were.
+Where images are small and channels many, TensorFlow's kernels mostly reorder weights:
+the same sums as matrix products are up to three times as fast. Where there is a single
+channel, so is the transposed convolution as a plain one that makes four pixels at once.
+(`python -m benchmarks.kernels` shows it.) In float32, on a CPU, these layers take that;
+everywhere else the Keras layers are what they were.
 
 x is [b, 2h, 2w, c], y [b, h, w, d], w [k, k, c, d]; padding is "same". Each of the
 three functions is linear in both arguments, and its derivatives are the other two: so
@@ -40,7 +42,7 @@ class Conv2DTranspose(keras.layers.Conv2DTranspose):
 
 def _suits(layer, inputs, channels):
     return (
-        channels >= min(FILTER, INPUT, FORWARD)
+        (channels == 1 or channels >= min(FILTER, INPUT, FORWARD))
         and layer.strides == (2, 2)
         and layer.padding == "same"
         and min(layer.kernel_size) > 1  # each quarter of x has a tap
@@ -66,7 +68,13 @@ def conv2d(x, w):
 def conv2d_input(w, y):
     """x: the transposed convolution, which takes y where `conv2d` came from."""
     k, _, c, _ = w.shape
-    x = _conv2d_input_by_taps(w, y) if c >= INPUT else _conv2d_input(w, y)
+    if c >= INPUT:
+        x = _conv2d_input_by_taps(w, y)
+    elif c == 1:
+        x = _conv2d_input_by_fours(w, y)
+    else:
+        b, (h, width) = tf.shape(y)[0], y.shape[1:3]
+        x = tf.nn.conv2d_transpose(y, w, [b, 2 * h, 2 * width, c], 2, "SAME")
     return x, lambda dx: (conv2d_filter(dx, y, k), conv2d(dx, w))
 
 
@@ -99,9 +107,23 @@ def _patches(x, k):
     return tf.image.extract_patches(x, [1, k, k, 1], [1, 2, 2, 1], ones, "SAME")
 
 
-def _conv2d_input(w, y):
-    b, (h, width) = tf.shape(y)[0], y.shape[1:3]
-    return tf.nn.conv2d_transpose(y, w, [b, 2 * h, 2 * width, w.shape[2]], 2, "SAME")
+def _cut(k):
+    """Pixels that "same" cuts before the first; the rest it cuts behind the last."""
+    return (k - 2) // 2
+
+
+def _conv2d_input_by_fours(w, y):
+    """A convolution of stride 1 whose channels are the four pixels of a square."""
+    k, _, c, d = w.shape
+    odd = _cut(k) % 2  # then a tap more in front, or squares would begin between pixels
+    most = (k + odd + 1) // 2
+    w = tf.pad(w, [[odd, 2 * most - k - odd]] * 2 + [[0, 0]] * 2)
+    w = tf.transpose(tf.reshape(w, [most, 2, most, 2, c, d]), [0, 2, 5, 1, 3, 4])
+    w = tf.reshape(tf.reverse(w, [0, 1]), [most, most, d, 4 * c])
+    behind = (_cut(k) + odd) // 2
+    around = [most - 1 - behind, behind]
+    fours = tf.nn.conv2d(y, w, 1, [[0, 0], around, around, [0, 0]])
+    return tf.nn.depth_to_space(fours, 2)
 
 
 def _conv2d_input_by_taps(w, y):
@@ -128,5 +150,5 @@ def _conv2d_input_by_taps(w, y):
     x = tf.reshape(tf.stack(quarters, 3), [b, h + most - 1, width + most - 1, 2, 2, c])
     x = tf.transpose(x, [0, 1, 3, 2, 4, 5])
     x = tf.reshape(x, [b, 2 * (h + most - 1), 2 * (width + most - 1), c])
-    first = max(0, k - 2) // 2  # "same": the rest of the padding comes after
+    first = _cut(k)
     return x[:, first : first + 2 * h, first : first + 2 * width]

@@ -36,13 +36,14 @@ def everything(conv2d, transpose, x, w, u):
 
 
 @pytest.mark.parametrize("few", [None, *LIMITS])
-@pytest.mark.parametrize("kernel_len", [2, 3, 4, 5, 7])
-def test_values_and_derivatives(few, kernel_len, monkeypatch, measured):
+@pytest.mark.parametrize("kernel_len", [2, 3, 4, 5, 6, 7])
+@pytest.mark.parametrize("channels", [1, 4])
+def test_values_and_derivatives(few, kernel_len, channels, monkeypatch, measured):
     for name in LIMITS:  # all of them products, or all but one
         monkeypatch.setattr(kernels, name, 10**9 if name == few else 1)
     draw = tf.random.Generator.from_seed(kernel_len)
-    x, u = draw.normal([3, 8, 6, 4]), draw.normal([3, 4, 3, 5])
-    w = draw.normal([kernel_len, kernel_len, 4, 5])
+    x, u = draw.normal([3, 8, 6, channels]), draw.normal([3, 4, 3, 5])
+    w = draw.normal([kernel_len, kernel_len, channels, 5])
     ours = everything(kernels.conv2d, kernels.conv2d_input, x, w, u)
     plain = everything(
         lambda x, w: tf.nn.conv2d(x, w, 2, "SAME"), plain_transpose, x, w, u
