@@ -195,6 +195,8 @@ def make_parser():
     )
     p.flag(g, "--train_summary_secs", 120, "seconds between summaries", type=positive)
     p.flag(g, "--train_max_steps", None, "stop at this step", type=positive)
+    p.flag(g, "--mixed_precision", False, "bfloat16 where it is safe; for GPUs")
+    p.flag(g, "--jit_compile", False, "compile a step with XLA; for GPUs")
     p.flag(g, "--seed", None, "of everything random; default unseeded", type=seed32)
 
     g = p.add_argument_group("Preview")
@@ -613,7 +615,11 @@ def build(args):
     )
     D = SpecGANDiscriminator(**common)
     gan = SpecGAN(G, D, args.specgan_disc_nupdates, seed=args.seed)
-    gan.compile(loss=args.specgan_loss)
+    gan.compile(
+        loss=args.specgan_loss,
+        mixed_precision=args.mixed_precision,
+        jit_compile=args.jit_compile,
+    )
     print_vars("Generator", G)
     print_vars("Discriminator", D)
     return gan

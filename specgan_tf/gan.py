@@ -3,6 +3,8 @@
 Port of train_specgan.py (chrisdonahue/wavegan 40e85e8), lines 126-127 and 273-295.
 """
 
+import contextlib
+
 import keras
 import tensorflow as tf
 
@@ -40,12 +42,24 @@ class SpecGAN(keras.Model):
         self.trackers = {}
         self.built = True  # G and D are; nothing else is to be built
 
-    def compile(self, loss="wgan-gp", G_optimizer=None, D_optimizer=None, **kwargs):
+    def compile(
+        self,
+        loss="wgan-gp",
+        G_optimizer=None,
+        D_optimizer=None,
+        mixed_precision=False,
+        jit_compile=False,
+        **kwargs,
+    ):
         """Choose the loss, and the original's optimizers for it or others.
 
         Args:
           loss: "wgan-gp", "wgan", "lsgan" or "dcgan".
           G_optimizer, D_optimizer: Keras optimizers; None takes the loss's own.
+          mixed_precision: convolutions compute in bfloat16 while training, but for the
+            gradient penalty's; variables, dense layers, losses are float32 as ever.
+            (Not float16: bfloat16 has float32's range, so no loss is to be scaled.)
+          jit_compile: compile a step with XLA.
           **kwargs: of `keras.Model.compile`.
 
         Raises:
@@ -55,7 +69,9 @@ class SpecGAN(keras.Model):
             raise ValueError(
                 f"loss must be one of {sorted(losses.LOSSES)}. Received: {loss!r}"
             )
-        super().compile(**{"optimizer": None, **kwargs})  # two of its own instead
+        # Two optimizers of its own instead of Keras' one.
+        super().compile(**{"optimizer": None, "jit_compile": jit_compile, **kwargs})
+        self.mixed_precision = mixed_precision
         self.loss_name, self.loss_spec = loss, losses.LOSSES[loss]
         self.G_optimizer = G_optimizer or self.loss_spec.optimizer()
         self.D_optimizer = D_optimizer or self.loss_spec.optimizer()
@@ -70,8 +86,11 @@ class SpecGAN(keras.Model):
     def get_compile_config(self):
         optimizers = {"G_optimizer": self.G_optimizer, "D_optimizer": self.D_optimizer}
         serialize = keras.saving.serialize_keras_object
-        return {"loss": self.loss_name} | {
-            k: serialize(o) for k, o in optimizers.items()
+        return {
+            "loss": self.loss_name,
+            "mixed_precision": self.mixed_precision,
+            "jit_compile": self.jit_compile,
+            **{k: serialize(o) for k, o in optimizers.items()},
         }
 
     def compile_from_config(self, config):
@@ -134,11 +153,12 @@ class SpecGAN(keras.Model):
         """D's loss [] and the values to report, from one batch of each."""
         # original: G runs in training mode, so with batch norm its moving averages
         # move in D's updates too.
-        G_z = tf.stop_gradient(self.G(z, training=True))
-        if self.D.use_batchnorm:  # each batch has statistics of its own
-            D_x, D_G_z = self.D(x), self.D(G_z)
-        else:  # the same values, faster
-            D_x, D_G_z = tf.split(self.D(tf.concat([x, G_z], axis=0)), 2)
+        with self.precision():
+            G_z = tf.stop_gradient(self.G(z, training=True))
+            if self.D.use_batchnorm:  # each batch has statistics of its own
+                D_x, D_G_z = self.D(x), self.D(G_z)
+            else:  # the same values, faster
+                D_x, D_G_z = tf.split(self.D(tf.concat([x, G_z], axis=0)), 2)
         loss = self.loss_spec.D(D_x, D_G_z)
         values = {"D_x": tf.reduce_mean(D_x), "D_G_z": tf.reduce_mean(D_G_z)}
         if self.loss_spec.penalty:
@@ -150,7 +170,25 @@ class SpecGAN(keras.Model):
 
     def G_loss(self, z):
         """G's loss [], from one batch of latents."""
-        return self.loss_spec.G(self.D(self.G(z, training=True)))
+        with self.precision():
+            return self.loss_spec.G(self.D(self.G(z, training=True)))
+
+    @contextlib.contextmanager
+    def precision(self):
+        """For the block: layers compute in bfloat16, if this is mixed precision."""
+        layers = [*self.G._flatten_layers(), *self.D._flatten_layers()]
+        if not self.mixed_precision:
+            layers = []
+        # Not dense ones: bfloat16 would save nothing and leave logits three digits.
+        layers = [la for la in layers if not isinstance(la, keras.layers.Dense)]
+        policies = [layer.dtype_policy for layer in layers]
+        try:
+            for layer in layers:
+                layer.dtype_policy = "mixed_bfloat16"
+            yield
+        finally:
+            for layer, policy in zip(layers, policies, strict=True):
+                layer.dtype_policy = policy
 
     def update_D(self, x, z, alpha):
         """One update of D.

@@ -185,7 +185,7 @@ class SpecGANGenerator(keras.Model):
 
         # Layer 4: [64, 64, 64] -> [128, 128, 1]  [specgan.py:98-102]
         output = self.upconv_4(output, training=training)
-        return tf.nn.tanh(output)
+        return tf.cast(tf.nn.tanh(output), self.variable_dtype)
 
     def compute_output_shape(self, input_shape):
         return (input_shape[0], 128, 128, 1)

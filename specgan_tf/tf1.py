@@ -55,16 +55,19 @@ class BatchNormalization(keras.layers.Layer):
 
     def build(self, input_shape):
         shape = (input_shape[-1],)
-        self.gamma = self.add_weight(name="gamma", shape=shape, initializer="ones")
-        self.beta = self.add_weight(name="beta", shape=shape, initializer="zeros")
+        # autocast: under mixed precision too, statistics are of all digits.
+        full = {"shape": shape, "autocast": False}
+        self.gamma = self.add_weight(name="gamma", initializer="ones", **full)
+        self.beta = self.add_weight(name="beta", initializer="zeros", **full)
         self.moving_mean = self.add_weight(
-            name="moving_mean", shape=shape, initializer="zeros", trainable=False
+            name="moving_mean", initializer="zeros", trainable=False, **full
         )
         self.moving_variance = self.add_weight(
-            name="moving_variance", shape=shape, initializer="ones", trainable=False
+            name="moving_variance", initializer="ones", trainable=False, **full
         )
 
     def call(self, x, training=False):
+        x = tf.cast(x, self.variable_dtype)
         if training:
             # Not tf.nn.moments: its stop_gradient is right for first derivatives only.
             mean = tf.reduce_mean(x, axis=[0, 1, 2])
@@ -75,7 +78,7 @@ class BatchNormalization(keras.layers.Layer):
             mean = tf.convert_to_tensor(self.moving_mean)
             variance = tf.convert_to_tensor(self.moving_variance)
         scale = self.gamma * tf.math.rsqrt(variance + self.epsilon)
-        return x * scale + (self.beta - mean * scale)
+        return tf.cast(x * scale + (self.beta - mean * scale), self.compute_dtype)
 
     def _move_averages(self, mean, variance, count):
         # TF 1.12's fused op hands out the unbiased variance.
