@@ -158,7 +158,10 @@ class SpecGAN(keras.Model):
             if self.D.use_batchnorm:  # each batch has statistics of its own
                 D_x, D_G_z = self.D(x), self.D(G_z)
             else:  # the same values, faster
-                D_x, D_G_z = tf.split(self.D(tf.concat([x, G_z], axis=0)), 2)
+                features = tf.split(self.D.features(tf.concat([x, G_z], axis=0)), 2)
+                # Not of both at once: the gradient of wgan's last bias would be a
+                # rounding error instead of zero, and Adam would take steps with it.
+                D_x, D_G_z = map(self.D.logits, features)
         loss = self.loss_spec.D(D_x, D_G_z)
         values = {"D_x": tf.reduce_mean(D_x), "D_G_z": tf.reduce_mean(D_G_z)}
         if self.loss_spec.penalty:

@@ -260,6 +260,10 @@ class SpecGANDiscriminator(keras.Model):
 
     def call(self, x, training=True):
         # original: batch statistics always; `training` is here for Keras' sake only.
+        return self.logits(self.features(x))
+
+    def features(self, x):
+        """[b, 128, 128, 1] -> [b, 4 * 4 * dim * 16], what the logits see."""
         # Layer 0: [128, 128, 1] -> [64, 64, 64]  [specgan.py:134-139]
         output = self.downconv_0(x)
         output = lrelu(output)
@@ -281,10 +285,12 @@ class SpecGANDiscriminator(keras.Model):
         output = lrelu(output)
 
         # Flatten  [specgan.py:169-171]
-        output = tf.reshape(output, [-1, 4 * 4 * self.dim * 16])
+        return tf.reshape(output, [-1, 4 * 4 * self.dim * 16])
 
+    def logits(self, features):
+        """[b, 4 * 4 * dim * 16] -> [b]."""
         # Connect to single logit  [specgan.py:173-174]
-        return self.output_scope(output)[:, 0]
+        return self.output_scope(features)[:, 0]
 
     def compute_output_shape(self, input_shape):
         return (input_shape[0],)
