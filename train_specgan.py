@@ -600,6 +600,7 @@ def build(args):
     import keras
 
     from specgan_tf import SpecGAN, SpecGANDiscriminator, SpecGANGenerator
+    from specgan_tf.files import InputError
 
     if args.seed is not None:
         keras.utils.set_random_seed(args.seed)
@@ -608,12 +609,15 @@ def build(args):
         "dim": args.specgan_dim,
         "use_batchnorm": args.specgan_batchnorm,
     }
-    G = SpecGANGenerator(
-        **common,
-        upsample=args.specgan_genr_upsample,
-        latent_dim=args.specgan_latent_dim,
-    )
-    D = SpecGANDiscriminator(**common)
+    try:
+        G = SpecGANGenerator(
+            **common,
+            upsample=args.specgan_genr_upsample,
+            latent_dim=args.specgan_latent_dim,
+        )
+        D = SpecGANDiscriminator(**common)
+    except ValueError as e:  # networks too large
+        raise InputError(str(e)) from None
     gan = SpecGAN(G, D, args.specgan_disc_nupdates, seed=args.seed)
     gan.compile(
         loss=args.specgan_loss,

@@ -25,7 +25,7 @@ from specgan_tf.losses import LOSSES
 from specgan_tf.specgan import UPSAMPLE_ALIASES, UPSAMPLES, SpecGANGenerator
 
 # What TensorFlow's reader raises for a damaged file depends on where the damage is.
-READ_ERRORS = (tf.errors.OpError, ValueError, IndexError, RuntimeError)
+READ_ERRORS = tf.errors.OpError, ValueError, IndexError, RuntimeError, MemoryError
 KEEP = 5  # checkpoints; tf.train.Saver's default
 
 log = logging.getLogger("specgan_tf")

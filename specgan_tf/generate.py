@@ -76,8 +76,11 @@ def load_z(fp, latent_dim):
         raise InputError(f"no latents at {fp}")
     if str(fp).endswith(".npy"):
         try:
-            z = np.load(fp, allow_pickle=False)
-        except (ValueError, EOFError) as e:
+            # Mapped: read whole, numpy would make room for whatever its header claims.
+            z = np.load(fp, mmap_mode="r", allow_pickle=False)
+        except OSError:
+            raise
+        except Exception as e:  # numpy parses the header as Python, and trips as Python
             raise InputError(f"{fp} is not a .npy file of latents ({e})") from None
     else:
         z = read_pickle(fp)

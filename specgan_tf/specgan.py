@@ -84,10 +84,21 @@ class Upsample(keras.layers.Layer):
         }
 
 
-def check_options(**options):
+LARGEST = 2**31  # weights in one layer: 8 GiB
+
+
+def check_options(kernel_len, dim, latent_dim=1):
+    options = {"kernel_len": kernel_len, "dim": dim, "latent_dim": latent_dim}
     for name, value in options.items():
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise ValueError(f"{name} must be a positive integer. Received: {value!r}")
+    largest = max(kernel_len**2 * (16 * dim) * (8 * dim), latent_dim * 256 * dim)
+    if largest > LARGEST:  # asked for by a typing error, or by a stranger's file
+        asked = ", ".join(f"{name} {value}" for name, value in options.items())
+        raise ValueError(
+            f"{asked} would make a layer of {largest} weights; at most {LARGEST} are "
+            "allowed"
+        )
 
 
 @keras.saving.register_keras_serializable(package="specgan_tf")
@@ -121,7 +132,7 @@ class SpecGANGenerator(keras.Model):
         **kwargs,
     ):
         super().__init__(name=name, **kwargs)
-        check_options(kernel_len=kernel_len, dim=dim, latent_dim=latent_dim)
+        check_options(kernel_len, dim, latent_dim)
         upsample = UPSAMPLE_ALIASES.get(upsample, upsample)
         if upsample not in UPSAMPLES:
             raise ValueError(
@@ -231,7 +242,7 @@ class SpecGANDiscriminator(keras.Model):
 
     def __init__(self, kernel_len=5, dim=64, use_batchnorm=False, name="D", **kwargs):
         super().__init__(name=name, **kwargs)
-        check_options(kernel_len=kernel_len, dim=dim)
+        check_options(kernel_len, dim)
         self.kernel_len, self.dim, self.use_batchnorm = kernel_len, dim, use_batchnorm
 
         def bn():

@@ -240,6 +240,18 @@ def test_damage_is_said(tmp_path):
             load_generator(path)
 
 
+def test_an_index_that_asks_for_all_memory(tmp_path):
+    prefix = checkpoint.save(trained(steps=1), tmp_path)
+    with open(prefix + ".index", "r+b") as f:
+        footer = f.seek(-48, os.SEEK_END)  # two handles (offset, size), then magic
+        magic = f.read()[40:]
+        f.seek(footer)
+        huge = b"\xff" * 8 + b"\x7f"  # 2^63 - 1
+        f.write((bytes(3) + huge).ljust(40, b"\0") + magic)
+    with pytest.raises(InputError, match="is not a readable checkpoint"):
+        load_generator(tmp_path)
+
+
 def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path, caplog):
     gan = trained(steps=1)
     for step in (1, 2, 3):

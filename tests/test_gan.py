@@ -1,5 +1,8 @@
 """What a step draws and updates, and the Keras surface."""
 
+import json
+import zipfile
+
 import keras
 import numpy as np
 import pytest
@@ -288,3 +291,24 @@ def test_mixed_precision_trains_and_keeps_variables_in_float32(tmp_path):
     gan.save(tmp_path / "gan.keras")
     again = keras.models.load_model(tmp_path / "gan.keras")
     assert again.mixed_precision and not again.jit_compile
+
+
+def test_a_strangers_keras_file_cannot_ask_for_all_memory_or_run_code(tmp_path):
+    fp = tmp_path / "gan.keras"
+    gan = tiny()
+    gan.compile()
+    gan.save(fp)
+    with zipfile.ZipFile(fp) as z:
+        parts = {name: z.read(name) for name in z.namelist()}
+    config = parts["config.json"]
+    huge = config.replace(b'"dim": 1,', b'"dim": 1000000,')
+    assert huge != config
+    layer = keras.layers.Lambda(lambda x: x)  # Keras saves its byte code
+    code = keras.saving.serialize_keras_object(keras.Sequential([layer]))
+    for changed, error in ((huge, "allowed"), (json.dumps(code).encode(), "unsafe")):
+        parts["config.json"] = changed
+        with zipfile.ZipFile(fp, "w") as z:
+            for name, content in parts.items():
+                z.writestr(name, content)
+        with pytest.raises((ValueError, TypeError), match=error):
+            keras.models.load_model(fp)

@@ -47,11 +47,24 @@ def test_latents_file_round_trip(tmp_path, name):
         generate.load_z(fp, 100)
 
 
+def npy(header):
+    """A .npy file of 2 * 7 float32 under any header."""
+    header = header.encode()
+    length = len(header).to_bytes(2, "little")
+    return b"\x93NUMPY\x01\x00" + length + header + bytes(56)
+
+
+CLAIM = "{'descr': '<f4', 'fortran_order': False"
+
+
 @pytest.mark.parametrize(
     "name, content",
     [
         ("z.npy", b"nonsense"),
         ("z.npy", b""),
+        ("z.npy", npy("{'descr': '<f4', 'fortran_order': False, 'shape': (2, 7), ")),
+        ("z.npy", npy(f"{CLAIM}, 'shape': ({10**12}, 7)}}")),
+        ("z.npy", npy(f"{CLAIM}, 'shape': ({10**30}, 7)}}")),
         ("z.pkl", b"nonsense"),
         ("z.pkl", pickle.dumps(np.zeros(7, np.float32))),
         ("z.pkl", pickle.dumps(np.full((2, 7), np.nan, np.float32))),

@@ -77,6 +77,8 @@ def test_keras_file_round_trip(tmp_path, upsample):
     "options, message",
     [
         ({"upsample": "sinc"}, r"upsample must be one of .*'cub'.* Received: 'sinc'"),
+        ({"dim": 10**5}, "kernel_len 5, dim 100000, .* at most 2147483648 are allowed"),
+        ({"latent_dim": 10**9}, "latent_dim 1000000000 would make a layer of"),
         ({"dim": 0}, "dim must be a positive integer. Received: 0"),
         ({"kernel_len": 2.5}, "kernel_len must be a positive integer. Received: 2.5"),
         ({"latent_dim": -1}, "latent_dim must be a positive integer. Received: -1"),
