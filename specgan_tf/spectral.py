@@ -6,8 +6,6 @@ Waveforms are float32 [b, 16384, 1], full scale at +-1, which what `f_to_t` make
 exceed; spectrograms float32 [b, 128, 128, 1] in [-1, 1], time then frequency.
 """
 
-import functools
-
 import tensorflow as tf
 
 NFFT, NHOP = 256, 128  # samples
@@ -17,6 +15,7 @@ NFRAMES = SLICE_LEN // NHOP  # 128
 CLIP_NSTD = 3.0  # standard deviations that reach +-1
 LOG_EPS = 1e-6
 
+ANALYSIS = tf.signal.hann_window
 GL_WINDOWS = {
     # original: the synthesis window is the analysis window itself, not its dual, so the
     # overlap gain swings between 0.5 and 1 at 125 Hz.  [train_specgan.py:55]
@@ -25,12 +24,30 @@ GL_WINDOWS = {
 }
 
 
+# A frame is two hops exactly. So a waveform is cut into rows of a hop, [b, n + 1, 128];
+# two of them are a frame. tf.signal, for any hop, takes half as long again.
+
+
+def _frames(rows):
+    """Rows [b, n + 1, 128] -> frames [b, n, 256]."""
+    return tf.concat([rows[:, :-1], rows[:, 1:]], axis=2)
+
+
+def _overlap_add(frames):
+    """Frames [b, n, 256] -> rows [b, n + 1, 128]."""
+    first, second = frames[:, :, :NHOP], frames[:, :, NHOP:]
+    first = tf.pad(first, [[0, 0], [0, 1], [0, 0]])
+    return first + tf.pad(second, [[0, 0], [1, 0], [0, 0]])
+
+
 def log_magnitude(x):
     """Waveform [b, 16384] -> log magnitude [b, 128, 129], natural log.
 
     [train_specgan.py:33-37, 595-597]
     """
-    X = tf.signal.stft(x, NFFT, NHOP, pad_end=True)  # [b, 128, 129] complex64
+    rows = tf.reshape(x, [-1, NFRAMES, NHOP])
+    frames = _frames(tf.pad(rows, [[0, 0], [0, 1], [0, 0]]))
+    X = tf.signal.rfft(frames * ANALYSIS(NFFT))  # [b, 128, 129] complex64
     return tf.math.log(tf.abs(X) + LOG_EPS)
 
 
@@ -53,12 +70,13 @@ def invert_spectra_griffin_lim(X_mag, nfft, nhop, ngl, window="hann", momentum=0
     """Magnitudes [b, 128, 129] -> waveform [b, 16384], by `ngl` Griffin-Lim steps.
 
     Args:
+      nfft, nhop: 256, 128.
       ngl: int or int32 scalar tensor; 0 inverts with zero phase.
       window: synthesis window, "hann" (the original's) or "dual".
       momentum: of fast Griffin-Lim (Perraudin et al. 2013); 0 is the original's.
 
     Raises:
-      ValueError: unknown window; momentum outside [0, 1).
+      ValueError: another nfft or nhop; unknown window; momentum outside [0, 1).
 
     [train_specgan.py:48-68]
     """
@@ -68,29 +86,33 @@ def invert_spectra_griffin_lim(X_mag, nfft, nhop, ngl, window="hann", momentum=0
         )
     if not 0.0 <= momentum < 1.0:
         raise ValueError(f"momentum must be in [0, 1). Received: {momentum!r}")
-    inverse_stft = functools.partial(
-        tf.signal.inverse_stft,
-        frame_length=nfft,
-        frame_step=nhop,
-        window_fn=GL_WINDOWS[window],
-    )
-    # original: zero initial phase.  [train_specgan.py:52]
-    X = tf.complex(X_mag, tf.zeros_like(X_mag))
+    if (nfft, nhop) != (NFFT, NHOP):
+        raise ValueError(f"nfft, nhop must be {NFFT}, {NHOP}. Received: {nfft}, {nhop}")
+    analysis = ANALYSIS(NFFT)
+    synthesis = GL_WINDOWS[window](NFFT, dtype=tf.float32)
+
+    def invert(X):  # rows of samples, [b, 129, 128]
+        return _overlap_add(tf.signal.irfft(X) * synthesis)
 
     def b(i, X_best, X_prev):
-        x = inverse_stft(X_best)
         # original: no pad_end here, unlike t_to_f; 128 frames either way.
-        X_est = tf.signal.stft(x, nfft, nhop)
+        X_est = tf.signal.rfft(_frames(invert(X_best)) * analysis)
         ahead = X_est
         if momentum:
             ahead = X_est + momentum * (X_est - X_prev)
-        phase = ahead / tf.cast(tf.maximum(1e-8, tf.abs(ahead)), tf.complex64)
-        return i + 1, X * phase, X_est if momentum else X_prev
+        # X_mag * ahead / max(1e-8, |ahead|), in fewer passes over memory
+        power = tf.math.real(ahead * tf.math.conj(ahead))
+        gain = X_mag * tf.math.rsqrt(tf.maximum(1e-16, power))
+        X_next = ahead * tf.cast(gain, tf.complex64)
+        return i + 1, X_next, X_est if momentum else X_prev
 
+    # original: zero initial phase.  [train_specgan.py:52]
+    X = tf.complex(X_mag, tf.zeros_like(X_mag))
     _, X, _ = tf.while_loop(
         lambda i, *_: i < ngl, b, [tf.constant(0), X, X if momentum else tf.constant(0)]
     )
-    return tf.stop_gradient(inverse_stft(X)[:, :SLICE_LEN])  # 16512 samples, cut
+    x = invert(X)[:, : SLICE_LEN // NHOP]  # of 16512 samples, the last 128 are cut
+    return tf.stop_gradient(tf.reshape(x, [-1, SLICE_LEN]))
 
 
 def f_to_t(X_norm, X_mean, X_std, ngl=16, window="hann", momentum=0.0):
