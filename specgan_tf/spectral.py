@@ -15,7 +15,6 @@ NFRAMES = SLICE_LEN // NHOP  # 128
 CLIP_NSTD = 3.0  # standard deviations that reach +-1
 LOG_EPS = 1e-6
 
-ANALYSIS = tf.signal.hann_window
 GL_WINDOWS = {
     # original: the synthesis window is the analysis window itself, not its dual, so the
     # overlap gain swings between 0.5 and 1 at 125 Hz.  [train_specgan.py:55]
@@ -24,30 +23,12 @@ GL_WINDOWS = {
 }
 
 
-# A frame is two hops exactly. So a waveform is cut into rows of a hop, [b, n + 1, 128];
-# two of them are a frame. tf.signal, for any hop, takes half as long again.
-
-
-def _frames(rows):
-    """Rows [b, n + 1, 128] -> frames [b, n, 256]."""
-    return tf.concat([rows[:, :-1], rows[:, 1:]], axis=2)
-
-
-def _overlap_add(frames):
-    """Frames [b, n, 256] -> rows [b, n + 1, 128]."""
-    first, second = frames[:, :, :NHOP], frames[:, :, NHOP:]
-    first = tf.pad(first, [[0, 0], [0, 1], [0, 0]])
-    return first + tf.pad(second, [[0, 0], [1, 0], [0, 0]])
-
-
 def log_magnitude(x):
     """Waveform [b, 16384] -> log magnitude [b, 128, 129], natural log.
 
     [train_specgan.py:33-37, 595-597]
     """
-    rows = tf.reshape(x, [-1, NFRAMES, NHOP])
-    frames = _frames(tf.pad(rows, [[0, 0], [0, 1], [0, 0]]))
-    X = tf.signal.rfft(frames * ANALYSIS(NFFT))  # [b, 128, 129] complex64
+    X = tf.signal.stft(x, NFFT, NHOP, pad_end=True)  # [b, 128, 129] complex64
     return tf.math.log(tf.abs(X) + LOG_EPS)
 
 
@@ -70,13 +51,13 @@ def invert_spectra_griffin_lim(X_mag, nfft, nhop, ngl, window="hann", momentum=0
     """Magnitudes [b, 128, 129] -> waveform [b, 16384], by `ngl` Griffin-Lim steps.
 
     Args:
-      nfft, nhop: 256, 128.
+      nfft, nhop: 256, 128; in any case a frame is two hops.
       ngl: int or int32 scalar tensor; 0 inverts with zero phase.
       window: synthesis window, "hann" (the original's) or "dual".
       momentum: of fast Griffin-Lim (Perraudin et al. 2013); 0 is the original's.
 
     Raises:
-      ValueError: another nfft or nhop; unknown window; momentum outside [0, 1).
+      ValueError: a frame that is not two hops; unknown window; momentum outside [0, 1).
 
     [train_specgan.py:48-68]
     """
@@ -86,24 +67,28 @@ def invert_spectra_griffin_lim(X_mag, nfft, nhop, ngl, window="hann", momentum=0
         )
     if not 0.0 <= momentum < 1.0:
         raise ValueError(f"momentum must be in [0, 1). Received: {momentum!r}")
-    if (nfft, nhop) != (NFFT, NHOP):
-        raise ValueError(f"nfft, nhop must be {NFFT}, {NHOP}. Received: {nfft}, {nhop}")
-    analysis = ANALYSIS(NFFT)
-    synthesis = GL_WINDOWS[window](NFFT, dtype=tf.float32)
+    if nfft != 2 * nhop:
+        raise ValueError(f"nfft must be 2 * nhop. Received: {nfft}, {nhop}")
+    synthesis = GL_WINDOWS[window](nfft, dtype=tf.float32)
 
-    def invert(X):  # rows of samples, [b, 129, 128]
-        return _overlap_add(tf.signal.irfft(X) * synthesis)
+    def inverse_stft(X):
+        # tf.signal's, for any hop, takes longer.
+        frames = tf.signal.irfft(X) * synthesis
+        first, second = frames[:, :, :nhop], frames[:, :, nhop:]
+        overlapping = first[:, 1:] + second[:, :-1]
+        rows = tf.concat([first[:, :1], overlapping, second[:, -1:]], axis=1)
+        return tf.reshape(rows, [-1, SLICE_LEN + nhop])
 
     def b(i, X_best, X_prev):
         # original: no pad_end here, unlike t_to_f; 128 frames either way.
-        X_est = tf.signal.rfft(_frames(invert(X_best)) * analysis)
+        X_est = tf.signal.stft(inverse_stft(X_best), nfft, nhop)
         ahead = X_est
         if momentum:
             ahead = X_est + momentum * (X_est - X_prev)
-        # X_mag * ahead / max(1e-8, |ahead|), in fewer passes over memory
-        power = tf.math.real(ahead * tf.math.conj(ahead))
-        gain = X_mag * tf.math.rsqrt(tf.maximum(1e-16, power))
-        X_next = ahead * tf.cast(gain, tf.complex64)
+        # X_mag * ahead / max(1e-8, |ahead|); as complex numbers it takes longer.
+        re, im = tf.math.real(ahead), tf.math.imag(ahead)
+        gain = X_mag * tf.math.rsqrt(tf.maximum(1e-16, re * re + im * im))
+        X_next = tf.complex(re * gain, im * gain)
         return i + 1, X_next, X_est if momentum else X_prev
 
     # original: zero initial phase.  [train_specgan.py:52]
@@ -111,8 +96,7 @@ def invert_spectra_griffin_lim(X_mag, nfft, nhop, ngl, window="hann", momentum=0
     _, X, _ = tf.while_loop(
         lambda i, *_: i < ngl, b, [tf.constant(0), X, X if momentum else tf.constant(0)]
     )
-    x = invert(X)[:, : SLICE_LEN // NHOP]  # of 16512 samples, the last 128 are cut
-    return tf.stop_gradient(tf.reshape(x, [-1, SLICE_LEN]))
+    return tf.stop_gradient(inverse_stft(X)[:, :SLICE_LEN])  # 16512 samples, cut
 
 
 def f_to_t(X_norm, X_mean, X_std, ngl=16, window="hann", momentum=0.0):

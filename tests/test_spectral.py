@@ -49,14 +49,6 @@ def test_griffin_lim_is_that_of_tf_signal(measured, window, momentum):
         measured(f"{what}, {window}, {momentum}", off / peak, 1e-4)
 
 
-def test_log_magnitude_is_that_of_tf_signal(measured):
-    x = tf.random.stateless_normal([2, 16384], [0, 0])
-    X = tf.signal.stft(x, 256, 128, pad_end=True)
-    want = tf.math.log(tf.abs(X) + 1e-6)
-    error = tf.reduce_mean(tf.abs(spectral.log_magnitude(x) - want))
-    measured("mean", error, 1e-6)
-
-
 def spectral_error(window, ngl, momentum=0.0):
     """How far from its own magnitudes a harmonic tone is after Griffin-Lim."""
     t = np.arange(16384) / 16000
@@ -89,5 +81,5 @@ def test_impossible_options(options, message):
 
 
 def test_another_hop_is_refused():
-    with pytest.raises(ValueError, match="nfft, nhop must be 256, 128. .* 256, 64"):
+    with pytest.raises(ValueError, match="nfft must be 2 . nhop. .* 256, 64"):
         spectral.invert_spectra_griffin_lim(tf.zeros([1, 128, 129]), 256, 64, 1)
