@@ -364,6 +364,7 @@ def slicing(args):
 
 
 def decoding(args):
+    """How files are read, as the data flags ask.  [train_specgan.py:106-122]"""
     return {
         "decode_fs": args.data_sample_rate,
         "decode_num_channels": 1,
@@ -377,7 +378,7 @@ def decoding(args):
 
 
 def decode(fps, args, **kwargs):
-    """Waveforms [b, 16384, 1] as the data flags ask.  [train_specgan.py:106-122]"""
+    """Batches of waveforms [b, 16384, 1]."""
     from specgan_tf import loader
 
     dataset = loader.decode_extract_and_batch(
