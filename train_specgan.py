@@ -365,47 +365,47 @@ def slicing(args):
     }
 
 
+def decoding(args):
+    """How files are read, as the data flags ask.  [train_specgan.py:106-122]"""
+    return {
+        "decode_fs": args.data_sample_rate,
+        "decode_num_channels": 1,
+        # original: --data_normalize is never passed on, and the default is True.
+        "decode_normalize": not args.data_no_normalize,
+        "decode_fast_wav": args.data_fast_wav,
+        "decode_parallel_calls": 4,
+        "decode_resample": args.data_resample,
+        "decode_cache": args.data_cache,
+    }
+
+
 def decode(fps, args, **kwargs):
-    """Waveforms [b, 16384, 1] as the data flags ask.  [train_specgan.py:106-122]"""
+    """Batches of waveforms [b, 16384, 1]."""
     from specgan_tf import loader
 
     dataset = loader.decode_extract_and_batch(
-        fps,
-        decode_fs=args.data_sample_rate,
-        decode_num_channels=1,
-        # original: --data_normalize is never passed on, and the default is True.
-        decode_normalize=not args.data_no_normalize,
-        decode_fast_wav=args.data_fast_wav,
-        decode_parallel_calls=4,
-        decode_resample=args.data_resample,
-        decode_cache=args.data_cache,
-        **slicing(args),
-        **kwargs,
+        fps, **decoding(args), **slicing(args), **kwargs
     )
     return dataset.map(lambda x: x[:, :, 0])
 
 
 def compute_sums(fps, args):
     """What `moments.merge` takes, of all slices.  [train_specgan.py:575-610]"""
-    from specgan_tf import moments
+    from specgan_tf import loader, moments
 
-    def shown(batches):
+    def shown(slices):
         told = time.monotonic()
-        n = 0
-        for x in batches:
-            n += len(x)
+        for n, x in enumerate(slices, 1):
             if time.monotonic() - told > 5:
                 log.info("  %d slices", n)
                 told = time.monotonic()
-            yield x[:, :, 0]
+            yield x[:, 0, 0]
 
     log.info("Computing moments")
-    batches = decode(fps, args, batch_size=1, seed=args.seed)
-    batches = (
-        batches.unbatch().batch(64).prefetch(2)
-    )  # all of them: no remainder to drop
-    with data_errors():
-        return moments.merge(map(moments.sums, shown(batches)))
+    slices = loader.decode_and_extract(
+        fps, **decoding(args), **slicing(args), seed=args.seed
+    )
+    return moments.merge(map(moments.sums_of_one, shown(slices)))
 
 
 def compute_moments(fps, args):

@@ -32,6 +32,7 @@ SUFFIXES = tuple(
 RESAMPLERS = ("soxr_hq", "kaiser_best")
 RATES = 100, 1_000_000  # Hz; beyond, the header is wrong
 BLOCK = 1 << 20  # samples of each channel read at a time
+QUICK, GROUP = 0.001, 32  # s; files that take less are decoded so many at a time
 MAX_SAMPLES = 1 << 30  # of all channels, or resampled: 4 GiB
 TOO_LONG = f"longer than {MAX_SAMPLES} samples: split it"
 MAX_BAD = 0.1  # of the files; more than that is a wrong folder, not a few bad files
@@ -138,7 +139,7 @@ def decode_audio(
     if normalize:
         factor = np.max(np.abs(_wav))
         if factor > 0:
-            _wav = _wav / factor
+            _wav /= factor
 
     return _wav
 
@@ -147,8 +148,34 @@ class UnreadableError(Exception):
     """One file cannot be used; the others can."""
 
 
+def _read_plain_wav(fp):
+    """What `_read` returns, of 16-bit PCM with the shortest header; None of others.
+
+    Such files are most of what there is, and libraries take longer than reading does.
+    """
+    with contextlib.suppress(OSError), open(fp, "rb", buffering=0) as f:
+        head, room = f.read(44), os.fstat(f.fileno()).st_size - 44
+        if room < 0 or len(head) < 44:
+            return None
+        riff, length, wave, fmt, n, kind, nch, fs, _, align, bits, data, size = (
+            struct.unpack("<4sI4s4sIHHIIHH4sI", head)
+        )
+        plain = (riff, wave, fmt, data) == (b"RIFF", b"WAVE", b"fmt ", b"data")
+        plain = plain and (n, kind, bits, align) == (16, 1, 16, 2 * nch) and nch and fs
+        whole = size + 36 <= length <= room + 36 and size <= 2 * MAX_SAMPLES
+        if plain and whole and size % align == 0:
+            content = f.read(size)
+            if len(content) == size:
+                wav = np.frombuffer(content, "<i2").astype(np.float32)
+                wav /= 32768.0
+                return wav.reshape(-1, nch), fs
+    return None
+
+
 def _read(fp):
     """Samples float32 [nsamps, nch] and rate of anything libsndfile reads."""
+    if plain := _read_plain_wav(fp):
+        return plain
     import soundfile
 
     _check_length(fp)
@@ -177,6 +204,16 @@ def _read(fp):
 
 def _read_fast_wav(fp, fs):
     """Samples float32 [nsamps, nch] and rate of a standard WAV file, through scipy."""
+    wav, _fs = _read_plain_wav(fp) or _read_scipy(fp)
+    if fs is not None and fs != _fs:
+        raise InputError(
+            f"{fp} is at {_fs} Hz, not {fs}; --data_fast_wav cannot resample: leave it "
+            "out, or set --data_sample_rate"
+        )
+    return wav.reshape(len(wav), -1), _fs
+
+
+def _read_scipy(fp):
     from scipy.io import wavfile
 
     _check_length(fp)
@@ -193,12 +230,7 @@ def _read_fast_wav(fp, fs):
             f"{fp} is {wav.dtype} WAV; --data_fast_wav takes 16-bit PCM or 32-bit "
             "float only: leave it out"
         )
-    if fs is not None and fs != _fs:
-        raise InputError(
-            f"{fp} is at {_fs} Hz, not {fs}; --data_fast_wav cannot resample: leave it "
-            "out, or set --data_sample_rate"
-        )
-    return wav.reshape(len(wav), -1), _fs
+    return wav, _fs
 
 
 def _resample(wav, fs, target, resampler):
@@ -273,7 +305,7 @@ def slice_hop_len(slice_len, slice_overlap_ratio):
 
 
 def slice_count(nsamps, slice_len, slice_hop, first_only=False, pad_end=False):
-    """How many slices that many samples have; of numbers or arrays."""
+    """How many slices `extract_slices` makes of that many samples; of arrays."""
     nsamps = np.maximum(nsamps, 0)
     if pad_end:
         n = -(-nsamps // slice_hop)
@@ -283,26 +315,23 @@ def slice_count(nsamps, slice_len, slice_hop, first_only=False, pad_end=False):
 
 
 def extract_slices(audio, slice_len, slice_hop, first_only=False, pad_end=False):
-    """[nsamps, 1, nch] -> slices [n, slice_len, 1, nch]; n may be 0.
+    """[nsamps, 1, nch] -> list of slices [n, 1, nch], views of it.
+
+    n is slice_len, or less where a slice is still to be filled with zeros.
 
     [loader.py:158-171]
     """
-    nsamps = len(audio)
-    n = int(slice_count(nsamps, slice_len, slice_hop, first_only, pad_end))
-    if n == 0:
-        return np.zeros((0, slice_len, *audio.shape[1:]), np.float32)
-    missing = (n - 1) * slice_hop + slice_len - nsamps
-    if missing > 0:
-        audio = np.pad(audio, [(0, missing), (0, 0), (0, 0)])
-    starts = range(0, n * slice_hop, slice_hop)
-    return np.stack([audio[i : i + slice_len] for i in starts])
+    end = len(audio) if pad_end else len(audio) - slice_len + 1
+    starts = range(0, end, slice_hop)[: 1 if first_only else None]
+    return [audio[i : i + slice_len] for i in starts]
 
 
 class Cache:
     """`decode_audio`, remembering: nothing, everything, or as files in a folder.
 
     A file there holds float32 samples and nothing else. It is named after the path,
-    size and time of change of what it was decoded from, and after how.
+    size and time of change (when first asked for) of what it was decoded from, and
+    after how.
     """
 
     def __init__(self, where, **decode):
@@ -317,16 +346,14 @@ class Cache:
             if fp not in self.held:
                 self.held[fp] = decode_audio(fp, **self.decode)
             return self.held[fp]
-        try:
-            stat = os.stat(fp)
-        except OSError as e:
-            raise UnreadableError(e.strerror or str(e)) from None
-        of = os.path.abspath(fp), stat.st_size, stat.st_mtime_ns, self.decode
-        name = hashlib.sha256(repr(of).encode(errors="surrogateescape")).hexdigest()
-        path = os.path.join(self.where, f"{name[:32]}.f32")
-        shape = -1, 1, self.decode["num_channels"]
+        if fp not in self.held:
+            self.held[fp] = self.path(fp)
+        path = self.held[fp]
         with contextlib.suppress(FileNotFoundError, ValueError):  # not there, damaged
-            return np.memmap(path, np.float32, "r").reshape(shape)
+            with open(path, "rb", buffering=0) as f:
+                audio = np.frombuffer(f.read(), np.float32)
+            if len(audio):
+                return audio.reshape(-1, 1, self.decode["num_channels"])
         audio = decode_audio(fp, **self.decode)
         if not self.full:
             try:
@@ -336,6 +363,15 @@ class Cache:
                 self.full = True
                 log.warning("No more is cached in %s: %s", self.where, e.strerror)
         return audio
+
+    def path(self, fp):
+        try:
+            stat = os.stat(fp)
+        except OSError as e:
+            raise UnreadableError(e.strerror or str(e)) from None
+        of = os.path.abspath(fp), stat.st_size, stat.st_mtime_ns, self.decode
+        name = hashlib.sha256(repr(of).encode(errors="surrogateescape")).hexdigest()
+        return os.path.join(self.where, f"{name[:32]}.f32")
 
 
 class Decoder:
@@ -358,20 +394,25 @@ class Decoder:
     named = set()  # files already said to be bad
     ledger = threading.Lock()
 
-    def __call__(self, file, start):
-        """A file's number and first sample -> its slices [n, slice_len, 1, nch]."""
+    def __call__(self, tasks):
+        """[(a file's number, first sample)] -> (slices of each, seconds per file).
+
+        A slice is [n, 1, nch], n <= slice_len: see `extract_slices`.
+        """
+        start = time.monotonic()
         with Decoder.ledger:
             Decoder.calls += 1
             Decoder.under_way += 1
         try:
-            if Decoder.ending:
-                raise RuntimeError("the interpreter is ending")
-            return self.slices(file, start)
+            slices = [self.slices(*task) for task in tasks]
+            return slices, (time.monotonic() - start) / len(tasks)
         finally:
             with Decoder.ledger:
                 Decoder.under_way -= 1
 
     def slices(self, file, start):
+        if Decoder.ending:
+            raise RuntimeError("the interpreter is ending")
         fp = os.fsdecode(self.fps[file])
         try:
             audio = self.decode(fp)
@@ -381,7 +422,10 @@ class Decoder:
         self.lengths[file] = len(audio)
         slices = extract_slices(audio[start:], *self.slicing)
         self.count(len(slices))
-        return slices
+        if self.decode.where == "memory":
+            return slices
+        # In a buffer, a view would keep the whole file.
+        return [s if len(s) == len(audio) else s.copy() for s in slices]
 
     def skip(self, fp, reason):
         with self.lock:
@@ -476,12 +520,14 @@ class Order:
 class Slices:
     """The slices of many files, decoded ahead by threads, in the order of `order`."""
 
-    def __init__(self, decoder, order, repeat, buffer_size, parallel):
+    def __init__(self, decoder, order, repeat, buffer_size, parallel, skip=0):
         self.decoder, self.order, self.repeat = decoder, order, repeat
         self.buffer_size, self.parallel = buffer_size, parallel or 1
+        self.skip = skip
 
-    def __call__(self, skip=0):
-        """Yields slices float32 [slice_len, 1, nch], those after the first `skip`."""
+    def __iter__(self):
+        """Slices, see `extract_slices`: those after the first `skip`."""
+        skip = self.skip
         if not self.buffer_size:
             yield from self.arriving(*self.locate([skip]))
             return
@@ -509,20 +555,23 @@ class Slices:
         """Slices as the files yield them, from a place (see `locate`) on."""
         epoch, position, first = place
         for slices in self.decoded(self.tasks(epoch, position)):
-            yield from map(np.copy, slices[first:])
+            yield from slices[first:]
             first = 0
 
     def decoded(self, tasks):
-        """The slices of each task, in order, a few tasks ahead."""
+        """The slices of each task, in order; a few tasks ahead where they take long."""
         pool = concurrent.futures.ThreadPoolExecutor(self.parallel)
-        pending = collections.deque()
+        pending, tasks, size = collections.deque(), iter(tasks), 1
         try:
-            for task in tasks:
-                pending.append(pool.submit(self.decoder, *task))
-                if len(pending) > self.parallel:
-                    yield pending.popleft().result()
+            while group := list(itertools.islice(tasks, size)):
+                pending.append(pool.submit(self.decoder, group))
+                # Threads that read short files wait for one another, not for the disk.
+                while len(pending) > (self.parallel if size == 1 else 0):
+                    slices, seconds = pending.popleft().result()
+                    size = min(2 * size, GROUP) if seconds < QUICK else 1
+                    yield from slices
             while pending:
-                yield pending.popleft().result()
+                yield from pending.popleft().result()[0]
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
@@ -542,7 +591,7 @@ class Slices:
         tasks = ((epochs[e][0][p], epochs[e][1][p]) for e, p in wanted)
         for slices, into in zip(self.decoded(tasks), wanted.values(), strict=True):
             for i, k in into:
-                found[i] = slices[k].copy() if k < len(slices) else None
+                found[i] = slices[k] if k < len(slices) else None
         return found
 
     def leaving(self, skip, n):
@@ -591,7 +640,7 @@ class Slices:
             unknown = np.flatnonzero(lengths[files] < 0)[:1]
             if not unknown.size or counts[: unknown[0]].sum() >= enough:
                 return counts
-            self.decoder(files[unknown[0]], 0)
+            self.decoder([(files[unknown[0]], 0)])
 
 
 def decode_extract_and_batch(
@@ -650,6 +699,83 @@ def decode_extract_and_batch(
 
     [loader.py:68-198]
     """
+    slices = decode_and_extract(
+        fps,
+        slice_len,
+        decode_fs,
+        decode_num_channels,
+        decode_normalize=decode_normalize,
+        decode_fast_wav=decode_fast_wav,
+        decode_parallel_calls=decode_parallel_calls,
+        slice_randomize_offset=slice_randomize_offset,
+        slice_first_only=slice_first_only,
+        slice_overlap_ratio=slice_overlap_ratio,
+        slice_pad_end=slice_pad_end,
+        repeat=repeat,
+        shuffle_buffer_size=shuffle_buffer_size if shuffle else None,
+        decode_resample=decode_resample,
+        decode_cache=decode_cache,
+        seed=seed,
+        skip=skip,
+        lengths=lengths,
+    )
+
+    # Make batches
+    shape = [batch_size, slice_len, 1, decode_num_channels]
+
+    def batches():
+        found = iter(slices)
+        while len(batch := list(itertools.islice(found, batch_size))) == batch_size:
+            whole = np.zeros(shape, np.float32)
+            for into, x in zip(whole, batch, strict=True):
+                into[: len(x)] = x
+            yield whole
+
+    dataset = tf.data.Dataset.from_generator(
+        batches, output_signature=tf.TensorSpec(shape, tf.float32)
+    )
+
+    # Prefetch a number of batches
+    if prefetch_size is not None:
+        dataset = dataset.prefetch(prefetch_size)
+        gpus = tf.config.list_logical_devices("GPU")
+        if prefetch_gpu_num is not None and 0 <= prefetch_gpu_num < len(gpus):
+            dataset = dataset.apply(
+                tf.data.experimental.prefetch_to_device(gpus[prefetch_gpu_num].name)
+            )
+    return dataset
+
+
+def decode_and_extract(
+    fps,
+    slice_len,
+    decode_fs,
+    decode_num_channels,
+    decode_normalize=True,
+    decode_fast_wav=False,
+    decode_parallel_calls=1,
+    slice_randomize_offset=False,
+    slice_first_only=False,
+    slice_overlap_ratio=0,
+    slice_pad_end=False,
+    repeat=False,
+    shuffle_buffer_size=None,
+    decode_resample="soxr_hq",
+    decode_cache=None,
+    seed=None,
+    skip=0,
+    lengths=None,
+):
+    """The slices of `decode_extract_and_batch`, one by one.
+
+    Args:
+      shuffle_buffer_size: None does not shuffle.
+      The others as there.
+
+    Returns:
+      An iterable of numpy float32 [n, 1, nch]. n is slice_len, or less where a slice is
+      still to be filled with zeros. Iterating it raises `InputError` for bad input.
+    """
     slice_hop = slice_hop_len(slice_len, slice_overlap_ratio)
     if lengths is None:
         lengths = np.full(len(fps), -1)
@@ -666,30 +792,9 @@ def decode_extract_and_batch(
     )
     seed = secrets.randbits(63) if seed is None else seed
     offsets = slice_len if slice_randomize_offset else 0
-    order = Order(len(fps), shuffle, offsets, seed)
-    buffer_size = shuffle_buffer_size if shuffle else 0
-    slices = Slices(decoder, order, repeat, buffer_size, decode_parallel_calls)
-
-    # Make batches
-    def batches():
-        found = slices(skip)
-        while len(batch := list(itertools.islice(found, batch_size))) == batch_size:
-            yield np.stack(batch)
-
-    shape = [batch_size, slice_len, 1, decode_num_channels]
-    dataset = tf.data.Dataset.from_generator(
-        batches, output_signature=tf.TensorSpec(shape, tf.float32)
-    )
-
-    # Prefetch a number of batches
-    if prefetch_size is not None:
-        dataset = dataset.prefetch(prefetch_size)
-        gpus = tf.config.list_logical_devices("GPU")
-        if prefetch_gpu_num is not None and 0 <= prefetch_gpu_num < len(gpus):
-            dataset = dataset.apply(
-                tf.data.experimental.prefetch_to_device(gpus[prefetch_gpu_num].name)
-            )
-    return dataset
+    order = Order(len(fps), shuffle_buffer_size is not None, offsets, seed)
+    size, parallel = shuffle_buffer_size or 0, decode_parallel_calls
+    return Slices(decoder, order, repeat, size, parallel, skip)
 
 
 def origins(

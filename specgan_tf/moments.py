@@ -7,10 +7,12 @@ import os
 import re
 
 import numpy as np
-import tensorflow as tf
 
 from specgan_tf import spectral
 from specgan_tf.files import InputError, read_pickle, write_pickle
+
+HANN = np.hanning(spectral.NFFT + 1)[:-1].astype(np.float32)  # periodic
+SILENCE = np.log(np.float32(spectral.LOG_EPS))
 
 
 def moments(batches):
@@ -31,8 +33,35 @@ def moments(batches):
 
 def sums(x):
     """What `merge` takes, of waveforms float32 [b, 16384]."""
-    mean, variance = (m.numpy() for m in _batch_moments(x))
-    return len(x), mean, variance * (len(x) * spectral.NFRAMES)
+    return merge(map(sums_of_one, np.asarray(x)))
+
+
+def sums_of_one(x):
+    """`sums` of one waveform float32 [n], n <= 16384: zeros follow."""
+    X_lmag = log_magnitude(x).astype(np.float64)
+    mean = X_lmag.mean(axis=0)
+    X_lmag -= mean
+    return 1, mean, np.einsum("ij,ij->j", X_lmag, X_lmag)
+
+
+def log_magnitude(x):
+    """As `spectral.log_magnitude`, of one waveform [n], n <= 16384, in numpy.
+
+    One clip at a time stays in the cache, and the zeros that fill short sounds cost
+    nothing: half the time of TensorFlow's passes over a batch.
+
+    [train_specgan.py:595-597]
+    """
+    from scipy import fft
+
+    n = -(-len(x) // spectral.NHOP)
+    rows = np.zeros((n + 1, spectral.NHOP), np.float32)  # a frame is two of them
+    rows.reshape(-1)[: len(x)] = x
+    frames = np.concatenate([rows[:-1], rows[1:]], axis=1)
+    X_mag = np.abs(fft.rfft(frames * HANN))
+    X_lmag = np.full((spectral.NFRAMES, spectral.NBINS), SILENCE)
+    np.log(X_mag + np.float32(spectral.LOG_EPS), out=X_lmag[:n])
+    return X_lmag
 
 
 def merge(parts):
@@ -55,12 +84,6 @@ def finish(count, mean, m2):
     """(mean, std, count) of merged sums: float32 [129] twice, slices."""
     std = np.sqrt(m2 / max(1, count * spectral.NFRAMES))
     return mean.astype(np.float32), std.astype(np.float32), count
-
-
-@tf.function(input_signature=[tf.TensorSpec([None, spectral.SLICE_LEN], tf.float32)])
-def _batch_moments(x):
-    frames = tf.cast(spectral.log_magnitude(x), tf.float64)
-    return tf.nn.moments(frames, axes=[0, 1])
 
 
 def check(mean, std, where="moments"):

@@ -6,8 +6,6 @@ Waveforms are float32 [b, 16384, 1], full scale at +-1, which what `f_to_t` make
 exceed; spectrograms float32 [b, 128, 128, 1] in [-1, 1], time then frequency.
 """
 
-import functools
-
 import tensorflow as tf
 
 NFFT, NHOP = 256, 128  # samples
@@ -53,12 +51,13 @@ def invert_spectra_griffin_lim(X_mag, nfft, nhop, ngl, window="hann", momentum=0
     """Magnitudes [b, 128, 129] -> waveform [b, 16384], by `ngl` Griffin-Lim steps.
 
     Args:
+      nfft, nhop: 256, 128; in any case a frame is two hops.
       ngl: int or int32 scalar tensor; 0 inverts with zero phase.
       window: synthesis window, "hann" (the original's) or "dual".
       momentum: of fast Griffin-Lim (Perraudin et al. 2013); 0 is the original's.
 
     Raises:
-      ValueError: unknown window; momentum outside [0, 1).
+      ValueError: a frame that is not two hops; unknown window; momentum outside [0, 1).
 
     [train_specgan.py:48-68]
     """
@@ -68,25 +67,32 @@ def invert_spectra_griffin_lim(X_mag, nfft, nhop, ngl, window="hann", momentum=0
         )
     if not 0.0 <= momentum < 1.0:
         raise ValueError(f"momentum must be in [0, 1). Received: {momentum!r}")
-    inverse_stft = functools.partial(
-        tf.signal.inverse_stft,
-        frame_length=nfft,
-        frame_step=nhop,
-        window_fn=GL_WINDOWS[window],
-    )
-    # original: zero initial phase.  [train_specgan.py:52]
-    X = tf.complex(X_mag, tf.zeros_like(X_mag))
+    if nfft != 2 * nhop:
+        raise ValueError(f"nfft must be 2 * nhop. Received: {nfft}, {nhop}")
+    synthesis = GL_WINDOWS[window](nfft, dtype=tf.float32)
+
+    def inverse_stft(X):
+        # tf.signal's, for any hop, takes longer.
+        frames = tf.signal.irfft(X) * synthesis
+        first, second = frames[:, :, :nhop], frames[:, :, nhop:]
+        overlapping = first[:, 1:] + second[:, :-1]
+        rows = tf.concat([first[:, :1], overlapping, second[:, -1:]], axis=1)
+        return tf.reshape(rows, [-1, SLICE_LEN + nhop])
 
     def b(i, X_best, X_prev):
-        x = inverse_stft(X_best)
         # original: no pad_end here, unlike t_to_f; 128 frames either way.
-        X_est = tf.signal.stft(x, nfft, nhop)
+        X_est = tf.signal.stft(inverse_stft(X_best), nfft, nhop)
         ahead = X_est
         if momentum:
             ahead = X_est + momentum * (X_est - X_prev)
-        phase = ahead / tf.cast(tf.maximum(1e-8, tf.abs(ahead)), tf.complex64)
-        return i + 1, X * phase, X_est if momentum else X_prev
+        # X_mag * ahead / max(1e-8, |ahead|); as complex numbers it takes longer.
+        re, im = tf.math.real(ahead), tf.math.imag(ahead)
+        gain = X_mag * tf.math.rsqrt(tf.maximum(1e-16, re * re + im * im))
+        X_next = tf.complex(re * gain, im * gain)
+        return i + 1, X_next, X_est if momentum else X_prev
 
+    # original: zero initial phase.  [train_specgan.py:52]
+    X = tf.complex(X_mag, tf.zeros_like(X_mag))
     _, X, _ = tf.while_loop(
         lambda i, *_: i < ngl, b, [tf.constant(0), X, X if momentum else tf.constant(0)]
     )

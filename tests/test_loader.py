@@ -100,6 +100,31 @@ def test_fast_wav_refuses_and_says_what(tmp_path):
         loader.decode_audio(fp, 16000, fast_wav=True)
 
 
+@pytest.mark.parametrize("subtype", ["PCM_16", "FLOAT", "PCM_24"])
+@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize("size", [0, 1, 1001])
+def test_plain_wav_is_read_as_libraries_read_it(tmp_path, subtype, channels, size):
+    fp = str(tmp_path / "a.wav")
+    samples = np.random.RandomState(0).uniform(-1, 1, (size, channels))
+    soundfile.write(fp, samples, 22050, subtype=subtype)
+    got = loader._read_plain_wav(fp)
+    assert (got is not None) == (subtype == "PCM_16")
+    if got:
+        want, fs = soundfile.read(fp, dtype="float32", always_2d=True)
+        np.testing.assert_array_equal(got[0], want)
+        assert got[1] == fs and got[0].dtype == np.float32
+
+
+@pytest.mark.parametrize("at", [*range(16), *range(16, 24), *range(32, 44)])
+def test_any_other_header_is_left_to_libraries(tmp_path, at):
+    fp = tmp_path / "a.wav"
+    soundfile.write(fp, tone(16000), 16000)
+    content = bytearray(fp.read_bytes())
+    content[at] ^= 0x80
+    fp.write_bytes(content)
+    assert loader._read_plain_wav(fp) is None
+
+
 def cut(fp, keep):
     with open(fp, "rb") as f:
         data = f.read()
@@ -405,6 +430,39 @@ def test_files_that_became_shorter_do_not_stop_what_goes_on(recordings):
     got = np.stack(list(rest.as_numpy_iterator()))
     assert got.shape == (100, 1, 512, 1, 1)
     assert known[4] == 700 and (got == 0.5).all(axis=(1, 2, 3, 4)).any()
+
+
+@pytest.mark.parametrize("quick", [0, 1000])
+def test_the_order_is_the_same_however_many_are_decoded_at_a_time(
+    recordings, monkeypatch, quick
+):
+    options = {**LONG, "slice_randomize_offset": True, "decode_parallel_calls": 3}
+    options |= {"shuffle": True, "shuffle_buffer_size": 30}
+    want = list(batches(recordings, **options).take(500).as_numpy_iterator())
+    monkeypatch.setattr(loader, "QUICK", quick)
+    got = list(batches(recordings, **options).take(500).as_numpy_iterator())
+    np.testing.assert_array_equal(got, want)
+
+
+def test_slices_are_those_of_the_batches(recordings):
+    options = {**LONG, "slice_pad_end": True, "repeat": False}
+    want = slices(recordings, **options)
+    del options["slice_len"]
+    found = loader.decode_and_extract(recordings, 512, 16000, 1, **options)
+    for _ in range(2):  # every pass begins anew
+        got = list(found)
+        assert [len(x) for x in got].count(512) < len(got) == len(want)
+        for x, whole in zip(got, want, strict=True):
+            np.testing.assert_array_equal(x, whole[: len(x)])
+            assert not whole[len(x) :].any()
+
+
+@pytest.mark.parametrize("flags", [*itertools.product([False, True], repeat=2)])
+@pytest.mark.parametrize("hop", [1, 100, 512, 600])
+def test_slices_are_as_many_as_are_counted(flags, hop):
+    for size in (0, 1, 511, 512, 513, 1112, 3000):
+        found = loader.extract_slices(np.zeros((size, 1, 1)), 512, hop, *flags)
+        assert len(found) == loader.slice_count(size, 512, hop, *flags)
 
 
 @pytest.mark.parametrize("where", ["memory", "folder"])

@@ -5,7 +5,7 @@ import subprocess
 import numpy as np
 import pytest
 
-from specgan_tf import crosscheck, files, moments
+from specgan_tf import crosscheck, files, moments, spectral
 from specgan_tf.files import InputError
 
 
@@ -24,6 +24,24 @@ def test_one_pass_is_the_whole(measured):
         measured(f"{name}, parts - whole", np.abs(a - b).max(), 1e-6)
         measured(f"{name} - float64", np.abs(a - want).max(), 1e-5)
     assert whole[2] == parts[2] == 7
+
+
+def test_spectra_are_those_of_t_to_f(measured):
+    """And of a short sound, with the zeros that follow it."""
+    x = (np.random.RandomState(0).randn(2, 16384) * 0.1).astype(np.float32)
+    x[1, 5000:] = 0
+    want = spectral.log_magnitude(x)
+    for clip, size in ((0, 16384), (1, 16384), (1, 5000)):
+        error = np.abs(moments.log_magnitude(x[clip, :size]) - want[clip]).mean()
+        measured(f"{size} samples, mean", error, 1e-6)
+
+
+def test_silence_is_the_same_in_numpy_and_beyond_the_end():
+    """Or moments of silence would have a deviation, and not be refused."""
+    silence = [moments.log_magnitude(np.zeros(n, np.float32)) for n in (1, 9999, 16384)]
+    assert len(np.unique(silence)) == 1
+    *_, m2 = moments.merge(moments.sums_of_one(x) for x in np.zeros((3, 999), "f"))
+    assert not m2.any()
 
 
 def some():
