@@ -210,7 +210,7 @@ def _read_fast_wav(fp, fs):
             f"{fp} is at {_fs} Hz, not {fs}; --data_fast_wav cannot resample: leave it "
             "out, or set --data_sample_rate"
         )
-    return wav.reshape(len(wav), -1), _fs
+    return wav, _fs
 
 
 def _read_scipy(fp):
@@ -230,7 +230,7 @@ def _read_scipy(fp):
             f"{fp} is {wav.dtype} WAV; --data_fast_wav takes 16-bit PCM or 32-bit "
             "float only: leave it out"
         )
-    return wav, _fs
+    return wav if wav.ndim == 2 else wav[:, np.newaxis], _fs
 
 
 def _resample(wav, fs, target, resampler):

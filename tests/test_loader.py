@@ -142,6 +142,14 @@ def test_a_truncated_file_is_refused(tmp_path, name):
             loader.decode_audio(fp, 16000, fast_wav=fast)
 
 
+def test_no_samples_in_two_channels(tmp_path):
+    fp, nothing = str(tmp_path / "a.wav"), np.zeros((0, 2), np.float32)
+    wavfile.write(fp, 16000, nothing)
+    for fast_wav in (False, True):
+        with pytest.raises(loader.UnreadableError):
+            loader.decode_audio(fp, 16000, fast_wav=fast_wav)
+
+
 NO_DATA = b"RIFF\x24\0\0\0WAVEfmt \x10\0\0\0\x01\0\x01\0\x80>\0\0\0}\0\0\x02\0\x10\0"
 
 
