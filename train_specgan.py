@@ -232,6 +232,7 @@ STRUCTURE = {
 MOMENTARY = {
     "mode",
     "settle",
+    "strategy",
     "train_dir",
     "out_dir",
     "train_max_steps",
@@ -522,20 +523,18 @@ def train(args):
             "with --specgan_kernel_len 1 TensorFlow 2.21's oneDNN kernels crash; set "
             "TF_ENABLE_ONEDNN_OPTS=0 in the environment"
         )
-    strategy = distribute.create(args.train_distribute)
-    require_replicas(strategy.num_replicas_in_sync, args)
-    chief = distribute.is_chief(strategy)
+    require_replicas(args.strategy.num_replicas_in_sync, args)
+    chief = distribute.is_chief(args.strategy)
     if not chief:
         log.info("The chief says how the training goes, and saves it")
         log.setLevel(logging.WARNING)
     fps = find_files(args)
-    with distribute.partners(strategy):
-        if not chief:
-            train_on(fps, args, strategy)
-            return
-        os.makedirs(args.train_dir, exist_ok=True)
-        with only_training(args.train_dir):
-            train_on(fps, args, strategy)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(distribute.partners(args.strategy))
+        if chief:
+            os.makedirs(args.train_dir, exist_ok=True)
+            stack.enter_context(only_training(args.train_dir))
+        train_on(fps, args)
 
 
 def require_replicas(n, args):
@@ -554,7 +553,7 @@ def require_replicas(n, args):
         )
 
 
-def train_on(fps, args, strategy):
+def train_on(fps, args):
     """`train`, of these files."""
     import zlib
 
@@ -562,7 +561,7 @@ def train_on(fps, args, strategy):
 
     from specgan_tf import callbacks, checkpoint, distribute, loader, spectral
 
-    chief = distribute.is_chief(strategy)
+    strategy, chief = args.strategy, distribute.is_chief(args.strategy)
     prefix = (
         checkpoint.latest(args.train_dir) if os.path.isdir(args.train_dir) else None
     )
@@ -1080,7 +1079,17 @@ def main(argv=None):
         parser.error("to_tf1, and nothing else, takes TRAIN_DIR and OUT_DIR")
     if "shard" in given and given["mode"] != "moments":
         parser.error("--shard is of the mode moments")
-    return run(parser.prog, lambda: MODES[given["mode"]](settle(parser, given)))
+    return run(parser.prog, lambda: start(parser, given))
+
+
+def start(parser, given):
+    """The mode, with its settings; they may be read off a checkpoint, and by then
+    TensorFlow has to know its workers."""
+    if given["mode"] == "train":
+        from specgan_tf import distribute
+
+        given["strategy"] = distribute.create(given.get("train_distribute", "none"))
+    MODES[given["mode"]](settle(parser, given))
 
 
 if __name__ == "__main__":
