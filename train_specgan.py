@@ -197,6 +197,13 @@ def make_parser():
     p.flag(g, "--train_max_steps", None, "stop at this step", type=positive)
     p.flag(g, "--mixed_precision", False, "bfloat16 where it is safe; for GPUs")
     p.flag(g, "--jit_compile", False, "compile a step with XLA; for GPUs")
+    p.flag(
+        g,
+        "--train_distribute",
+        "none",
+        "over the devices of this machine, or the workers that TF_CONFIG names",
+        choices=["none", "mirrored", "multiworker"],
+    )
     p.flag(g, "--seed", None, "of everything random; default unseeded", type=seed32)
 
     g = p.add_argument_group("Preview")
@@ -227,9 +234,11 @@ STRUCTURE = {
 MOMENTARY = {
     "mode",
     "settle",
+    "strategy",
     "train_dir",
     "out_dir",
     "train_max_steps",
+    "train_distribute",
     "once",
     "generate_n",
     "generate_dir",
@@ -315,15 +324,23 @@ def require_known(prefix, has_args, settings):
             )
 
 
-def write_args(args):
-    """Record the settings in args.txt; paths so that they hold from anywhere."""
-    from specgan_tf.files import replacing
+PATHS = "data_dir", "data_moments_fp", "data_cache"
 
+
+def settings(args):
+    """The lines of args.txt; paths so that they hold from anywhere."""
     settings = {k: v for k, v in vars(args).items() if k not in MOMENTARY}
-    for name in ("data_dir", "data_moments_fp", "data_cache"):
+    for name in PATHS:
         if settings[name] not in (None, "memory"):
             settings[name] = os.path.abspath(settings[name])
-    lines = [f"{k},{v}" for k, v in sorted(settings.items())]
+    return [f"{k},{v}" for k, v in sorted(settings.items())]
+
+
+def write_args(args):
+    """Record the settings in args.txt."""
+    from specgan_tf.files import replacing
+
+    lines = settings(args)
     with replacing(os.path.join(args.train_dir, "args.txt"), "w") as f:
         f.write("\n".join(lines) + "\n")
 
@@ -389,8 +406,11 @@ def decode(fps, args, **kwargs):
     return dataset.map(lambda x: x[:, :, 0])
 
 
-def compute_sums(fps, args):
-    """What `moments.merge` takes, of all slices.  [train_specgan.py:575-610]"""
+def compute_sums(fps, args, lengths=None):
+    """What `moments.merge` takes, of all slices.  [train_specgan.py:575-610]
+
+    lengths: as `loader.decode_and_extract` fills them in.
+    """
     from specgan_tf import loader, moments
 
     def shown(slices):
@@ -403,19 +423,19 @@ def compute_sums(fps, args):
 
     log.info("Computing moments")
     slices = loader.decode_and_extract(
-        fps, **decoding(args), **slicing(args), seed=args.seed
+        fps, **decoding(args), **slicing(args), seed=args.seed, lengths=lengths
     )
     return moments.merge(map(moments.sums_of_one, shown(slices)))
 
 
-def compute_moments(fps, args):
+def compute_moments(fps, args, lengths=None):
     """(mean, std), float32 [129] each."""
     from specgan_tf import moments
     from specgan_tf.files import InputError
     from specgan_tf.loader import no_slices
     from specgan_tf.spectral import SLICE_LEN
 
-    mean, std, n = moments.finish(*compute_sums(fps, args))
+    mean, std, n = moments.finish(*compute_sums(fps, args, lengths))
     if not n:
         raise InputError(no_slices(len(fps), SLICE_LEN))
     moments.check(mean, std, "moments of these files")
@@ -423,7 +443,7 @@ def compute_moments(fps, args):
     return mean, std
 
 
-def training_moments(fps, args):
+def training_moments(fps, args, lengths):
     """The folder's moments, the given ones, or new ones; the folder keeps a copy."""
     import numpy as np
 
@@ -438,7 +458,7 @@ def training_moments(fps, args):
         if prefix and recorded != str(args.data_dir and os.path.abspath(args.data_dir)):
             log.info("Other data than before (%s): the moments stay", recorded)
     else:
-        mean, std = compute_moments(fps, args)
+        mean, std = compute_moments(fps, args, lengths)
     if not os.path.isfile(own):
         moments.save(own, mean, std)
     elif not np.array_equal((mean, std), moments.load(own)):
@@ -497,6 +517,7 @@ def train(args):
     checkpoint; here --train_max_steps, Ctrl-C and SIGTERM save and end.
     [train_specgan.py:279-295]
     """
+    from specgan_tf import distribute
     from specgan_tf.files import InputError, only_training
 
     if args.specgan_kernel_len == 1 and os.environ["TF_ENABLE_ONEDNN_OPTS"] != "0":
@@ -504,21 +525,64 @@ def train(args):
             "with --specgan_kernel_len 1 TensorFlow 2.21's oneDNN kernels crash; set "
             "TF_ENABLE_ONEDNN_OPTS=0 in the environment"
         )
+    require_replicas(args.strategy.num_replicas_in_sync, args)
+    chief = distribute.is_chief(args.strategy)
+    if not chief:
+        log.info("The chief says how the training goes, and saves it")
+        log.setLevel(logging.WARNING)
     fps = find_files(args)
-    os.makedirs(args.train_dir, exist_ok=True)
-    with only_training(args.train_dir):
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(distribute.partners(args.strategy))
+        if chief:
+            os.makedirs(args.train_dir, exist_ok=True)
+            stack.enter_context(only_training(args.train_dir))
         train_on(fps, args)
+
+
+def require_replicas(n, args):
+    """Refuse what `n` replicas would not do as one does."""
+    from specgan_tf.files import InputError
+
+    if args.train_batch_size % n:
+        raise InputError(
+            f"--train_batch_size must be a multiple of the {n} replicas, which share "
+            f"each batch. Received: {args.train_batch_size}"
+        )
+    if args.specgan_batchnorm and n > 1:
+        raise InputError(
+            f"--specgan_batchnorm takes the statistics of whole batches, of which each "
+            f"of {n} replicas has a part: train it with --train_distribute none"
+        )
 
 
 def train_on(fps, args):
     """`train`, of these files."""
-    from specgan_tf import callbacks, checkpoint, loader, spectral
+    import zlib
 
-    mean, std = training_moments(fps, args)
-    gan = build(args)
-    checkpoint.remove_unfinished(args.train_dir)
-    write_args(args)  # only now that such networks can be had
-    prefix = checkpoint.latest(args.train_dir)
+    import numpy as np
+
+    from specgan_tf import callbacks, checkpoint, distribute, loader, spectral
+
+    strategy, chief = args.strategy, distribute.is_chief(args.strategy)
+    prefix = (
+        checkpoint.latest(args.train_dir) if os.path.isdir(args.train_dir) else None
+    )
+    # Before the chief writes anything there.
+    same = [prefix and os.path.basename(prefix), *map(os.path.basename, fps)]
+    same += [s for s in settings(args) if s.partition(",")[0] not in PATHS]
+    same = zlib.crc32(repr(same).encode(errors="surrogateescape"))
+    distribute.require_same(strategy, same, "flags, files or checkpoint")
+
+    lengths = np.full(len(fps), -1, np.int64)
+    mean_std = np.zeros([2, spectral.NBINS], np.float32)
+    if chief:
+        mean_std = np.stack(training_moments(fps, args, lengths))
+    mean, std = distribute.from_chief(strategy, mean_std)
+    with strategy.scope():
+        gan = build(args)
+    if chief:
+        checkpoint.remove_unfinished(args.train_dir)
+        write_args(args)  # only now that such networks can be had
     if prefix:
         checkpoint.restore(gan, prefix)
         log.info("Resuming from %s", prefix)
@@ -527,54 +591,65 @@ def train_on(fps, args):
         log.info("Step %d of %d is done already", start, args.train_max_steps)
         return
 
-    data = data_state(prefix, fps, args)
+    data = data_state(prefix, fps, args, lengths)
+    data = {k: distribute.from_chief(strategy, data[k]) for k in sorted(data)}
     seed, skip = int(data["seed"]), int(data["slices"])
-    x_wav = decode(
-        fps,
-        args,
-        batch_size=args.train_batch_size,
-        repeat=True,
-        shuffle=True,
-        shuffle_buffer_size=BUFFER,
-        seed=seed,
-        skip=skip,
-        lengths=data["lengths"],
-    )
-    # differs: the original holds 4 * batch_size whole batches ready.  [loader.py:188]
-    x = x_wav.map(lambda x: spectral.t_to_f(x, mean, std), num_parallel_calls=2)
-    x = x.batch(args.specgan_disc_nupdates, drop_remainder=True).prefetch(2)
 
-    some = random.Random(seed).sample(fps, len(fps))
-    with data_errors():
-        heard = next(iter(decode(some, args, batch_size=4, repeat=True, seed=seed)))
+    def batches(i, n):
+        """Of one of n workers: [disc_nupdates, b / n, 128, 128, 1]."""
+        x_wav = decode(
+            fps,
+            args,
+            batch_size=args.train_batch_size,
+            repeat=True,
+            shuffle=True,
+            shuffle_buffer_size=BUFFER,
+            seed=seed,
+            skip=skip,
+            lengths=data["lengths"],
+            part=(i, n),
+        )
+        # differs: the original holds 4 * batch_size batches ready.  [loader.py:188]
+        x = x_wav.map(lambda x: spectral.t_to_f(x, mean, std), num_parallel_calls=2)
+        return x.batch(args.specgan_disc_nupdates, drop_remainder=True).prefetch(2)
+
     per_step = args.specgan_disc_nupdates * args.train_batch_size
 
     def data_now():
         return data | {"slices": skip + (gan.global_step - start) * per_step}
 
+    anywhere = distribute.anywhere(strategy)
+    stop = callbacks.Stop(args.train_max_steps, anywhere)
     save = callbacks.Save(
         args.train_dir, args.train_save_secs, data_now, args.train_backup_mins
     )
-    stop = callbacks.Stop(args.train_max_steps)
-    summaries = callbacks.Summaries(
-        args.train_dir,
-        heard,
-        mean,
-        std,
-        args.data_sample_rate,
-        griffin_lim(args),
-        args.train_summary_secs,
-    )
-    log.info("-" * 80)
-    log.info("Training has started. Ctrl-C saves and ends. To monitor it:")
-    log.info("  tensorboard --logdir=%s", args.train_dir)
-    log.info("The first step comes late: a buffer of %d slices fills first", BUFFER)
-    progress = callbacks.Progress(args.train_max_steps)
-    watch = [callbacks.Divergence(), progress, summaries, save, stop]
-    try:
+    watch = [callbacks.Divergence(), stop]
+    if chief:
+        some = random.Random(seed).sample(fps, len(fps))
         with data_errors():
+            heard = next(iter(decode(some, args, batch_size=4, repeat=True, seed=seed)))
+        summaries = callbacks.Summaries(
+            args.train_dir,
+            heard,
+            mean,
+            std,
+            args.data_sample_rate,
+            griffin_lim(args),
+            args.train_summary_secs,
+        )
+        progress = callbacks.Progress(args.train_max_steps)
+        watch = [callbacks.Divergence(), progress, summaries, save, stop]
+        log.info("-" * 80)
+        log.info("Training has started. Ctrl-C saves and ends. To monitor it:")
+        log.info("  tensorboard --logdir=%s", args.train_dir)
+        log.info("The first step comes late: a buffer of %d slices fills first", BUFFER)
+    try:
+        x = distribute.feed(strategy, batches)
+        with distribute.partners(strategy), data_errors():
             gan.fit(x, shuffle=False, verbose=0, callbacks=watch)
     except FloatingPointError as e:
+        if not chief:
+            raise FloatingPointError(f"{e}: the training has diverged") from None
         # The last of these batches, or the update after those before.
         n = min(2, gan.global_step - start) * per_step
         first = data_now()["slices"] - n
@@ -583,8 +658,10 @@ def train_on(fps, args):
         )
         sounds = [(fps[file], sample) for file, sample in sounds]
         raise diverged(e, gan.global_step, sounds, args) from None
+    except distribute.LostWorker:  # amid an iteration: that would not go on exactly
+        raise
     except BaseException:
-        if gan.global_step > start:
+        if chief and gan.global_step > start:
             try:
                 save.save()
             except (OSError, FloatingPointError) as e:  # not what ended the training
@@ -592,6 +669,7 @@ def train_on(fps, args):
         raise
     finally:
         stop.restore_handlers()
+    anywhere(False)  # a worker that leaves early is missed by those that have to save
     log.info("Saved step %d in %s", gan.global_step, args.train_dir)
 
 
@@ -652,8 +730,10 @@ def diverged(error, step, sounds, args):
     )
 
 
-def data_state(prefix, fps, args):
+def data_state(prefix, fps, args, lengths):
     """Where a training is in its data: what a checkpoint says, or the beginning.
+
+    lengths: what is known of the files' samples, at the beginning.
 
     original: unseeded, and shuffled anew after every interruption.  [loader.py:119]
     """
@@ -670,7 +750,7 @@ def data_state(prefix, fps, args):
         "files": np.int64(zlib.crc32(repr(said).encode(errors="surrogateescape"))),
         "seed": np.int64(draw_seed(args)),
         "slices": np.int64(0),
-        "lengths": np.full(len(fps), -1, np.int64),
+        "lengths": lengths,
     }
     old = checkpoint.data_of(prefix) if prefix else {}
     if not old:
@@ -1009,7 +1089,17 @@ def main(argv=None):
         parser.error("to_tf1, and nothing else, takes TRAIN_DIR and OUT_DIR")
     if "shard" in given and given["mode"] != "moments":
         parser.error("--shard is of the mode moments")
-    return run(parser.prog, lambda: MODES[given["mode"]](settle(parser, given)))
+    return run(parser.prog, lambda: start(parser, given))
+
+
+def start(parser, given):
+    """The mode, with its settings; they may be read off a checkpoint, and by then
+    TensorFlow has to know its workers."""
+    if given["mode"] == "train":
+        from specgan_tf import distribute
+
+        given["strategy"] = distribute.create(given.get("train_distribute", "none"))
+    MODES[given["mode"]](settle(parser, given))
 
 
 if __name__ == "__main__":

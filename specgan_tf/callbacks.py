@@ -30,9 +30,13 @@ class Progress(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         self.began, self.first, self.shown = time.monotonic(), None, None
+        self.since = []
 
     def on_train_batch_end(self, batch, logs=None):
         now, step = time.monotonic(), self.model.global_step
+        # Not the model's metrics: of several workers only the chief shows, and reading
+        # them would wait for the others.
+        self.since.append(logs)
         if self.first is None:
             # Filling the shuffle buffer and tracing: no measure of the others.
             self.first = now, step
@@ -44,12 +48,13 @@ class Progress(keras.callbacks.Callback):
             self.show(now, step, rate if per_step < 10 else f"{per_step:.1f} s/step")
 
     def show(self, now, step, speed):
-        values = self.model.get_metrics_result()
-        self.model.reset_metrics()
-        names = ["D_loss", "G_loss", *(["gradient_penalty"] * ("slopes" in values))]
+        names = ["D_loss", "G_loss"]
+        names += ["gradient_penalty"] * ("slopes" in self.since[0])
+        means = [np.mean([logs[name] for logs in self.since]) for name in names]
+        self.since = []
         parts = [
             f"step {step:6d}",
-            *(f"{n} {float(values[n]):.3f}" for n in names),
+            *(f"{n} {mean:.3f}" for n, mean in zip(names, means, strict=True)),
             speed,
         ]
         start, first = self.first
@@ -125,11 +130,17 @@ class Stop(keras.callbacks.Callback):
     """End after `max_steps` updates of G, or in order on SIGINT and SIGTERM.
 
     A step under way is finished first; a second Ctrl-C does not wait.
+
+    Args:
+      max_steps: the step to end at, or None.
+      anywhere: of several workers, whether any of them wants to end: one that left
+        while the others go on would keep them waiting. See `distribute.anywhere`.
     """
 
-    def __init__(self, max_steps=None):
+    def __init__(self, max_steps=None, anywhere=bool):
         super().__init__()
-        self.max_steps, self.signalled, self.handlers = max_steps, None, {}
+        self.max_steps, self.anywhere = max_steps, anywhere
+        self.signalled, self.handlers = None, {}
 
     def on_train_begin(self, logs=None):
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -145,7 +156,7 @@ class Stop(keras.callbacks.Callback):
         signal.signal(number, self.handlers[number])
 
     def on_train_batch_end(self, batch, logs=None):
-        if self.signalled or self.model.global_step == self.max_steps:
+        if self.anywhere(self.signalled or self.model.global_step == self.max_steps):
             self.model.stop_training = True
 
     def restore_handlers(self):

@@ -8,7 +8,7 @@ import contextlib
 import keras
 import tensorflow as tf
 
-from specgan_tf import losses
+from specgan_tf import distribute, losses
 
 
 @keras.saving.register_keras_serializable(package="specgan_tf")
@@ -131,7 +131,10 @@ class SpecGAN(keras.Model):
         values |= self.update_G(self.draw_z(batch_size))
         for name, value in values.items():
             self.trackers[name].update_state(value)
-        return values
+        return distribute.returned(values)
+
+    def _maybe_symbolic_build(self, *args, **kwargs):
+        """Nothing is to be built. Under a strategy Keras would take a batch to see."""
 
     def test_step(self, x):
         raise NotImplementedError(
@@ -141,13 +144,18 @@ class SpecGAN(keras.Model):
 
     def draw_z(self, n):
         """Latents [n, latent_dim], uniform in [-1, 1].  [train_specgan.py:126-127]"""
-        shape = (n, self.G.latent_dim)
-        return keras.random.uniform(shape, -1.0, 1.0, seed=self.seed_generator)
+        return self.draw(n, (self.G.latent_dim,), -1.0, 1.0)
 
     def draw_alpha(self, x):
         """[b, 1, 1, 1], uniform in [0, 1].  [train_specgan.py:226]"""
-        shape = (tf.shape(x)[0], 1, 1, 1)
-        return keras.random.uniform(shape, seed=self.seed_generator)
+        return self.draw(tf.shape(x)[0], (1, 1, 1), 0.0, 1.0)
+
+    def draw(self, n, shape, low, high):
+        """[n, *shape], uniform; of several replicas each has rows of its own."""
+        seed = self.seed_generator
+        return distribute.rows(
+            lambda n: keras.random.uniform((n, *shape), low, high, seed=seed), n
+        )
 
     def D_loss(self, x, z, alpha):
         """D's loss [] and the values to report, from one batch of each."""
@@ -201,7 +209,8 @@ class SpecGAN(keras.Model):
         with tf.GradientTape() as tape:
             loss, values = self.D_loss(x, z, alpha)
         D_vars = self.D.trainable_variables
-        self.D_optimizer.apply(tape.gradient(loss, D_vars), D_vars)
+        gradients = distribute.shares(tape.gradient(loss, D_vars))
+        self.D_optimizer.apply(gradients, D_vars)
         # Enforce Lipschitz constraint for WGAN  [train_specgan.py:290-292]
         # original: biases and batch norm's gammas are clipped too.
         if self.loss_spec.clip:
@@ -214,7 +223,8 @@ class SpecGAN(keras.Model):
         with tf.GradientTape() as tape:
             loss = self.G_loss(z)
         G_vars = self.G.trainable_variables
-        self.G_optimizer.apply(tape.gradient(loss, G_vars), G_vars)
+        gradients = distribute.shares(tape.gradient(loss, G_vars))
+        self.G_optimizer.apply(gradients, G_vars)
         return {"G_loss": loss}
 
     def get_config(self):

@@ -9,6 +9,7 @@ import atexit
 import collections
 import concurrent.futures
 import contextlib
+import functools
 import hashlib
 import itertools
 import logging
@@ -517,21 +518,147 @@ class Order:
         return held
 
 
+class Part:
+    """What one of several workers takes of the slices: some rows of every batch.
+
+    Slices have numbers in the order in which they come into the buffer. When each will
+    leave it is known by then, and so is who takes it.
+
+    Args:
+      order, size: an `Order`, and the size of its buffer.
+      batch: slices in a batch of all workers.
+      rows: (first, last + 1) of this worker's rows.
+      skip: slices that had left before the first batch.
+    """
+
+    def __init__(self, order, size, batch, rows, skip=0):
+        self.order, self.size, self.batch, self.rows = order, size, batch, rows
+        self.skip = skip
+        self.departures = functools.lru_cache(maxsize=32)(self.departures)
+
+    def has(self, departure):
+        """Of the slices that leave as these ones; of numbers or arrays."""
+        row = (departure - self.skip) % self.batch
+        return (self.rows[0] <= row) & (row < self.rows[1])
+
+    def takes(self, numbers):
+        """Bool, of the slices that come as these ones; True too if it is not known."""
+        numbers = np.asarray(numbers)
+        after = numbers - self.size  # so many had left when they came
+        blocks = np.where(after < 0, -1, after // Order.BLOCK)
+        departure = np.empty_like(numbers)
+        for block in np.unique(blocks):
+            here = blocks == block
+            came = numbers[here] if block < 0 else after[here] % Order.BLOCK
+            departure[here] = self.departures(int(block))[came]
+        return (departure < 0) | self.has(departure)
+
+    def departures(self, block):
+        """When those leave who come in this block, or (-1) begin in the buffer; -1 for
+        the few who stay for very long."""
+        came = self.order.leaving(block, self.size) if block >= 0 else range(self.size)
+        n, following = len(came), 2 + 12 * self.size // Order.BLOCK
+        blocks = range(block + 1, block + 1 + following)
+        places = [self.order.leaving(b, self.size) for b in blocks]
+        places = np.concatenate([came, *places])
+        at = np.argsort(places, kind="stable")  # place by place, in time
+        again = places[at[1:]] == places[at[:-1]]
+        departure = np.full(len(places), -1)
+        departure[at[:-1][again]] = at[1:][again] - n + (block + 1) * Order.BLOCK
+        return departure[:n]
+
+
 class Slices:
     """The slices of many files, decoded ahead by threads, in the order of `order`."""
 
-    def __init__(self, decoder, order, repeat, buffer_size, parallel, skip=0):
+    def __init__(
+        self, decoder, order, repeat, buffer_size, parallel, skip=0, part=None
+    ):
         self.decoder, self.order, self.repeat = decoder, order, repeat
         self.buffer_size, self.parallel = buffer_size, parallel or 1
-        self.skip = skip
+        self.skip, self.part = skip, part
+
+    def of_part(self, part):
+        """Yields the slices of `part` alone, in the same order.
+
+        If files became shorter since they were measured, others take the place of what
+        they lack: the parts of the other workers must not move.
+        """
+        size, skip = self.buffer_size, part.skip
+        if skip:
+            held = self.order.buffered(skip, size)
+            *places, next_place = self.locate([*held, skip + size])
+            taken, buffer = np.flatnonzero(part.takes(held)), [None] * size
+            for i, slice_ in zip(
+                taken, self.these([places[i] for i in taken]), strict=True
+            ):
+                buffer[i] = slice_
+            arriving = self.arriving_for(part, next_place, skip + size)
+        else:
+            arriving = self.arriving_for(part, (0, 0, 0), 0)
+            buffer = list(itertools.islice(arriving, size))
+        spare = next((s for s in buffer if s is not None), None)
+        for departure, new in enumerate(arriving, skip):
+            if departure == skip or departure % Order.BLOCK == 0:
+                leaving = self.order.leaving(departure // Order.BLOCK, size)
+            place = leaving[departure % Order.BLOCK]
+            leaver, buffer[place] = buffer[place], new
+            spare = spare if new is None else new
+            if part.has(departure):
+                yield spare if leaver is None else leaver
+
+    def arriving_for(self, part, place, number):
+        """As `arriving`, for a part, from the slice of that number on; None for others'
+        slices. A file that is all theirs is not decoded, if its length is known.
+        """
+        epoch, position, first = place
+        number -= first
+        upcoming = number  # of the next file's first slice; None if that is not known
+        pool = concurrent.futures.ThreadPoolExecutor(self.parallel)
+        pending, running = collections.deque(), 0
+        try:
+            for task in self.tasks(epoch, position):
+                if upcoming is None:
+                    sizes = [self.size_of(*t) for t, _, _ in pending]
+                    upcoming = None if None in sizes else number + sum(sizes)
+                size, future = self.size_of(*task), None
+                if upcoming is None or size is None:
+                    upcoming, taken = None, True
+                else:
+                    taken = part.takes(np.arange(upcoming, upcoming + size)).any()
+                    upcoming += size
+                if taken:
+                    future = pool.submit(self.decoder, [task])
+                    running += 1
+                pending.append((task, size, future))
+                while running > self.parallel:
+                    _, size, future = pending.popleft()
+                    slices = [None] * size if future is None else future.result()[0][0]
+                    running -= future is not None
+                    if len(slices) != size:
+                        upcoming = None
+                    takes = part.takes(np.arange(number, number + len(slices)))
+                    for one, taken in [*zip(slices, takes, strict=True)][first:]:
+                        yield one if taken else None
+                    number, first = number + len(slices), 0
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def size_of(self, file, start):
+        """How many slices a file has from a sample on; None if that is not known."""
+        length = self.decoder.lengths[file]
+        slicing = self.decoder.slicing
+        return None if length < 0 else int(slice_count(length - start, *slicing))
 
     def __iter__(self):
         """Slices, see `extract_slices`: those after the first `skip`."""
-        skip = self.skip
-        if not self.buffer_size:
+        size, skip = self.buffer_size, self.skip
+        if self.part:
+            yield from self.of_part(self.part)
+            return
+        if not size:
             yield from self.arriving(*self.locate([skip]))
             return
-        size = self.buffer_size
         if skip:
             held = self.order.buffered(skip, size)
             *places, next_place = self.locate([*held, skip + size])
@@ -666,6 +793,7 @@ def decode_extract_and_batch(
     seed=None,
     skip=0,
     lengths=None,
+    part=(0, 1),
 ):
     """Decodes audio files into batches of slices.
 
@@ -692,13 +820,18 @@ def decode_extract_and_batch(
       lengths: int64 [len(fps)], what is known of the files' samples at decode_fs, -1
         where nothing is. Filled in while decoding; to `skip`, those of the files
         decoded so far spare decoding them again.
+      part: (i, n): the i-th of n equal parts of each batch, for n workers; of the
+        endless, shuffled and seeded. Where `lengths` are known, a file is decoded by
+        those alone who take slices of it.
 
     Returns:
-      `tf.data.Dataset` of float32 [batch_size, slice_len, 1, nch]. Iterating it raises
-      `tf.errors.OpError` for bad input; `input_error` says it in one line.
+      `tf.data.Dataset` of float32 [batch_size / n, slice_len, 1, nch]. Iterating it
+      raises `tf.errors.OpError` for bad input; `input_error` says it in one line.
 
     [loader.py:68-198]
     """
+    i, parts = part
+    own = batch_size // parts
     slices = decode_and_extract(
         fps,
         slice_len,
@@ -718,14 +851,15 @@ def decode_extract_and_batch(
         seed=seed,
         skip=skip,
         lengths=lengths,
+        part=((i * own, (i + 1) * own), batch_size) if parts > 1 else None,
     )
 
     # Make batches
-    shape = [batch_size, slice_len, 1, decode_num_channels]
+    shape = [own, slice_len, 1, decode_num_channels]
 
     def batches():
         found = iter(slices)
-        while len(batch := list(itertools.islice(found, batch_size))) == batch_size:
+        while len(batch := list(itertools.islice(found, own))) == own:
             whole = np.zeros(shape, np.float32)
             for into, x in zip(whole, batch, strict=True):
                 into[: len(x)] = x
@@ -765,11 +899,13 @@ def decode_and_extract(
     seed=None,
     skip=0,
     lengths=None,
+    part=None,
 ):
     """The slices of `decode_extract_and_batch`, one by one.
 
     Args:
       shuffle_buffer_size: None does not shuffle.
+      part: ((first, last + 1), n): of every n slices those in these places alone.
       The others as there.
 
     Returns:
@@ -794,7 +930,8 @@ def decode_and_extract(
     offsets = slice_len if slice_randomize_offset else 0
     order = Order(len(fps), shuffle_buffer_size is not None, offsets, seed)
     size, parallel = shuffle_buffer_size or 0, decode_parallel_calls
-    return Slices(decoder, order, repeat, size, parallel, skip)
+    part = Part(order, size, *part, skip) if part else None
+    return Slices(decoder, order, repeat, size, parallel, skip, part)
 
 
 def origins(

@@ -633,3 +633,67 @@ def test_real_recordings_of_every_format():
         good += 1
         assert audio.ndim == 3 and 0 < np.abs(audio).max() <= 1
     assert (good, bad) == (313, 1)
+
+
+def joint(fps, n, **kwargs):
+    """Batches of 12 of `n` workers, put together again."""
+    parts = [batches(fps, 12, part=(i, n), **kwargs).take(40) for i in range(n)]
+    return [np.concatenate(rows) for rows in zip(*parts, strict=True)]
+
+
+PARTS = {**LONG, "shuffle": True, "shuffle_buffer_size": 30, "decode_parallel_calls": 3}
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        {"slice_randomize_offset": True, "slice_overlap_ratio": 0.5},
+        {"slice_first_only": True, "slice_pad_end": True},
+    ],
+)
+@pytest.mark.parametrize("n", [2, 3])
+@pytest.mark.parametrize("skip", [0, 4000])
+def test_the_parts_of_workers_are_the_batches_of_one(recordings, flags, n, skip):
+    """Whether or not the files' lengths are known; from anywhere."""
+    options = {**PARTS, **flags, "skip": skip}
+    known = np.full(len(recordings), -1)
+    whole = batches(recordings, 12, lengths=known, **options).take(40)
+    want = list(whole.as_numpy_iterator())
+    assert (known >= 0).all()
+    for lengths in (None, known):
+        got = joint(recordings, n, lengths=lengths, **options)
+        np.testing.assert_array_equal(got, want)
+
+
+def test_workers_share_the_decoding(folder, monkeypatch):
+    """Of files of one slice, and of known length: each is decoded by one of them."""
+    decoded, decode = collections.Counter(), loader.decode_audio
+    monkeypatch.setattr(
+        loader,
+        "decode_audio",
+        lambda fp, **kw: decoded.update([fp]) or decode(fp, **kw),
+    )
+    fps = loader.find_audio(folder)
+    options = {**PARTS, **SHORT, "lengths": np.full(len(fps), 600)}
+    list(batches(fps, 12, **options).take(40))
+    alone = decoded.total()
+    for i in range(4):
+        decoded.clear()
+        list(batches(fps, 12, part=(i, 4), **options).take(40))
+        # A quarter; what is decoded ahead, and whose turn it is, make the difference.
+        assert decoded.total() < 0.3 * alone
+
+
+def test_a_part_of_files_that_became_shorter(recordings):
+    """As many batches, of what is there."""
+    known = np.full(len(recordings), -1)
+    list(batches(recordings, 12, lengths=known, **PARTS).take(40))
+    for skip in (0, 500):
+        wavfile.write(recordings[4], 16000, np.full(5000, 0.25, np.float32))
+        lengths = known.copy()
+        rest = batches(recordings, 12, part=(1, 2), skip=skip, lengths=lengths, **PARTS)
+        wavfile.write(recordings[4], 16000, np.full(700, 0.5, np.float32))
+        got = np.stack(list(rest.take(40).as_numpy_iterator()))
+        assert got.shape == (40, 6, 512, 1, 1)
+        assert lengths[4] == 700 and (got == 0.5).all(axis=(2, 3, 4)).any()
+        assert not (got == 0.25).any()
