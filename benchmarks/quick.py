@@ -144,6 +144,20 @@ def demo():
         return {"min": (time.monotonic() - start) / 60}
 
 
+def report(jobs, name):
+    """Do all jobs; print what they measured, and write it to benchmarks/out."""
+    results = {}
+    for what, job in jobs.items():
+        results[what] = job()
+        print(what)
+        for key, value in results[what].items():
+            print(f"  {value:10.3f}  {key}", flush=True)
+    out = os.path.join(ROOT, "benchmarks", "out")
+    os.makedirs(out, exist_ok=True)
+    with open(os.path.join(out, name), "w") as f:
+        json.dump(results, f, indent=2)
+
+
 def main():
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     p.add_argument("--demo", action="store_true", help="time make demo too")
@@ -157,16 +171,7 @@ def main():
     }
     if args.demo:
         jobs["make demo, fresh clone (bound: 8 min)"] = demo
-    results = {}
-    for name, job in jobs.items():
-        results[name] = job()
-        print(name)
-        for key, value in results[name].items():
-            print(f"  {value:10.3f}  {key}", flush=True)
-    out = os.path.join(ROOT, "benchmarks", "out")
-    os.makedirs(out, exist_ok=True)
-    with open(os.path.join(out, "quick.json"), "w") as f:
-        json.dump(results, f, indent=2)
+    report(jobs, "quick.json")
 
 
 if __name__ == "__main__":

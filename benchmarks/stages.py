@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 
-from benchmarks.quick import DRUMS, ENV, PEAK, ROOT, python
+from benchmarks.quick import DRUMS, ENV, PEAK, ROOT, python, report
 
 TURNS = 5
 
@@ -263,19 +263,18 @@ class Stages:
     def cold(self):
         """A whole `generate` of one sound, dim 64, over imports and loading G."""
         python(OURS["untrained"], self.folder)
-        cpu, wall = {"generate": [], "load": []}, {"generate": [], "load": []}
+        turns = {"generate": [], "load": []}
         for _ in range(TURNS):
-            for name in cpu:
+            for name, taken in turns.items():
                 start = time.monotonic()
-                cpu[name].append(python(OURS[name], self.folder)[0])
-                wall[name].append(time.monotonic() - start)
-        cpu, wall = (
-            {k: statistics.median(v) for k, v in t.items()} for t in (cpu, wall)
-        )
-        row = {f"{name}, CPU s": t for name, t in cpu.items()}
-        row |= {f"{name}, s": t for name, t in wall.items()}
-        row["ratio, CPU"] = cpu["generate"] / cpu["load"]
-        return row | {"ratio": wall["generate"] / wall["load"], "bound": 1.5}
+                cpu, _ = python(OURS[name], self.folder)
+                taken.append((cpu, time.monotonic() - start))
+        row = {"bound": 1.5}
+        for i, unit in enumerate(("CPU s", "s")):
+            ours, theirs = (statistics.median(t[i] for t in v) for v in turns.values())
+            row |= {f"generate, {unit}": ours, f"import and load, {unit}": theirs}
+            row[f"ratio, {unit}"] = ours / theirs
+        return row
 
 
 def main():
@@ -284,7 +283,6 @@ def main():
     p.add_argument("--python", metavar="PY", help="a Python with TensorFlow 1.12")
     p.add_argument("--only", default="", help="rows with this in their names")
     args = p.parse_args()
-    results = {}
     with tempfile.TemporaryDirectory() as folder:
         stages = Stages(args.original, args.python, folder)
         jobs = {
@@ -300,15 +298,8 @@ def main():
                 job = functools.partial(stages.decoding, bound, k, rate)
                 jobs[f"loader, {k} at {rate} Hz"] = job
         jobs |= {"f_to_t": stages.f_to_t, "cold generate": stages.cold}
-        for name in (name for name in jobs if args.only in name):
-            results[name] = jobs[name]()
-            print(name)
-            for key, value in results[name].items():
-                print(f"  {value:10.3f}  {key}", flush=True)
-    out = os.path.join(ROOT, "benchmarks", "out")
-    os.makedirs(out, exist_ok=True)
-    with open(os.path.join(out, "stages.json"), "w") as f:
-        json.dump(results, f, indent=2)
+        jobs = {name: job for name, job in jobs.items() if args.only in name}
+        report(jobs, "stages.json")
 
 
 if __name__ == "__main__":

@@ -770,6 +770,14 @@ class Slices:
             self.decoder([(files[unknown[0]], 0)])
 
 
+def aligned_zeros(shape):
+    """Float32 zeros at a multiple of 64 bytes: TensorFlow takes them uncopied."""
+    size = 4 * int(np.prod(shape))
+    room = np.zeros(size + 64, np.uint8)
+    start = -room.ctypes.data % 64
+    return room[start : start + size].view(np.float32).reshape(shape)
+
+
 def decode_extract_and_batch(
     fps,
     batch_size,
@@ -860,7 +868,7 @@ def decode_extract_and_batch(
     def batches():
         found = iter(slices)
         while len(batch := list(itertools.islice(found, own))) == own:
-            whole = np.zeros(shape, np.float32)
+            whole = aligned_zeros(shape)
             for into, x in zip(whole, batch, strict=True):
                 into[: len(x)] = x
             yield whole

@@ -557,6 +557,20 @@ def test_a_dataset_in_use_does_not_hang_the_end_of_the_interpreter(seconds):
     subprocess.run(run, cwd=ROOT, check=True, timeout=120)
 
 
+@pytest.mark.parametrize("shape", [(1, 1), (3, 5, 1), (64, 16384, 1, 1)])
+def test_a_batch_is_handed_over_without_a_copy(shape):
+    given = []
+
+    def arrays():
+        given.append(loader.aligned_zeros(shape))
+        yield given[0]
+
+    signature = tf.TensorSpec(shape, tf.float32)
+    (x,) = tf.data.Dataset.from_generator(arrays, output_signature=signature)
+    assert given[0].shape == shape and not x.numpy().any()
+    assert np.shares_memory(np.asarray(memoryview(x)), given[0])
+
+
 def test_batches_drop_the_remainder(folder):
     fps = loader.find_audio(folder)
     got = list(batches(fps, batch_size=8, prefetch_size=2, **SHORT).as_numpy_iterator())
