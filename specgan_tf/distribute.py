@@ -9,12 +9,16 @@ Workers are processes, each with the same number of devices; the chief is the fi
 
 import contextlib
 import json
+import logging
 import os
+import signal
 
 import numpy as np
 import tensorflow as tf
 
 from specgan_tf.files import InputError
+
+log = logging.getLogger("specgan_tf")
 
 KINDS = ("none", "mirrored", "multiworker")
 EXAMPLE = (
@@ -53,11 +57,16 @@ def create(kind):
         devices = list_devices("GPU") or list_devices("CPU")
         return tf.distribute.MirroredStrategy([d.name for d in devices])
     own = check_config(os.environ.get("TF_CONFIG", ""))
+    log.info("Worker at %s: waiting for all that TF_CONFIG names", own)
+    # TensorFlow waits outside of Python, whose own handler would wait with it.
+    handler = signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         return tf.distribute.MultiWorkerMirroredStrategy()
     except tf.errors.OpError as e:
         reason = str(e).strip().splitlines()[0]
         raise InputError(f"TF_CONFIG: could not join as {own}: {reason}") from None
+    finally:
+        signal.signal(signal.SIGINT, handler)
 
 
 def check_config(text):
