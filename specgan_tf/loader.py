@@ -859,7 +859,7 @@ def decode_extract_and_batch(
         seed=seed,
         skip=skip,
         lengths=lengths,
-        part=((i * own, (i + 1) * own), batch_size) if parts > 1 else None,
+        part=(batch_size, (i * own, (i + 1) * own)) if parts > 1 else None,
     )
 
     # Make batches
@@ -913,7 +913,7 @@ def decode_and_extract(
 
     Args:
       shuffle_buffer_size: None does not shuffle.
-      part: ((first, last + 1), n): of every n slices those in these places alone.
+      part: (n, (first, last + 1)): of every n slices those in these places alone.
       The others as there.
 
     Returns:
