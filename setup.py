@@ -10,7 +10,7 @@ VERSION = re.search(
 LITERT = (
     "ai-edge-litert"  # runs .tflite files; tf.lite.Interpreter is leaving TensorFlow
 )
-TORCH = "torch>=2.4"  # the twin that benchmarks compare with
+BENCHMARKS = ["torch>=2.4", "matplotlib"]  # the twin compared with, and the picture
 RESAMPY = "resampy>=0.4"  # --data_resample kaiser_best, the reference's resampler
 
 setup(
@@ -36,7 +36,7 @@ setup(
     extras_require={
         "litert": [LITERT],
         "resampy": [RESAMPY],
-        "torch": [TORCH],
+        "benchmarks": BENCHMARKS,
         "test": [LITERT, RESAMPY, "pytest", "pytest-xdist", "ruff"],
     },
 )

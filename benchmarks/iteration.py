@@ -1,120 +1,61 @@
-"""Speed of training: python -m benchmarks.iteration [--original DIR --python PY]
+"""Rows of benchmarks.speed: one 5:1 iteration of wgan-gp.
 
-One 5:1 iteration of wgan-gp, against PyTorch (`pip install 'specgan_tf[torch]'`) and
-the original under TensorFlow 1.12: DIR is its checkout, PY a Python that has it (see
-the README). Every contender is a process of its own that waits while the others work;
-in each round each does one update of D and one of G, an iteration is five of the first
-and one of the second, and medians of the rounds are compared. The share of the
-machine's peak counts the multiply-adds of the convolutions alone, and takes as peak the
-faster of both libraries' products of two matrices, in the same rounds.
+In each turn a side does one update of D and one of G; an iteration is five of the first
+and one of the second. The share of the machine's peak counts the multiply-adds of the
+convolutions alone, and takes as peak the faster of both libraries' products of two
+matrices, in the same turns.
 """
 
-import argparse
-import json
 import os
-import statistics
-import subprocess
 import sys
 
-from benchmarks.quick import ENV, ROOT
+from benchmarks.quick import ROOT
+from benchmarks.turns import Side, medians, row, times
 
-# (dim, batch, rounds, times the original, times PyTorch)
-CASES = (64, 64, 3, 2.5, 1.7), (64, 16, 5, 2.3, 1.7), (16, 64, 7, 3.0, 1.6)
+# (dim, batch, turns, times the original, times PyTorch)
+CASES = (16, 64, 9, 3.0, 1.6), (64, 16, 7, 2.3, 1.7), (64, 64, 5, 2.5, 1.7)
 SHARE = 0.85  # of the peak, at dim 64 and batch 64
+PRODUCT = 3072  # rows and columns of the matrices
 
-# What every contender does when asked; `act` maps what may be asked to a function.
-SERVE = """
-import json, sys, time
-def serve(act):
-    for f in act.values():
-        f()
-    print("ready", flush=True)
-    for line in sys.stdin:
-        cpu, wall = time.process_time(), time.perf_counter()
-        act[line.strip()]()
-        seconds = time.process_time() - cpu, time.perf_counter() - wall
-        print(json.dumps(seconds), flush=True)
-dim, batch = int(sys.argv[1]), int(sys.argv[2])
-"""
-
-OURS = (
-    SERVE
-    + """
+OURS = f"""
 import tensorflow as tf
 from specgan_tf import SpecGAN, SpecGANDiscriminator, SpecGANGenerator
+dim, batch = map(int, argv)
 gan = SpecGAN(SpecGANGenerator(dim=dim), SpecGANDiscriminator(dim=dim), seed=0)
 gan.compile()
-x, a = tf.random.uniform([batch, 128, 128, 1], -1, 1), tf.random.normal([3072, 3072])
+x = tf.random.uniform([batch, 128, 128, 1], -1, 1)
+a = tf.random.normal([{PRODUCT}, {PRODUCT}])
 D = tf.function(lambda x: gan.update_D(x, gan.draw_z(batch), gan.draw_alpha(x)))
 G = tf.function(lambda: gan.update_G(gan.draw_z(batch)))
 product = tf.function(lambda: tf.matmul(a, a))
-serve({"D": lambda: D(x), "G": G, "product": lambda: product().numpy()})
+serve(D=lambda: D(x), G=G, product=product)
 """
-)
 
-TORCH = (
-    SERVE
-    + """
+TORCH = f"""
 import torch
 from benchmarks.torch_twin import Twin
+dim, batch = map(int, argv)
 twin = Twin(dim)
-x, a = torch.rand(batch, 1, 128, 128) * 2 - 1, torch.randn(3072, 3072)
-serve({
-    "D": lambda: twin.update_D(x), "G": lambda: twin.update_G(batch),
-    "product": lambda: torch.matmul(a, a),
-})
+x, a = torch.rand(batch, 1, 128, 128) * 2 - 1, torch.randn({PRODUCT}, {PRODUCT})
+serve(D=lambda: twin.update_D(x), G=lambda: twin.update_G(batch),
+      product=lambda: torch.matmul(a, a))
 """
-)
 
-ORIGINAL = (
-    SERVE
-    + """
-import importlib.util
-spec = importlib.util.spec_from_file_location("original", sys.argv[3])
+ORIGINAL = """
+import contextlib, importlib.util, io
+spec = importlib.util.spec_from_file_location("original", argv.pop(0))
 original = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(original)
-original.load(sys.argv[4])
-import contextlib, io
-import numpy as np
+original.load(argv.pop(0))
+dim, batch = map(int, argv)
 with contextlib.redirect_stdout(io.StringIO()):
     net = original.training({"batch_size": batch, "dim": dim, "loss": "wgan-gp"})
 ops = {update.who: op for op, update in net.updates.items()}
 s = original.tf.Session()
 s.run(original.tf.global_variables_initializer())
 x = np.random.uniform(-1, 1, (batch, 128, 128, 1)).astype("f4")
-serve({"D": lambda: s.run(ops["D"], {net.x: x}), "G": lambda: s.run(ops["G"])})
+serve(D=lambda: s.run(ops["D"], {net.x: x}), G=lambda: s.run(ops["G"]))
 """
-)
-
-
-class Contender:
-    """A process that times what it is asked to do."""
-
-    def __init__(self, python, code, *argv):
-        self.process = subprocess.Popen(
-            [python, "-c", code, *map(str, argv)],
-            cwd=ROOT,
-            env={**os.environ, **ENV},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
-        if self.process.stdout.readline() != "ready\n":
-            sys.exit(f"{python} could not run this:\n{code}")
-        self.seconds = {}  # what was done -> [(CPU, wall)]
-
-    def do(self, what):
-        print(what, file=self.process.stdin, flush=True)
-        seconds = json.loads(self.process.stdout.readline())
-        self.seconds.setdefault(what, []).append(seconds)
-
-    def median(self, what, which=0):
-        return statistics.median(s[which] for s in self.seconds[what])
-
-    def end(self):
-        self.process.stdin.close()
-        self.process.wait()
 
 
 def operations(dim, batch):
@@ -129,65 +70,31 @@ def operations(dim, batch):
     return (5 * 11 + 5) * 2 * batch * layers
 
 
-def measure(dim, batch, rounds, original=None, python=None, torch=True):
-    """Seconds of an iteration for each contender, and ours over the peak."""
-    contenders = {"ours": Contender(sys.executable, OURS, dim, batch)}
-    if torch:
-        contenders["torch"] = Contender(sys.executable, TORCH, dim, batch)
+def rows(dim, batch, turns, than_original, than_torch, original=None, python=None):
+    sides = {
+        "PyTorch": Side(sys.executable, TORCH, dim, batch),
+        "us": Side(sys.executable, OURS, dim, batch),
+    }
     if original:
         script = os.path.join(ROOT, "specgan_tf", "original.py")
-        contenders["original"] = Contender(
-            python, ORIGINAL, dim, batch, script, os.path.abspath(original)
-        )
-    for _ in range(rounds):
-        for name, contender in contenders.items():
-            for what in ("D", "G", *["product"] * (name != "original")):
-                contender.do(what)
-    result = {"dim": dim, "batch": batch, "rounds": rounds}
-    for name, c in contenders.items():
-        for i, kind in enumerate(("CPU s", "s")):
-            result[f"{name}, {kind}"] = 5 * c.median("D", i) + c.median("G", i)
-        c.end()
-    peak = max(
-        2 * 3072**3 / c.median("product")
-        for c in contenders.values()
-        if "product" in c.seconds
-    )
-    rate = operations(dim, batch) / result["ours, CPU s"]
-    result |= {"GFLOP per CPU s": rate / 1e9, "of the peak": rate / peak}
-    for name in contenders.keys() - {"ours"}:
-        result[f"times {name}"] = result[f"{name}, CPU s"] / result["ours, CPU s"]
-        result[f"times {name}, wall"] = result[f"{name}, s"] / result["ours, s"]
-    return result
-
-
-def rows(original=None, python=None, torch=True):
-    """(what, ratio, bound, measured) of each case, slowest last."""
-    for dim, batch, rounds, than_original, than_torch in reversed(CASES):
-        m = measure(dim, batch, rounds, original, python, torch)
-        what = f"5:1 iteration, wgan-gp, dim {dim}, batch {batch}"
-        if original:
-            yield f"{what}, than the original", m["times original"], than_original, m
-        if torch:
-            yield f"{what}, than PyTorch", m["times torch"], than_torch, m
-        if (dim, batch) == (64, 64):
-            yield f"{what}, of the machine's peak", m["of the peak"], SHARE, m
-
-
-def main():
-    p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    p.add_argument("--original", help="checkout of chrisdonahue/wavegan")
-    p.add_argument("--python", help="a Python with TensorFlow 1.12")
-    p.add_argument("--no-torch", action="store_true")
-    args = p.parse_args()
-    if bool(args.original) != bool(args.python):
-        p.error("--original and --python go together")
-    for what, ratio, bound, measured in rows(
-        args.original, args.python, not args.no_torch
-    ):
-        print(f"{ratio:6.2f}  (to reach: {bound})  {what}")
-        print("       ", ", ".join(f"{k} {v:.4g}" for k, v in measured.items()))
-
-
-if __name__ == "__main__":
-    main()
+        argv = script, os.path.abspath(original), dim, batch
+        sides["the original"] = Side(python, ORIGINAL, *argv)
+    for _ in range(turns):
+        for name, side in sides.items():
+            for job in ("D", "G", *["product"] * (name != "the original")):
+                side.turn(job)
+    seconds = {}
+    for name, side in sides.items():
+        both = zip(medians(side.seconds["D"]), medians(side.seconds["G"]), strict=True)
+        seconds[name] = tuple(5 * d + g for d, g in both)
+        side.end()
+    what = f"5:1 iteration, wgan-gp, dim {dim}, batch {batch}"
+    ours = seconds.pop("us")
+    bounds = {"the original": than_original, "PyTorch": than_torch}
+    for than in bounds.keys() & seconds.keys():
+        yield times(what, than, ours, seconds[than], bounds[than])
+    if (dim, batch) == (64, 64):
+        products = (medians(sides[s].seconds["product"])[0] for s in ("us", "PyTorch"))
+        peak = 2 * PRODUCT**3 / min(products) / 1e9
+        rate = operations(dim, batch) / ours[0] / 1e9
+        yield row(what, "sgemm", "GFLOP/CPU s", rate, peak, SHARE, "share")

@@ -144,9 +144,8 @@ def demo():
         return {"min": (time.monotonic() - start) / 60}
 
 
-def report(jobs, name):
-    """Do all jobs; print what they measured, and write it to benchmarks/out."""
-    results = {}
+def report(jobs, name, results):
+    """Do all jobs; put what they measured into `results`, print and write it."""
     for what, job in jobs.items():
         results[what] = job()
         print(what)
@@ -171,7 +170,7 @@ def main():
     }
     if args.demo:
         jobs["make demo, fresh clone (bound: 8 min)"] = demo
-    report(jobs, "quick.json")
+    report(jobs, "quick.json", {})
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 """Figures of docs/SCALING.md: python -m benchmarks.scaling
 
-Prints a table and writes benchmarks/out/scaling.json. Two workers over loopback, each
-on a core of its own, beside one process with the joint batch on both cores, and one
-with a worker's part of it on one core; best steps are compared. Needs two cores and
-taskset.
+Prints what is measured here, and a plan for very much audio made of that and of what it
+assumes; writes benchmarks/out/scaling.json. Two workers over loopback, each on a core
+of its own, beside one process with the joint batch on both cores, and one with a
+worker's part of it on one core; best steps are compared. Needs two cores and taskset.
 """
 
 import json
@@ -13,7 +13,23 @@ import subprocess
 import sys
 import tempfile
 
-from benchmarks.quick import ENV, ROOT, python
+from benchmarks.iteration import operations
+from benchmarks.quick import DRUMS, ENV, ROOT, python, report
+
+# Of the plan; not measured here. A GPU's rate is what its convolutions keep up, far
+# below what its maker prints.
+ASSUMED = {
+    "hours of audio": 1e6,
+    "slices of a file": 10,
+    "batch of a GPU": 64,
+    "GPUs": 64,
+    "TFLOP/s of a GPU": 100,
+    "Gbit/s of a GPU's network": 50,
+    "$ of a GPU hour": 3,
+    "$ of a core hour": 0.05,
+    "$ of a TB month": 20,
+    "iterations of a training": 200_000,
+}
 
 STEP = """
 import json, sys, time
@@ -123,8 +139,14 @@ import numpy as np
 import soundfile
 from specgan_tf import loader, spectral
 folder = sys.argv[1]
+drums = sys.argv[2]
+sizes = np.zeros(2)
+for name in os.listdir(drums):
+    fp = os.path.join(folder, name[:-3] + "flac")
+    soundfile.write(fp, *soundfile.read(os.path.join(drums, name)), "PCM_16")
+    sizes += os.path.getsize(fp), os.path.getsize(os.path.join(drums, name))
 audio = np.random.RandomState(0).randn(44100 * 30).astype(np.float32) / 10
-rates = {}
+rates = {"FLAC over WAV, embedded drums": sizes[0] / sizes[1]}
 for name, fs, subtype, fast in (("16 kHz WAV, --data_fast_wav", 16000, "PCM_16", True),
                                 ("16 kHz FLAC", 16000, None, False),
                                 ("44.1 kHz FLAC", 44100, None, False),
@@ -145,7 +167,7 @@ print(json.dumps(rates))
 """
 
 SHARED = """
-import json, time
+import json, sys, time
 import numpy as np
 from specgan_tf.loader import Order, Part
 shares = {}
@@ -155,6 +177,9 @@ for slices in (1, 10, 180):
         taken = part.takes(np.arange(8192, 8192 + 18000)).reshape(-1, slices).any(1)
         shares[f"{workers} workers, files of {slices} slices, decoded by one"] = (
             taken.mean())
+names = [f"/data/audio/{i // 1000:06}/{i % 1000:03}-of-a-recording.wav"
+         for i in range(1000)]
+shares["bytes of a file's name"] = sum(map(sys.getsizeof, names)) / 1000 + 2 * 8
 began = time.process_time()
 Order(1, True, 0, 0).buffered(4096 * 2000, 4096)
 shares["seconds to go on after 10^9 slices"] = (
@@ -163,27 +188,73 @@ print(json.dumps(shares))
 """
 
 
+def plan(measured, of=ASSUMED):
+    """What `of["hours of audio"]` take, from storage to dollars."""
+    seconds = of["hours of audio"] * 3600
+    slices = seconds * 16000 / 16384
+    data, order = measured["data"], measured["the data's order"]
+    wav, mp3 = (
+        data[f"{kind}, slices/CPU s"]
+        for kind in ("16 kHz WAV, --data_fast_wav", "44.1 kHz MP3")
+    )
+    batch = of["batch of a GPU"]
+    compute = operations(64, batch) / of["TFLOP/s of a GPU"] / 1e12
+    # A ring: each sends and receives everything about twice.
+    reduced = measured["gradients, dim 64"]["an iteration, MB"]
+    network = 2 * reduced * 8e-3 / of["Gbit/s of a GPU's network"]
+    heard = 5 * batch / (compute + network)  # slices a second, a GPU
+    workers, length = of["GPUs"], of["slices of a file"]
+    share = order[f"{workers} workers, files of {length} slices, decoded by one"]
+    decoded = heard * share * workers
+    training = of["iterations of a training"] * (compute + network) / 3600
+    gpu_hours, tera = training * of["GPUs"], seconds * 32000 / 1e12
+    names = slices / of["slices of a file"] * order["bytes of a file's name"] / 1e9
+    cores = decoded / wav
+    return {
+        "slices, 10^9": slices / 1e9,
+        "16-bit WAV, TB": tera,
+        "FLAC, TB": tera * data["FLAC over WAV, embedded drums"],
+        "log-spectrograms, float32, TB": slices * 4 * 128**2 / 1e12,
+        "names of all files, in memory, GB": names,
+        "moments of all, from WAV, core hours": slices / wav / 3600,
+        "moments of all, from 44.1 kHz MP3, core hours": slices / mp3 / 3600,
+        "an iteration's arithmetic, ms": 1000 * compute,
+        "an iteration's all-reduces, ms": 1000 * network,
+        "slices a GPU takes, a second": heard,
+        "slices decoded for it, a second": decoded,
+        "cores to decode WAV, a GPU": cores,
+        "cores to decode 44.1 kHz MP3, a GPU": decoded / mp3,
+        "read from storage for it, MB/s": decoded * 32768 / 1e6,
+        "a training, hours": training,
+        "a training hears, hours of audio": of["iterations of a training"]
+        * 5
+        * batch
+        * of["GPUs"]
+        * 16384
+        / 16000
+        / 3600,
+        "storage as FLAC, $ a month": tera
+        * data["FLAC over WAV, embedded drums"]
+        * of["$ of a TB month"],
+        "moments of all, from WAV, $": slices / wav / 3600 * of["$ of a core hour"],
+        "a training, GPUs, $": gpu_hours * of["$ of a GPU hour"],
+        "a training, cores, $": gpu_hours * cores * of["$ of a core hour"],
+    }
+
+
 def main():
+    measured = {}
     with tempfile.TemporaryDirectory() as folder:
         jobs = {
             "gradients, dim 64": lambda: python(GRADIENTS)[1],
-            "reading, decoding, resampling, spectrograms": lambda: python(
-                DECODE, folder
-            )[1],
+            "data": lambda: python(DECODE, folder, DRUMS)[1],
             "the data's order": lambda: python(SHARED)[1],
             "dim 16, batch 8": lambda: scaling(16, 8, 12),
             "dim 4, batch 4": lambda: scaling(4, 4, 30),
+            "assumed": lambda: ASSUMED,
+            "the plan": lambda: plan(measured),
         }
-        results = {}
-        for name, job in jobs.items():
-            results[name] = job()
-            print(name)
-            for key, value in results[name].items():
-                print(f"  {value:14.3f}  {key}", flush=True)
-    out = os.path.join(ROOT, "benchmarks", "out")
-    os.makedirs(out, exist_ok=True)
-    with open(os.path.join(out, "scaling.json"), "w") as f:
-        json.dump(results, f, indent=2)
+        report(jobs, "scaling.json", measured)
 
 
 if __name__ == "__main__":

@@ -1,48 +1,27 @@
-"""Each stage against the original: python -m benchmarks.stages [--original DIR --python PY]
+"""Rows of benchmarks.speed: what comes before and after a training's iterations.
 
-DIR is an unmodified checkout, PY a Python with what original-requirements.txt lists;
-without them only this port and librosa are measured. Sides take turns, each a process
-of its own that imported, built its graph and filled its buffers before; medians of five
-turns, in CPU seconds (user and system). The data are the embedded drums. Prints a table
-and writes benchmarks/out/stages.json.
-"""  # noqa: E501
+The data are the embedded drums. Sides imported, built their graphs and filled their
+buffers before their first turn.
+"""
 
-import argparse
 import functools
 import json
 import os
-import statistics
-import subprocess
 import sys
-import tempfile
 import time
 
-from benchmarks.quick import DRUMS, ENV, PEAK, ROOT, python, report
+from benchmarks.quick import DRUMS, PEAK, python
+from benchmarks.turns import Side, medians, row, times
 
 TURNS = 5
+SUMMARY_SECS = 120  # --train_summary_secs by default
+MORE = 1.02  # memory of more clips: as much, but for a list of their names
 
-# What every side begins with, for Python 3.6 too. A job returns how many it did.
-SERVE = """
-import glob, json, resource, sys, time, types
-import numpy as np
-argv, sys.argv = sys.argv[1:], [""]
-sys.path.insert(0, argv.pop(0))
-
-def cpu():
-    usages = map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    return sum(u.ru_utime + u.ru_stime for u in usages)
-
-def serve(job, warm_up=1):
-    for _ in range(warm_up):
-        job()
-    for _ in sys.stdin:
-        start = cpu(), time.time()
-        n = job()
-        used = cpu() - start[0], time.time() - start[1]
-        print(json.dumps([n / t for t in used]), flush=True)
-"""
+# The original's modules, before any of ours with the same names.
+THEIR_PATH = "sys.path.insert(0, argv.pop(0))"
 
 MOMENTS = """
+import glob, types
 fps = sorted(glob.glob(argv[0] + "/*")) * 16
 args = types.SimpleNamespace(data_dir=argv[0], data_sample_rate=16000,
     data_fast_wav=True, data_first_slice=True, data_overlap_ratio=0.0,
@@ -52,16 +31,16 @@ import train_specgan
 def job():
     {job}
     return len(fps)
-serve(job, int(argv[1]))
+serve(int(argv[1]), job=job)
 """
 
 LOADER = """
-import loader
+import glob, loader
 x = loader.decode_extract_and_batch(sorted(glob.glob(argv[0] + "/*")), slice_len=16384,
     decode_fs=16000, decode_num_channels=1, slice_first_only=True, slice_pad_end=True,
     repeat=True, decode_parallel_calls=4, shuffle=True, **json.loads(argv[1]))
 {batches}
-serve(lambda: sum(len(next(batches)) for _ in range(int(argv[2]))), 2)
+serve(2, job=lambda: sum(len(next(batches)) for _ in range(int(argv[2]))))
 """
 
 F_TO_T = """
@@ -83,7 +62,7 @@ import tensorflow as tf, train_specgan
 fed = tf.placeholder(tf.float32, X_norm.shape)
 x = train_specgan.f_to_t(fed, mean, std, 16)
 session = tf.Session()
-serve(lambda: len(session.run(x, {fed: X_norm})))
+serve(job=lambda: len(session.run(x, {fed: X_norm})))
 """,
 }
 
@@ -97,7 +76,7 @@ OURS = {
 import tensorflow as tf
 from specgan_tf import spectral
 f_to_t = tf.function(lambda X_norm: spectral.f_to_t(X_norm, mean, std, 16))
-serve(lambda: len(f_to_t(tf.constant(X_norm)).numpy()))
+serve(job=lambda: len(f_to_t(tf.constant(X_norm)).numpy()))
 """,
     "librosa": F_TO_T
     + """
@@ -109,7 +88,20 @@ def job():
         librosa.griffinlim(clip, n_iter=16, hop_length=128, n_fft=256, momentum=0,
             init=None)
     return len(X_mag)
-serve(job)
+serve(job=job)
+""",
+    "summaries": """
+import tensorflow as tf
+from specgan_tf import SpecGAN, SpecGANDiscriminator, SpecGANGenerator, callbacks
+gan = SpecGAN(SpecGANGenerator(), SpecGANDiscriminator(), seed=0)
+gan.compile()
+x_wav = np.random.uniform(-1, 1, (4, 16384, 1)).astype("f4")
+c = callbacks.Summaries(argv[0], x_wav, np.zeros(129, "f4"), np.ones(129, "f4"), 16000)
+c.set_model(gan)
+c.secs = 0
+c.on_train_begin()
+logs = dict.fromkeys(["D_loss", "G_loss", "gradient_penalty", "slopes"], 1.0)
+serve(2, job=lambda: c.on_train_batch_end(0, logs))
 """,
     "memory": f"""{PEAK}
 import glob, sys
@@ -121,7 +113,7 @@ start = peak()
 slices = loader.decode_and_extract(fps, 16384, 16000, 1, decode_fast_wav=True,
     decode_parallel_calls=4, slice_first_only=True, slice_pad_end=True)
 assert moments.merge(moments.sums_of_one(x[:, 0, 0]) for x in slices)[0] == n
-print(json.dumps(peak() - start))
+print(json.dumps([peak(), start]))
 """,
     "untrained": """
 import sys
@@ -146,88 +138,77 @@ specgan_tf.load_generator(sys.argv[1])
 }
 
 
-class Side:
-    """One process of a comparison."""
-
-    def __init__(self, python, code, *argv):
-        self.process = subprocess.Popen(
-            [python, "-c", SERVE + code, *map(str, argv)],
-            cwd=ROOT,
-            env={**os.environ, **ENV},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            bufsize=1,
-        )
-
-    def turn(self):
-        """How many a CPU second, and a second."""
-        self.process.stdin.write("\n")
-        while line := self.process.stdout.readline():
-            if line.startswith("["):
-                return json.loads(line)
-        raise RuntimeError("a side has ended; it says why where stderr is not DEVNULL")
-
-    def end(self):
-        self.process.stdin.close()
-        self.process.wait()
-
-
 class Stages:
+    """Each method gives rows. Without `original` those of it are left out.
+
+    Args:
+      original: checkout of chrisdonahue/wavegan, or None.
+      python: a Python with TensorFlow 1.12.
+      folder: an empty one to work in.
+    """
+
     def __init__(self, original, python, folder):
         self.original, self.python, self.folder = original, python, folder
 
     def ours(self, stage, *argv):
-        return functools.partial(Side, sys.executable, OURS[stage], ROOT, *argv)
+        return functools.partial(Side, sys.executable, OURS[stage], *argv)
 
     def theirs(self, stage, *argv):
         if self.original:
-            code = THEIRS[stage]
+            code = THEIR_PATH + THEIRS[stage]
             return functools.partial(Side, self.python, code, self.original, *argv)
 
-    def compare(self, unit, bounds, fresh=False, **sides):
-        """Medians of sides that take turns; `bounds` says over which ours to divide."""
-        sides = {name: side for name, side in sides.items() if side}
-        turns, running = {name: [] for name in sides}, {}
+    def compare(self, what, sides, bounds, fresh=False):
+        """Sides (name -> how to start it, or None) take turns; the first is ours.
+
+        Args:
+          bounds: name -> how many times faster ours is to be.
+          fresh: a new process each turn.
+        """
+        sides = {name: start for name, start in sides.items() if start}
+        seconds, running = {name: [] for name in sides}, {}
         for _ in range(TURNS):
             for name, start in sides.items():
                 side = running.pop(name, None) or start()
-                turns[name].append(side.turn())
+                side.turn("job")
+                seconds[name].append(side.seconds["job"][-1])
                 side.end() if fresh else running.update({name: side})
         for side in running.values():
             side.end()
-        row = {}
-        for name, taken in turns.items():
-            cpu, wall = map(statistics.median, zip(*taken, strict=True))
-            row |= {f"{name}, {unit}/CPU s": cpu, f"{name}, {unit}/s": wall}
-        for name in bounds.keys() & sides:
-            ratio = row[f"ours, {unit}/CPU s"] / row[f"{name}, {unit}/CPU s"]
-            row |= {f"ratio to {name}": ratio, f"bound to {name}": bounds[name]}
-        return row
+        ours, *others = sides
+        ours = medians(seconds[ours])
+        return [
+            times(what, than, ours, medians(seconds[than]), bounds.get(than))
+            for than in others
+        ]
 
-    def moments(self, warm_up):
+    def moments(self, warm_up, what):
         """The mode without its imports; a process each turn, or the same again."""
-        both = {"ours": self.ours, "theirs": self.theirs}
-        sides = {name: side("moments", DRUMS, warm_up) for name, side in both.items()}
-        return self.compare("clips", {"theirs": 20}, not warm_up, **sides)
+        sides = {
+            "ours": self.ours("moments", DRUMS, warm_up),
+            "the original": self.theirs("moments", DRUMS, warm_up),
+        }
+        return self.compare(what, sides, {"the original": 20}, not warm_up)
 
     def memory(self):
-        """Peak above the imports, of so many clips (the drums over and over)."""
-        counts = 1000, 10_000, 100_000
-        return {f"{n}, GiB": python(OURS["memory"], DRUMS, n)[1] for n in counts}
+        """Peak of the process, of so many clips (the drums over and over)."""
+        peak = {n: python(OURS["memory"], DRUMS, n)[1] for n in (1000, 10**4, 10**5)}
+        for n in (10**4, 10**5):
+            above = f"{2**10 * (peak[n][0] - peak[n][1]):.0f} MiB above the imports"
+            what = f"memory, moments of {n:,} clips ({above})"
+            total = peak[n][0], peak[1000][0]
+            yield row(what, "1,000 clips", "GiB", *total, MORE, "cost")
 
-    def loader(self, bound, cache=None):
+    def loader(self, what, bound, cache=None):
         """Training's slices, in batches of 64: shuffled, endless, from full buffers."""
         options = {"batch_size": 64, "shuffle_buffer_size": 1024, "prefetch_size": 4}
         options |= {"decode_fast_wav": True}
-        ours = json.dumps(options | {"decode_cache": cache})
-        return self.compare(
-            "slices",
-            {"theirs": bound},
-            ours=self.ours("loader", DRUMS, ours, 20),
-            theirs=self.theirs("loader", DRUMS, json.dumps(options), 20),
-        )
+        cached = options | {"decode_cache": cache}
+        sides = {
+            "ours": self.ours("loader", DRUMS, json.dumps(cached), 20),
+            "the original": self.theirs("loader", DRUMS, json.dumps(options), 20),
+        }
+        return self.compare(what, sides, {"the original": bound})
 
     def decoding(self, bound, kind, rate):
         """Default decoding of one format. The original here opens WAV alone: it gets
@@ -242,22 +223,39 @@ class Stages:
                 x, _ = librosa.load(os.path.join(DRUMS, name), sr=rate)
                 soundfile.write(os.path.join(folder, f"{name[:-4]}.{k}"), x, rate)
         few = {"batch_size": 4, "shuffle_buffer_size": 4, "prefetch_size": 1}
-        return self.compare(
-            "slices",
-            {"theirs": bound},
-            ours=self.ours("loader", folders[kind], json.dumps(few), 80),
-            theirs=self.theirs("loader", folders["wav"], json.dumps(few), 4),
-        )
+        sides = {
+            "ours": self.ours("loader", folders[kind], json.dumps(few), 80),
+            "the original": self.theirs("loader", folders["wav"], json.dumps(few), 4),
+        }
+        what = f"a slice, default decoding, {kind.upper()} at {rate / 1000:g} kHz"
+        return self.compare(what, sides, {"the original": bound})
 
     def f_to_t(self):
         """64 clips, 16 iterations; librosa is given one by one, as is usual, or all."""
-        return self.compare(
-            "clips",
-            {"theirs": 25, "librosa": 6},
-            ours=self.ours("f_to_t"),
-            theirs=self.theirs("f_to_t"),
-            librosa=self.ours("librosa", "one by one"),
-            librosa_batched=self.ours("librosa", "batch"),
+        sides = {
+            "ours": self.ours("f_to_t"),
+            "the original": self.theirs("f_to_t"),
+            "librosa.griffinlim": self.ours("librosa", "one by one"),
+            "the same, all at once": self.ours("librosa", "batch"),
+        }
+        bounds = {"the original": 25, "librosa.griffinlim": 6}
+        return self.compare("f_to_t of a clip, of 64, ngl 16", sides, bounds)
+
+    def summaries(self):
+        """Losses, images and audio of a default training, over their interval."""
+        side = Side(sys.executable, OURS["summaries"], self.folder)
+        for _ in range(TURNS):
+            side.turn("job")
+        side.end()
+        what, than = "summaries, dim 64, batch 64", "their interval"
+        yield row(
+            what,
+            than,
+            "CPU s",
+            medians(side.seconds["job"])[0],
+            SUMMARY_SECS,
+            0.05,
+            "cost",
         )
 
     def cold(self):
@@ -269,38 +267,10 @@ class Stages:
                 start = time.monotonic()
                 cpu, _ = python(OURS[name], self.folder)
                 taken.append((cpu, time.monotonic() - start))
-        row = {"bound": 1.5}
+        generate, load = (medians(taken) for taken in turns.values())
+        what, than = (
+            "cold generate, dim 64",
+            "importing TensorFlow, loading the weights",
+        )
         for i, unit in enumerate(("CPU s", "s")):
-            ours, theirs = (statistics.median(t[i] for t in v) for v in turns.values())
-            row |= {f"generate, {unit}": ours, f"import and load, {unit}": theirs}
-            row[f"ratio, {unit}"] = ours / theirs
-        return row
-
-
-def main():
-    p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    p.add_argument("--original", metavar="DIR", help="the original's checkout")
-    p.add_argument("--python", metavar="PY", help="a Python with TensorFlow 1.12")
-    p.add_argument("--only", default="", help="rows with this in their names")
-    args = p.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        stages = Stages(args.original, args.python, folder)
-        jobs = {
-            "moments, once in a process": lambda: stages.moments(0),
-            "moments, again": lambda: stages.moments(1),
-            "moments' memory": stages.memory,
-            "loader, fast_wav": lambda: stages.loader(3),
-            "loader, cache in memory": lambda: stages.loader(8, "memory"),
-            "loader, cache in a folder": lambda: stages.loader(8, folder + "/cache"),
-        }
-        for rate, bound in ((16000, 50), (44100, 5)):
-            for k in ("wav", "flac", "ogg", "mp3"):
-                job = functools.partial(stages.decoding, bound, k, rate)
-                jobs[f"loader, {k} at {rate} Hz"] = job
-        jobs |= {"f_to_t": stages.f_to_t, "cold generate": stages.cold}
-        jobs = {name: job for name, job in jobs.items() if args.only in name}
-        report(jobs, "stages.json")
-
-
-if __name__ == "__main__":
-    main()
+            yield row(what, than, unit, generate[i], load[i], 1.5, "cost")
