@@ -10,7 +10,6 @@ import argparse
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 import tempfile
@@ -80,7 +79,7 @@ def main():
             rows = watch(processes, minutes)
         finally:
             for process in processes.values():
-                process.send_signal(signal.SIGINT)
+                process.terminate()
                 process.wait()
         with open(folder + ".train.log") as f:
             steps = int(re.findall(r"^step +(\d+)", f.read(), re.MULTILINE)[-1])

@@ -1,7 +1,11 @@
 """Where things are, and measured errors for every test."""
 
 import os
+import signal
 
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    # A shell's background jobs ignore Ctrl-C, and so would what they start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as the scripts do
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 

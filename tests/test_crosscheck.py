@@ -17,6 +17,7 @@ from specgan_tf import (
     crosscheck,
     gan,
     generate,
+    kernels,
     losses,
     moments,
     specgan,
@@ -126,11 +127,11 @@ def test_every_stage_has_a_golden():
 
 
 def swap_two_taps(monkeypatch):
-    class Swapped(keras.layers.Conv2D):
+    class Swapped(kernels.Conv2D):
         def convolution_op(self, inputs, kernel):
             return super().convolution_op(inputs, tf.gather(kernel, [1, 0, 2, 3, 4]))
 
-    monkeypatch.setattr(keras.layers, "Conv2D", Swapped)
+    monkeypatch.setattr(kernels, "Conv2D", Swapped)
 
 
 def normal_z(monkeypatch):
@@ -149,11 +150,11 @@ def normal_z_in_training(monkeypatch):
 
 def initial_kernels(monkeypatch):
     """Keras' own glorot_normal in place of glorot_uniform."""
-    for name in ("Conv2D", "Dense"):
+    for where, name in ((kernels, "Conv2D"), (keras.layers, "Dense")):
         layer = functools.partial(
-            getattr(keras.layers, name), kernel_initializer="glorot_normal"
+            getattr(where, name), kernel_initializer="glorot_normal"
         )
-        monkeypatch.setattr(keras.layers, name, layer)
+        monkeypatch.setattr(where, name, layer)
 
 
 def adams_epsilon(monkeypatch):
