@@ -186,6 +186,7 @@ def make_parser():
     g = p.add_argument_group("Train")
     p.flag(g, "--train_batch_size", 64, "slices in a batch", type=positive)
     p.flag(g, "--train_save_secs", 300, "seconds between checkpoints", type=positive)
+    p.flag(g, "--train_keep", 5, "checkpoints to keep, the newest", type=positive)
     p.flag(
         g,
         "--train_backup_mins",
@@ -621,7 +622,11 @@ def train_on(fps, args):
     anywhere = distribute.anywhere(strategy)
     stop = callbacks.Stop(args.train_max_steps, anywhere)
     save = callbacks.Save(
-        args.train_dir, args.train_save_secs, data_now, args.train_backup_mins
+        args.train_dir,
+        args.train_save_secs,
+        data_now,
+        args.train_backup_mins,
+        args.train_keep,
     )
     watch = [callbacks.Divergence(), stop]
     if chief:

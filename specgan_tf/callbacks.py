@@ -85,11 +85,14 @@ class Save(keras.callbacks.Callback):
       secs: between checkpoints.
       data: () -> where the training is in its data, as `checkpoint.save` takes it.
       backup_mins: minutes between `checkpoint.back_up`; None for never. [backup.py]
+      keep: how many checkpoints stay.
     """
 
-    def __init__(self, train_dir, secs=300, data=dict, backup_mins=None):
+    def __init__(
+        self, train_dir, secs=300, data=dict, backup_mins=None, keep=checkpoint.KEEP
+    ):
         super().__init__()
-        self.train_dir, self.secs, self.data = train_dir, secs, data
+        self.train_dir, self.secs, self.data, self.keep = train_dir, secs, data, keep
         self.backup_secs = 60 * backup_mins if backup_mins else math.inf
 
     def on_train_begin(self, logs=None):
@@ -113,7 +116,7 @@ class Save(keras.callbacks.Callback):
         self.back_up()
 
     def save(self):
-        checkpoint.save(self.model, self.train_dir, self.data())
+        checkpoint.save(self.model, self.train_dir, self.data(), self.keep)
         self.saved = self.model.global_step
 
     def back_up(self):

@@ -242,13 +242,14 @@ def load_moments(path, given=None):
     return moments.load(given or own)
 
 
-def save(gan, train_dir, data=None):
-    """Write a checkpoint of a compiled `SpecGAN`, keep the last five; its prefix.
+def save(gan, train_dir, data=None, keep=KEEP):
+    """Write a checkpoint of a compiled `SpecGAN`, keep the newest; its prefix.
 
     A crash at any point leaves the previous checkpoint the latest.
 
     Args:
       data: where the training is in its data: arrays by name, for `data_of`.
+      keep: how many of those that its list names stay.
 
     Raises:
       FloatingPointError: NaN or infinity in a variable: nothing is written.
@@ -262,8 +263,8 @@ def save(gan, train_dir, data=None):
     _write(prefix, _values(gan) | data)
     # As tf.train.Saver: what the list does not name is somebody's, and stays.
     kept = [p for p in _said(train_dir) if p != prefix] + [prefix]
-    _write_list(train_dir, [os.path.basename(p) for p in kept[-KEEP:]])
-    for old in kept[:-KEEP]:
+    _write_list(train_dir, [os.path.basename(p) for p in kept[-keep:]])
+    for old in kept[:-keep]:
         for fp in glob.glob(f"{glob.escape(old)}.*"):  # `.`: not model.ckpt-660 for -66
             with contextlib.suppress(FileNotFoundError):
                 os.remove(fp)

@@ -94,17 +94,18 @@ def test_names_are_tf1s(tmp_path):
     assert reader.get_tensor("global_step").dtype == np.int64
 
 
-def test_keeps_five(tmp_path):
+@pytest.mark.parametrize("keep", [1, 5])
+def test_keeps_the_newest(tmp_path, keep):
     gan = build()
     (tmp_path / "model.ckpt-60.note").write_text("mine")
     for step in range(66, 74):
         gan.G_optimizer.iterations.assign(step)
-        checkpoint.save(gan, tmp_path)
+        checkpoint.save(gan, tmp_path, keep=keep)
     steps = sorted(f for f in os.listdir(tmp_path) if f.endswith(".index"))
-    assert steps == [f"model.ckpt-{n}.index" for n in range(69, 74)]
+    assert steps == [f"model.ckpt-{n}.index" for n in range(74 - keep, 74)]
     assert (tmp_path / "model.ckpt-60.note").exists()
     state = tf.train.get_checkpoint_state(tmp_path)
-    assert len(state.all_model_checkpoint_paths) == 5
+    assert len(state.all_model_checkpoint_paths) == keep
     assert tf.train.latest_checkpoint(tmp_path).endswith("model.ckpt-73")
 
 

@@ -354,8 +354,9 @@ def test_moments_in_shards(run, refused, tmp_path, clips):
 def test_backups(run, tmp_path, clips, monkeypatch):
     monkeypatch.setattr(callbacks.Save, "on_train_begin", at_every_step)
     argv = ["train", tmp_path, "--data_dir", clips, *TINY, "--train_max_steps", 2]
-    assert run(*argv, "--train_backup_mins", "1e-6")[0] == 0
+    assert run(*argv, "--train_backup_mins", "1e-6", "--train_keep", 1)[0] == 0
     monkeypatch.undo()
+    assert [p.stem for p in tmp_path.glob("*.index")] == ["model.ckpt-2"]
     assert run("generate", tmp_path / "backup", "--generate_n", 1)[0] == 0
     kept = {p.stem for p in (tmp_path / "backup").glob("*.index")}
     assert kept == {"model.ckpt-1", "model.ckpt-2"}
