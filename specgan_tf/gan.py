@@ -63,11 +63,18 @@ class SpecGAN(keras.Model):
           **kwargs: of `keras.Model.compile`.
 
         Raises:
-          ValueError: unknown loss.
+          ValueError: unknown loss; batch norm under a strategy of several replicas,
+            each of which would have statistics of its own.
         """
         if loss not in losses.LOSSES:
             raise ValueError(
                 f"loss must be one of {sorted(losses.LOSSES)}. Received: {loss!r}"
+            )
+        replicas = tf.distribute.get_strategy().num_replicas_in_sync
+        if replicas > 1 and (self.G.use_batchnorm or self.D.use_batchnorm):
+            raise ValueError(
+                "networks with batch norm must be trained by one replica, which sees "
+                f"whole batches. Received: a strategy of {replicas}"
             )
         # Two optimizers of its own instead of Keras' one.
         super().compile(**{"optimizer": None, "jit_compile": jit_compile, **kwargs})

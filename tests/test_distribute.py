@@ -220,7 +220,8 @@ def test_workers_that_are_not_told_the_same(tmp_path, clips):
 
 
 def test_replicas_draw_rows_of_one_draw():
-    """Each its own; all of them together, what one process draws."""
+    """Each its own; all of them together, what one process draws. Batch norm, which
+    would not be that of one process, is refused."""
     code = DEVICES + (
         "import keras\n"
         "from specgan_tf import SpecGAN, SpecGANDiscriminator, SpecGANGenerator\n"
@@ -236,6 +237,14 @@ def test_replicas_draw_rows_of_one_draw():
         "    parts = strategy.experimental_local_results(parts)\n"
         "    assert (tf.concat(parts, 0).numpy() == one.draw_z(6).numpy()).all()\n"
         "    assert (parts[0].numpy() != parts[1].numpy()).any()\n"
+        "G = SpecGANGenerator(dim=1, use_batchnorm=True)\n"
+        "with strategy.scope():\n"
+        "    try:\n"
+        "        SpecGAN(G, SpecGANDiscriminator(dim=1)).compile()\n"
+        "    except ValueError as e:\n"
+        "        assert 'must be trained by one replica' in str(e), e\n"
+        "    else:\n"
+        "        raise AssertionError\n"
     )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
