@@ -1,25 +1,62 @@
 #!/usr/bin/env python
-"""Export a trained SpecGAN's generator as SavedModel and TFLite."""
+"""Export a trained SpecGAN's generator as SavedModel and TFLite, each verified."""
 
+import argparse
+import hashlib
 import logging
 import os
 import sys
 import tempfile
 
-from train_specgan import Parser, run
+import train_specgan
+from train_specgan import Parser, positive, run
 
 log = logging.getLogger("specgan_tf")
 
-FORMATS = {
-    "saved_model": os.path.join("specgan", "1"),
-    "tflite": "generator.f32.tflite",
-}
+FORMATS = "saved_model", "tflite"
+WEIGHTS = "f32", "f16", "dr8", "int8"  # specgan_tf.tflite.VARIANTS, without TensorFlow
+
+
+def some_of(names):
+    """A parser of some of these, between commas."""
+
+    def parse(text):
+        given = text.split(",")
+        if not set(given) <= set(names):
+            raise argparse.ArgumentTypeError(
+                f"must be of {','.join(names)}. Received: {text!r}"
+            )
+        return [name for name in names if name in given]
+
+    return parse
 
 
 def make_parser():
     p = Parser(description=__doc__)
     p.add_argument("train_dir", help="training folder, or a checkpoint's prefix")
     p.add_argument("--out_dir", help="default TRAIN_DIR/export")
+    p.add_argument(
+        "--checkpoint", help="one of TRAIN_DIR's, such as model.ckpt-100; or the newest"
+    )
+    p.add_argument(
+        "--formats",
+        type=some_of(FORMATS),
+        default=FORMATS,
+        help=f"some of {','.join(FORMATS)} (default: all)",
+    )
+    p.add_argument(
+        "--tflite",
+        type=some_of(WEIGHTS),
+        default=WEIGHTS,
+        help="how generator.*.tflite store weights: some of "
+        f"{','.join(WEIGHTS)} (default: all)",
+    )
+    p.add_argument(
+        "--version",
+        type=positive,
+        default=1,
+        help="of the SavedModel, the name of its folder (default: 1)",
+    )
     p.add_argument("--data_moments_fp", help="default TRAIN_DIR/moments.pkl")
     p.add_argument(
         "--specgan_genr_upsample",
@@ -33,52 +70,113 @@ def make_parser():
 def export(args):
     """Write and verify everything beside OUT_DIR, then move it in."""
     from specgan_tf import checkpoint
-    from specgan_tf.export import save_saved_model, save_tflite
     from specgan_tf.files import InputError, put_in_place
 
-    prefix = checkpoint.require(args.train_dir)
-    folder = checkpoint.folder_of(args.train_dir)
+    path = args.train_dir
+    if args.checkpoint:
+        path = os.path.join(path, os.path.basename(args.checkpoint))
+    prefix = checkpoint.require(path)
+    folder = checkpoint.folder_of(path)
     out_dir = os.path.abspath(args.out_dir or os.path.join(folder, "export"))
-    there = [p for p in FORMATS.values() if os.path.exists(os.path.join(out_dir, p))]
+    paths = artefacts(args)
+    everything = [*paths, "report.json", "report.md", "spectrograms.png"]
+    there = [p for p in everything if os.path.exists(os.path.join(out_dir, p))]
     if there and not args.overwrite:
         raise InputError(
             f"{os.path.join(out_dir, there[0])} exists; choose another --out_dir, or "
             "--overwrite"
         )
-    G = checkpoint.load_generator(prefix, args.specgan_genr_upsample)
-    mean, std = checkpoint.load_moments(prefix, args.data_moments_fp)
-
     os.makedirs(out_dir, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out_dir, prefix=".export.") as new:
-        log.info("Exporting step %d", checkpoint.step_of(prefix))
-        for name, path in FORMATS.items():
-            made = os.path.join(new, path)
-            os.makedirs(os.path.dirname(made), exist_ok=True)
-            if name == "saved_model":
-                errors = save_saved_model(G, mean, std, made)
-            else:
-                errors = save_tflite(G, made)
-            said = ", ".join(f"{k} {v:.1g}" for k, v in errors.items())
-            log.info(
-                "%s: %.2f MB; largest difference from Keras: %s",
-                os.path.join(out_dir, path),
-                size(made) / 1e6,
-                said,
-            )
-        for path in FORMATS.values():  # all verified: now, and only now, put in place
+        log.info("Exporting %s", prefix)
+        make(prefix, folder, new, paths, args, out_dir)
+        for path in everything:  # all verified: now, and only now, put in place
             target = os.path.join(out_dir, path)
             os.makedirs(os.path.dirname(target), exist_ok=True)
             put_in_place(os.path.join(new, path), target)
+    log.info("What they do beside Keras: %s", os.path.join(out_dir, "report.md"))
 
 
-def size(path):
-    if os.path.isfile(path):
-        return os.path.getsize(path)
-    return sum(
-        os.path.getsize(os.path.join(root, name))
-        for root, _, names in os.walk(path)
-        for name in names
+def artefacts(args):
+    """Path -> (signatures, weights) of each; None of a SavedModel, which has all."""
+    paths = {}
+    if "saved_model" in args.formats:
+        paths[os.path.join("specgan", str(args.version))] = None, "f32"
+    if "tflite" in args.formats:
+        for weights in args.tflite:
+            paths[f"generator.{weights}.tflite"] = ["generate"], weights
+        paths["synthesize.f32.tflite"] = ["synthesize", "generate"], "f32"
+        paths["invert.f32.tflite"] = ["invert"], "f32"
+    return paths
+
+
+def make(prefix, folder, new, paths, args, out_dir):
+    """Write all of `paths` into the folder `new`, and the report of them."""
+    from specgan_tf import checkpoint, tflite, verify
+    from specgan_tf.export import save_saved_model
+
+    settings = train_specgan.settle(
+        train_specgan.make_parser(), {"mode": "infer", "train_dir": prefix}
     )
+    ngl, *inversion = train_specgan.griffin_lim(settings)
+    G = checkpoint.load_generator(prefix, args.specgan_genr_upsample)
+    mean, std = checkpoint.load_moments(prefix, args.data_moments_fp)
+    about = describe(prefix, G, mean, std, settings)
+    reference = verify.Reference(G, mean, std, ngl, *inversion)
+    rows, pictures = [], [("Keras", reference.G_z_norm)]
+    with tflite.converting(G, mean, std, *inversion, about) as convert:
+        for path, (signatures, weights) in paths.items():
+            made = os.path.join(new, path)
+            if signatures is None:
+                os.makedirs(os.path.dirname(made))
+                rate = settings.data_sample_rate
+                save_saved_model(G, mean, std, made, *inversion, rate, about)
+            else:
+                convert(made, signatures, weights)
+            try:
+                numbers, spectrograms = reference.compare(made, weights)
+            except verify.ExportError as e:
+                raise verify.ExportError(f"{path}: {e}. Nothing was written") from None
+            rows += [(path, signature, row) for signature, row in numbers.items()]
+            if spectrograms is not None:
+                pictures.append((path, spectrograms))
+            worst = min(row.get("spectrogram, SNR dB", 999) for row in numbers.values())
+            worst = f", spectrograms {worst:.0f} dB above their error" * (worst < 999)
+            log.info(
+                "%s: %.2f MB%s",
+                os.path.join(out_dir, path),
+                verify.size(made) / 1e6,
+                worst,
+            )
+    verify.write_report(new, about, ngl, rows, pictures)
+
+
+def describe(prefix, G, mean, std, settings):
+    """What users of an artefact may want to know of it, as JSON has it."""
+    import keras
+    import tensorflow as tf
+
+    import specgan_tf
+    from specgan_tf import checkpoint
+
+    return {
+        "name": "specgan",
+        "step": checkpoint.step_of(prefix),
+        "sample_rate": settings.data_sample_rate,
+        "ngl": settings.specgan_ngl,
+        "gl_window": settings.specgan_gl_window,
+        "gl_momentum": settings.specgan_gl_momentum,
+        "latent_dim": G.latent_dim,
+        "kernel_len": G.kernel_len,
+        "dim": G.dim,
+        "use_batchnorm": G.use_batchnorm,
+        "upsample": G.upsample,
+        "parameters": G.count_params(),
+        "moments_sha256": hashlib.sha256(mean.tobytes() + std.tobytes()).hexdigest(),
+        "specgan_tf": specgan_tf.__version__,
+        "tensorflow": tf.__version__,
+        "keras": keras.__version__,
+    }
 
 
 def main(argv=None):

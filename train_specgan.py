@@ -928,7 +928,8 @@ def infer(args):
     """
     import shutil
 
-    from specgan_tf import checkpoint, export
+    from specgan_tf import checkpoint, verify
+    from specgan_tf.export import save_saved_model
     from specgan_tf.files import replacing_dir
 
     prefix = checkpoint.require(args.train_dir)
@@ -938,18 +939,19 @@ def infer(args):
     if os.path.isdir(infer_dir):  # as the reference does; it is made from the training
         log.info("Replacing %s", infer_dir)
     with replacing_dir(infer_dir) as new:
-        _, *inversion = griffin_lim(args)
-        errors = export.save_saved_model(G, mean, std, new, *inversion)
+        ngl, *inversion = griffin_lim(args)
+        save_saved_model(G, mean, std, new, *inversion, args.data_sample_rate)
+        numbers, _ = verify.Reference(G, mean, std, ngl, *inversion).compare(new)
         if os.path.isdir(infer_dir):  # a MetaGraph of the reference stays
             for entry in set(os.listdir(infer_dir)) - set(os.listdir(new)):
                 path = os.path.join(infer_dir, entry)
                 copy = shutil.copytree if os.path.isdir(path) else shutil.copy2
                 copy(path, os.path.join(new, entry))
     log.info(
-        "Wrote %s (step %d); largest difference from Keras %.1g",
+        "Wrote %s (step %d); largest difference of spectrograms from Keras: %.1g",
         infer_dir,
         checkpoint.step_of(prefix),
-        max(errors.values()),
+        numbers["synthesize"]["spectrogram, max error"],
     )
 
 

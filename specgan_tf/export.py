@@ -1,25 +1,19 @@
-"""A trained generator as SavedModel and TFLite, each loaded again and compared.
+"""A trained generator as a SavedModel that serves.
 
-The SavedModel stands where the original had a MetaGraph; its signatures carry the names
-of that graph's tensors. Port of train_specgan.py (chrisdonahue/wavegan 40e85e8), lines
-298-363.
+It stands where the original had a MetaGraph; its signatures carry the names of that
+graph's tensors. Port of train_specgan.py (chrisdonahue/wavegan 40e85e8), lines 298-363.
 """
 
-import contextlib
+import json
 import os
-import warnings
 
-import numpy as np
 import tensorflow as tf
 
 from specgan_tf import generate, spectral
-from specgan_tf.files import InputError
+from specgan_tf.tflite import quiet
+from specgan_tf.verify import ExportError
 
-TOLERANCE = 1e-4  # largest difference from Keras that an artefact may show
-
-
-class ExportError(InputError):
-    """An artefact does not do what the Keras model does."""
+NAME = "specgan"  # of the model, to a server
 
 
 class SpecGANModule(tf.Module):
@@ -30,9 +24,14 @@ class SpecGANModule(tf.Module):
     instead would convert to a `.tflite` without weights, silently.
     """
 
-    def __init__(self, G, X_mean, X_std, window="hann", momentum=0.0):
+    def __init__(
+        self, G, X_mean, X_std, window="hann", momentum=0.0, sample_rate=16000
+    ):
         super().__init__()
         latents = tf.TensorSpec([None, G.latent_dim], tf.float32, name="z")
+        spectrograms = tf.TensorSpec(
+            [None, spectral.NFRAMES, spectral.NBINS - 1, 1], tf.float32, name="G_z_norm"
+        )
 
         def scalar(name):
             return tf.TensorSpec([], tf.int32, name=name)
@@ -51,6 +50,19 @@ class SpecGANModule(tf.Module):
         def sample(samp_z_n, seed):
             return {"samp_z": generate.sample_z(samp_z_n, G.latent_dim, seed)}
 
+        def wav(z, ngl):
+            def encode(G_z_int16):  # times 2^15 again, and rounded: the same integers
+                return tf.audio.encode_wav(
+                    tf.cast(G_z_int16, tf.float32) / 32768, sample_rate
+                )
+
+            G_z_int16 = synthesize(z, ngl)["G_z_int16"]
+            return {"wav": tf.map_fn(encode, G_z_int16, fn_output_signature=tf.string)}
+
+        def invert(G_z_norm, ngl):
+            G_z = spectral.f_to_t(G_z_norm, X_mean, X_std, ngl, window, momentum)
+            return {"G_z": G_z}
+
         def function(f, *specs):
             return tf.function(f, input_signature=specs)
 
@@ -59,114 +71,77 @@ class SpecGANModule(tf.Module):
         self.generate = function(generate_, latents)
         self.flatten = function(flatten, latents, scalar("ngl"), scalar("flat_pad"))
         self.sample = function(sample, scalar("samp_z_n"), scalar("seed"))
-        # Static batch: a dynamic one keeps TRANSPOSE_CONV out of TFLite's fast kernels.
-        self.generate_one = tf.function(generate_).get_concrete_function(
-            tf.TensorSpec([1, G.latent_dim], tf.float32, name="z")
-        )
+        self.wav = function(wav, latents, scalar("ngl"))
+        self.invert = function(invert, spectrograms, scalar("ngl"))
 
 
-def save_saved_model(G, X_mean, X_std, path, window="hann", momentum=0.0):
-    """Write a SavedModel to the folder `path` and compare it with Keras.
-
-    Audio is compared before any Griffin-Lim step, relative to its peak if that is above
-    one: the steps enlarge rounding, by any factor where a spectrogram is inconsistent.
+def save_saved_model(
+    G, X_mean, X_std, path, window="hann", momentum=0.0, sample_rate=16000, about=None
+):
+    """Write a SavedModel to the folder `path`, as TensorFlow Serving takes it.
 
     Args:
       G: generator; X_mean, X_std: its moments, float32 [129].
       window, momentum: of its Griffin-Lim, as in `spectral`.
+      sample_rate: Hz, of `wav`.
+      about: dict that is written beside it, as model.json.
 
     Signatures (their inputs; their outputs are dicts by these names):
-      serving_default: z float32 [b, latent_dim], ngl int32 [] -> G_z_norm, G_z,
-        G_z_norm_uint8, G_z_int16, as in `generate.synthesize`
+      serving_default, synthesize: z float32 [b, latent_dim], ngl int32 [] -> G_z_norm,
+        G_z, G_z_norm_uint8, G_z_int16, as in `generate.synthesize`
       generate: z -> G_z_norm
       flatten: z, ngl, flat_pad int32 [] -> G_z_flat, G_z_flat_int16 [n, 1]
       sample: samp_z_n int32 [], seed int32 [] -> samp_z [samp_z_n, latent_dim]
-
-    Returns:
-      dict of the largest differences from Keras, per tensor.
+      wav: z, ngl -> wav string [b], 16-bit WAV files
+      invert: G_z_norm float32 [b, 128, 128, 1], ngl -> G_z float32 [b, 16384, 1]
 
     Raises:
-      ExportError: what was written does not reproduce Keras.
+      ExportError: weights are missing, or stored twice.
     """
-    module = SpecGANModule(G, X_mean, X_std, window, momentum)
-    signatures = {
-        "serving_default": module.synthesize,
-        "generate": module.generate,
-        "flatten": module.flatten,
-        "sample": module.sample,
-    }
-    with _quiet():
-        tf.saved_model.save(module, path, signatures=signatures)
+    module = SpecGANModule(G, X_mean, X_std, window, momentum, sample_rate)
+    names = "synthesize", "generate", "flatten", "sample", "wav", "invert"
+    signatures = {name: getattr(module, name) for name in names}
+    with quiet():
+        tf.saved_model.save(
+            module, path, {"serving_default": module.synthesize, **signatures}
+        )
 
     saved = tf.train.list_variables(os.path.join(path, "variables", "variables"))
     stored = sum(shape != [] for _, shape in saved)
     if stored != len(G.variables):
         raise ExportError(f"{path} holds {stored} variables, not {len(G.variables)}")
-    loaded = tf.saved_model.load(path)
-    z = generate.sample_z(4, G.latent_dim, seed=0)
-    want = generate.synthesize(G, X_mean, X_std, z, 0, window)
-    got = loaded.signatures["serving_default"](z=z, ngl=tf.constant(0))
-    return _compare(path, {k: (got[k], want[k]) for k in ("G_z_norm", "G_z")})
+    _write_warm_up(path, generate.sample_z(1, G.latent_dim, seed=0))
+    if about is not None:
+        with open(os.path.join(path, "model.json"), "w") as f:
+            json.dump(about, f, indent=2)
 
 
-def save_tflite(G, path):
-    """Write the generator as float32 TFLite, builtin ops only; compare it with Keras.
-
-    Input z float32 [1, latent_dim], output G_z_norm float32 [1, 128, 128, 1].
-
-    Returns, raises: as `save_saved_model`.
-    """
-    # Any moments: this signature makes no audio.
-    module = SpecGANModule(G, np.zeros(129, np.float32), np.ones(129, np.float32))
-    with _quiet():
-        converter = tf.lite.TFLiteConverter.from_concrete_functions(
-            [module.generate_one], module
-        )
-        content = converter.convert()
-    if len(content) < 0.9 * 4 * G.count_params():
-        raise ExportError(f"{path} came out without its weights: {len(content)} bytes")
-    with open(path, "wb") as f:
-        f.write(content)
-
-    runner = _interpreter(path).get_signature_runner()
-    z = generate.sample_z(4, G.latent_dim, seed=0).numpy()
-    got = np.concatenate([runner(z=z[i : i + 1])["G_z_norm"] for i in range(len(z))])
-    return _compare(path, {"G_z_norm": (got, G(z, training=False))})
+def _write_warm_up(path, z):
+    """Requests that TensorFlow Serving runs before it says that a model is ready."""
+    folder = os.path.join(path, "assets.extra")
+    os.makedirs(folder)
+    requests = (
+        ("serving_default", {"z": z, "ngl": tf.constant(1)}),
+        ("generate", {"z": z}),
+        ("wav", {"z": z, "ngl": tf.constant(1)}),
+    )
+    with tf.io.TFRecordWriter(os.path.join(folder, "tf_serving_warmup_requests")) as f:
+        for signature, inputs in requests:
+            f.write(_prediction_log(signature, inputs))
 
 
-def _interpreter(path):
-    try:
-        from ai_edge_litert.interpreter import Interpreter  # tf.lite's successor
-    except ImportError:
-        Interpreter = tf.lite.Interpreter
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # tf.lite announcing its successor
-        return Interpreter(path)
+def _prediction_log(signature, inputs):
+    """A PredictionLog of tensorflow_serving/apis, which is no dependency of ours."""
 
+    def field(number, content):  # of a protocol buffer: length-delimited
+        length, varint = len(content), []
+        while length > 127:
+            varint.append(length & 127 | 128)
+            length >>= 7
+        return bytes([number << 3 | 2, *varint, length]) + content
 
-def _compare(path, tensors):
-    errors = {}
-    for name, (got, want) in tensors.items():
-        got, want = np.asarray(got), np.asarray(want)
-        peak = max(1.0, np.abs(want).max())
-        errors[name] = float(np.abs(got - want).max() / peak)
-    for name, error in errors.items():
-        if not error <= TOLERANCE:  # NaN fails too
-            raise ExportError(
-                f"{path} does not reproduce Keras: {name} differs by {error:.2g}, more "
-                f"than {TOLERANCE:.0e}"
-            )
-    return errors
-
-
-@contextlib.contextmanager
-def _quiet():
-    """Without the converter's and saver's chatter about what they skip."""
-    import absl.logging
-
-    level = absl.logging.get_verbosity()
-    absl.logging.set_verbosity(absl.logging.ERROR)
-    try:
-        yield
-    finally:
-        absl.logging.set_verbosity(level)
+    request = field(1, field(1, NAME.encode()) + field(3, signature.encode()))
+    for name, tensor in inputs.items():
+        proto = tf.make_tensor_proto(tensor).SerializeToString()
+        request += field(2, field(1, name.encode()) + field(2, proto))
+    return field(6, field(1, request))  # predict_log { request }

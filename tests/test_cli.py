@@ -1,5 +1,6 @@
 """The two scripts as their users meet them."""
 
+import json
 import logging
 import os
 import pickle
@@ -19,7 +20,7 @@ from scipy.io import wavfile
 sys.path.insert(0, ROOT)
 import export as export_script
 import train_specgan
-from specgan_tf import callbacks, checkpoint, moments
+from specgan_tf import callbacks, checkpoint, moments, tflite
 from specgan_tf.files import only_training
 
 TINY = ["--specgan_dim", "1", "--train_batch_size", "2"]
@@ -100,6 +101,13 @@ def test_no_arguments_print_three_commands_without_tensorflow():
     assert "tensorflow" not in out.stderr
 
 
+EXPORTED = {"specgan", "report.json", "report.md", "spectrograms.png"} | {
+    f"{name}.tflite"
+    for name in "generator.f32 generator.f16 generator.dr8 synthesize.f32 "
+    "invert.f32".split()
+}
+
+
 def test_the_whole_way_on_the_embedded_drums(run, tmp_path):
     train = tmp_path / "train"
     argv = ["train", train, "--train_max_steps", 2, "--seed", 1, *TINY]
@@ -146,10 +154,16 @@ def test_the_whole_way_on_the_embedded_drums(run, tmp_path):
     got = signature(z=tf.constant(z), ngl=tf.constant(16))["G_z_int16"][0, :, 0]
     assert np.abs(got.numpy().astype(int) - first).max() <= 2
 
-    status, out, err = run(train, script=export_script)
+    # Two steps of training are too few for int8.
+    argv = [train, "--tflite", "dr8,f16,f32", "--version", 3]
+    status, out, err = run(*argv, script=export_script)
     assert status == 0, err
-    assert set(os.listdir(train / "export")) == {"specgan", "generator.f32.tflite"}
-    assert "largest difference from Keras" in out
+    assert set(os.listdir(train / "export")) == EXPORTED
+    assert os.listdir(train / "export" / "specgan") == ["3"]
+    about = json.loads((train / "export" / "specgan" / "3" / "model.json").read_text())
+    assert (about["step"], about["sample_rate"], about["dim"]) == (2, 16000, 1)
+    about |= {"weights": "f16"}
+    assert tflite.metadata(train / "export" / "generator.f16.tflite") == about
 
 
 @pytest.mark.slow
@@ -399,6 +413,21 @@ def test_preview_waits_for_checkpoints(tmp_path, trained):
 @pytest.mark.parametrize(
     "argv, said",
     [
+        (["--formats", "onnx"], "must be of saved_model,tflite. Received: 'onnx'"),
+        (["--tflite", "f32,int4"], "must be of f32,f16,dr8,int8. Received: 'f32,int4'"),
+        (["--version", "0"], "at least 1. Received: '0'"),
+        (["--checkpoint", "model.ckpt-9"], "model.ckpt-9"),
+    ],
+)
+def test_mistakes_in_exporting(refused, trained, tmp_path, argv, said):
+    argv = [trained, "--out_dir", tmp_path / "new", *argv]
+    assert said in refused(*argv, script=export_script)
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(
+    "argv, said",
+    [
         (["fly", "T"], "invalid choice: 'fly'"),
         (["train"], "required: train_dir"),
         (["train", "T", "--specgan_loss", "hinge"], "invalid choice: 'hinge'"),
@@ -643,7 +672,8 @@ def test_other_networks_and_losses_all_the_way(run, clips, tmp_path, loss):
     assert run("preview", tmp_path, "--once", *flags)[0] == 0
     assert run("generate", tmp_path, "--specgan_gl_momentum", 0.9)[0] == 0
     assert run("infer", tmp_path, "--specgan_gl_window", "dual")[0] == 0
-    status, _, err = run(tmp_path, script=export_script)
+    argv = [tmp_path, "--formats", "saved_model"]
+    status, _, err = run(*argv, script=export_script)
     assert status == 0, err
 
 
@@ -683,10 +713,18 @@ def test_nothing_is_overwritten_unasked(run, refused, trained, tmp_path):
 
     (folder / "export").mkdir()
     (folder / "export" / "mine.txt").write_text("mine")
-    assert run(folder, script=export_script)[0] == 0
-    assert "exists; choose another --out_dir" in refused(folder, script=export_script)
-    assert run(folder, "--overwrite", script=export_script)[0] == 0
-    want = {"mine.txt", "specgan", "generator.f32.tflite"}
+    argv = [folder, "--tflite", "f32"]
+    assert run(*argv, script=export_script)[0] == 0
+    want = (EXPORTED | {"mine.txt"}) - {f"generator.{w}.tflite" for w in ("f16", "dr8")}
+    assert set(os.listdir(folder / "export")) == want
+    assert "exists; choose another --out_dir" in refused(*argv, script=export_script)
+    # int8 fails after the others were made: all that was there stays as it was.
+    before = {p: p.stat().st_mtime_ns for p in (folder / "export").rglob("*")}
+    said = refused(folder, "--overwrite", script=export_script)
+    assert "generator.int8.tflite: generate (int8) is not what Keras makes" in said
+    assert "it has hardly been trained" in said and "Nothing was written" in said
+    assert {p: p.stat().st_mtime_ns for p in (folder / "export").rglob("*")} == before
+    assert run(*argv, "--overwrite", script=export_script)[0] == 0
     assert set(os.listdir(folder / "export")) == want
 
 

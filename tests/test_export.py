@@ -1,3 +1,6 @@
+"""What is exported does what Keras does, alone, and says so when it does not."""
+
+import json
 import os
 import subprocess
 import sys
@@ -6,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from specgan_tf import SpecGANGenerator, export, generate, spectral
+from specgan_tf import SpecGANGenerator, export, generate, spectral, tflite, verify
 
 MEAN, STD = np.full(129, -3, np.float32), np.ones(129, np.float32)
 
@@ -22,23 +25,25 @@ def generator(**options):
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
     G, path = generator(use_batchnorm=True), str(tmp_path_factory.mktemp("m") / "1")
-    errors = export.save_saved_model(G, MEAN, STD, path)
-    assert max(errors.values()) <= 1e-5
+    export.save_saved_model(G, MEAN, STD, path, sample_rate=22050, about={"a": 1})
     return G, path, tf.saved_model.load(path).signatures
+
+
+i32 = tf.constant
 
 
 def test_signatures_have_the_references_names(saved):
     G, _, signatures = saved
-    i32 = tf.constant
     z = signatures["sample"](samp_z_n=i32(3), seed=i32(7))["samp_z"]
     np.testing.assert_array_equal(z, generate.sample_z(3, 9, 7))
     want = generate.synthesize(G, MEAN, STD, z, 5)
-    got = signatures["serving_default"](z=z, ngl=i32(5))
-    assert got.keys() == want.keys()
-    for name, value in got.items():
-        assert value.dtype == want[name].dtype and value.shape == want[name].shape
-        error = np.abs(value.numpy().astype(float) - want[name].numpy()).max()
-        assert error <= (1 if value.dtype.is_integer else 1e-5)
+    for name in ("serving_default", "synthesize"):
+        got = signatures[name](z=z, ngl=i32(5))
+        assert got.keys() == want.keys()
+        for name, value in got.items():
+            assert value.dtype == want[name].dtype and value.shape == want[name].shape
+            error = np.abs(value.numpy().astype(float) - want[name].numpy()).max()
+            assert error <= (1 if value.dtype.is_integer else 1e-5)
     norm = signatures["generate"](z=z)["G_z_norm"]
     np.testing.assert_allclose(norm, want["G_z_norm"], atol=1e-6)
     flat = signatures["flatten"](z=z, ngl=i32(5), flat_pad=i32(100))
@@ -46,16 +51,20 @@ def test_signatures_have_the_references_names(saved):
     padded = spectral.flatten(want["G_z"], 100)
     np.testing.assert_allclose(flat["G_z_flat"], padded, atol=1e-5)
     assert flat["G_z_flat_int16"].dtype == tf.int16
+    audio = signatures["invert"](G_z_norm=want["G_z_norm"], ngl=i32(5))["G_z"]
+    np.testing.assert_allclose(audio, want["G_z"], atol=1e-5)
 
 
-def test_a_loud_and_inconsistent_generator_is_exported_too(tmp_path):
-    """Griffin-Lim makes 0.1 of rounding there; that is no fault of the artefact."""
-    G = generator(use_batchnorm=True, upsample="cub")
-    for v in G.trainable_variables:
-        v.assign(v * 3)
-    mean, std = np.zeros(129, np.float32), np.ones(129, np.float32)
-    errors = export.save_saved_model(G, mean, std, str(tmp_path / "m"), "dual", 0.9)
-    assert max(errors.values()) <= 1e-5
+def test_wav_files_are_the_int16_samples(saved):
+    _, _, signatures = saved
+    z = generate.sample_z(2, 9, 1)
+    files = signatures["wav"](z=z, ngl=i32(3))["wav"].numpy()
+    want = signatures["synthesize"](z=z, ngl=i32(3))["G_z_int16"].numpy()
+    assert np.abs(want).max() > 1000
+    for content, samples in zip(files, want, strict=True):
+        decoded, rate = tf.audio.decode_wav(content)
+        assert rate == 22050
+        np.testing.assert_array_equal(decoded * 32768, samples)
 
 
 def test_every_weight_is_stored_once(saved):
@@ -77,43 +86,190 @@ def test_loads_without_this_package(saved):
     subprocess.run([sys.executable, "-c", code, path], check=True, cwd=cwd)
 
 
-@pytest.mark.parametrize("upsample", ["zeros", "nn", "lin", "cub"])
-def test_tflite(tmp_path, upsample):
-    G, path = generator(upsample=upsample), str(tmp_path / "g.tflite")
-    errors = export.save_tflite(G, path)
-    assert errors["G_z_norm"] <= 1e-5
-    assert os.path.getsize(path) > 0.9 * 4 * G.count_params()
-    interpreter = export._interpreter(path)
-    ops = {op["op_name"] for op in interpreter._get_ops_details()}
-    assert not any(name.startswith(("Flex", "CUSTOM")) for name in ops), ops
-    (z,), (G_z_norm,) = (
-        interpreter.get_input_details(),
-        interpreter.get_output_details(),
-    )
-    assert z["shape"].tolist() == [1, 9]
-    assert G_z_norm["shape"].tolist() == [1, 128, 128, 1]
+def test_what_is_beside_a_saved_model(saved):
+    """model.json, and requests to warm up with that TensorFlow Serving can read."""
+    _, path, signatures = saved
+    with open(os.path.join(path, "model.json")) as f:
+        assert json.load(f) == {"a": 1}
+    warm_up = os.path.join(path, "assets.extra", "tf_serving_warmup_requests")
+    logs = [r.numpy() for r in tf.data.TFRecordDataset(warm_up)]
+    assert len(logs) == 3
+    apis = pytest.importorskip("tensorflow_serving.apis.prediction_log_pb2")
+    for log in logs:
+        request = apis.PredictionLog.FromString(log).predict_log.request
+        assert request.model_spec.name == "specgan"
+        inputs = {k: tf.make_ndarray(v) for k, v in request.inputs.items()}
+        inputs = {k: tf.constant(v) for k, v in inputs.items()}
+        assert signatures[request.model_spec.signature_name](**inputs)
 
 
-def test_an_artefact_that_differs_is_an_error():
-    good, bad = np.zeros(3), np.array([0.0, 2e-4, 0.0])
-    assert export._compare("a", {"x": (good, good)}) == {"x": 0.0}
-    assert export._compare("a", {"x": (good + 9, bad + 9)})["x"] < 1e-4  # of the peak
-    with pytest.raises(
-        export.ExportError, match="a does not reproduce Keras: x differs"
+# TFLite
+
+
+@pytest.mark.parametrize("window, momentum", [("hann", 0.0), ("dual", 0.7)])
+@pytest.mark.parametrize("ngl", [0, 1, 16])
+def test_griffin_lim_in_products_is_that_of_tf_signal(measured, window, momentum, ngl):
+    """Of a spectrogram that audio has."""
+    t = np.arange(16384) / 16000
+    x = np.sin(2 * np.pi * 440 * t * (1 + t)) * np.exp(-3 * t)
+    x += 0.01 * np.random.RandomState(0).randn(16384)
+    X = spectral.t_to_f(x[None, :, None].astype("f4"), MEAN, STD)
+    want = spectral.f_to_t(X, MEAN, STD, ngl, window, momentum).numpy()
+    got = tflite.f_to_t(X, MEAN, STD, ngl, window, momentum).numpy()
+    assert got.shape == want.shape == (1, 16384, 1)
+    # measured 119 without steps, 87 at worst after 16
+    measured("noise, dB", -verify.snr(got, want), -110 if ngl == 0 else -75)
+
+
+@pytest.fixture(scope="module")
+def reference():
+    G = generator()
+    return G, verify.Reference(G, MEAN, STD)
+
+
+@pytest.mark.parametrize("weights", tflite.VARIANTS)
+def test_generators(tmp_path, reference, weights, measured):
+    G, keras = reference
+    path = str(tmp_path / "g.tflite")
+    with tflite.converting(G, MEAN, STD, about={"sample_rate": 8000}) as convert:
+        convert(path, ["generate"], weights)
+    rows, spectrograms = keras.compare(path, weights)
+    assert spectrograms.shape == (verify.ROWS, 128, 128, 1)
+    (row,) = rows.values()
+    measured(f"{weights}, noise, dB", -row["spectrogram, SNR dB"], -20)
+    assert row["audio, log-spectral distance dB"] < (3 if weights == "int8" else 1)
+    width = {"f32": 4, "f16": 2}.get(weights, 1)
+    assert os.path.getsize(path) > 0.9 * width * G.count_params()
+    assert tflite.metadata(path) == {"sample_rate": 8000, "weights": weights}
+    assert "TRANSPOSE_CONV" in tflite.ops(path)
+
+
+@pytest.mark.parametrize("upsample", ["nn", "lin", "cub"])
+def test_other_networks(tmp_path, upsample):
+    G, path = generator(upsample=upsample, use_batchnorm=True), str(tmp_path / "g")
+    with tflite.converting(G, MEAN, STD) as convert:
+        convert(path, ["generate"])
+    rows, _ = verify.Reference(G, MEAN, STD).compare(path)
+    assert rows["generate"]["spectrogram, SNR dB"] > 100
+
+
+def test_sound_with_builtin_ops_only(tmp_path, reference):
+    """The whole way from latents to audio, the generator alone in the same file."""
+    G, keras = reference
+    both, invert = str(tmp_path / "both.tflite"), str(tmp_path / "invert.tflite")
+    with tflite.converting(G, MEAN, STD) as convert:
+        convert(both, ["synthesize", "generate"])
+        convert(invert, ["invert"])
+    rows, _ = keras.compare(both)
+    assert rows.keys() == {"synthesize", "generate"}
+    assert rows["synthesize"]["audio at ngl 0, SNR dB"] > 100
+    assert "WHILE" in tflite.ops(both) and "CUSTOM" not in str(tflite.ops(both))
+    # Weights are in there once.
+    assert os.path.getsize(both) < 4 * G.count_params() * 1.02 + 700_000
+    rows, spectrograms = keras.compare(invert)
+    assert rows.keys() == {"invert"} and spectrograms is None
+    details = tflite.interpreter(both).get_signature_runner("synthesize")
+    shapes = {k: v["shape"].tolist() for k, v in details.get_input_details().items()}
+    assert shapes == {"z": [1, 9], "ngl": []}
+
+
+def test_an_unknown_variant(reference, tmp_path):
+    with (
+        tflite.converting(reference[0], MEAN, STD) as convert,
+        pytest.raises(ValueError, match="must be one of .* Received: 'int4'"),
     ):
-        export._compare("a", {"x": (good, bad)})
-    with pytest.raises(export.ExportError):
-        export._compare("a", {"x": (good, good * np.nan)})
+        convert(str(tmp_path / "g"), ["generate"], "int4")
 
 
-def test_lost_weights_are_an_error(tmp_path, monkeypatch):
-    class Empty:
-        def convert(self):
-            return b"\0" * 12_100
-
-    monkeypatch.setattr(
-        tf.lite.TFLiteConverter, "from_concrete_functions", lambda *_: Empty()
+def test_a_file_without_metadata(tmp_path):
+    converter = tf.lite.TFLiteConverter.from_concrete_functions(
+        [tf.function(lambda x: x + 1).get_concrete_function(tf.zeros([1]))]
     )
-    with pytest.raises(export.ExportError, match="without its weights: 12100 bytes"):
-        export.save_tflite(generator(), str(tmp_path / "g.tflite"))
+    (tmp_path / "other.tflite").write_bytes(converter.convert())
+    with pytest.raises(ValueError, match=r"other.tflite says nothing of a SpecGAN"):
+        tflite.metadata(tmp_path / "other.tflite")
+
+
+# Errors
+
+
+def test_a_loud_and_inconsistent_generator_is_exported_too(tmp_path):
+    """Griffin-Lim makes 0.1 of rounding there; that is no fault of the artefact."""
+    G = generator(use_batchnorm=True, upsample="cub")
+    for v in G.trainable_variables:
+        v.assign(v * 3)
+    inversion = np.zeros(129, np.float32), np.ones(129, np.float32)
+    path = str(tmp_path / "m")
+    export.save_saved_model(G, *inversion, path, "dual", 0.9)
+    rows, _ = verify.Reference(G, *inversion, 16, "dual", 0.9).compare(path)
+    assert rows["synthesize"]["audio at ngl 0, SNR dB"] > 100
+
+
+def test_an_artefact_that_differs_is_an_error(saved, reference):
+    """Another generator's artefact; the SNR of random spectrograms is below 0."""
+    _, path, _ = saved
+    with pytest.raises(verify.ExportError, match=r"is -?\d.* dB|SNR dB is -?\d"):
+        reference[1].compare(path)
+
+
+def test_bounds(reference):
+    _, keras = reference
+    want = {f"generate/G_z_norm/{n}": keras.G_z_norm for n in (0, 16)}
+    want["generate/ms"] = [1.0]
+    assert keras.measure("generate", want, "f32")["spectrogram, SNR dB"] == np.inf
+    rms = np.sqrt(np.mean(np.square(keras.G_z_norm)))
+    for weights, bound in verify.SPECTROGRAM.items():
+        for dB, good in ((bound + 0.1, True), (bound - 0.1, False)):
+            off = {
+                **want,
+                "generate/G_z_norm/16": keras.G_z_norm + rms / 10 ** (dB / 20),
+            }
+            if good:
+                keras.measure("generate", off, weights)
+            else:
+                with pytest.raises(verify.ExportError, match="SNR dB is"):
+                    keras.measure("generate", off, weights)
+    with pytest.raises(verify.ExportError):
+        nan = {**want, "generate/G_z_norm/16": keras.G_z_norm * np.nan}
+        keras.measure("generate", nan, "int8")
+
+
+def test_an_untrained_generator_in_int8_is_explained(tmp_path):
+    G, path = SpecGANGenerator(dim=2, latent_dim=9), str(tmp_path / "g")
+    keras = verify.Reference(G, MEAN, STD)
+    with tflite.converting(G, MEAN, STD) as convert:
+        convert(path, ["generate"], "int8")
+    with pytest.raises(verify.ExportError, match="hardly been trained. Train on, or"):
+        keras.compare(path, "int8")
+
+
+def test_an_artefact_that_does_not_run(tmp_path, reference):
+    (tmp_path / "g.tflite").write_bytes(b"TFL3" * 100)
+    with pytest.raises(verify.ExportError, match="g.tflite does not run: "):
+        reference[1].compare(str(tmp_path / "g.tflite"))
+
+
+def test_lost_weights_are_an_error(tmp_path, monkeypatch, reference):
+    monkeypatch.setattr(tflite, "_with_metadata", lambda *_: b"\0" * 1000)
+    with (
+        tflite.converting(reference[0], MEAN, STD) as convert,
+        pytest.raises(tflite.Conversion, match="without its weights: 1000 bytes"),
+    ):
+        convert(str(tmp_path / "g.tflite"), ["generate"])
     assert not os.listdir(tmp_path)
+
+
+def test_a_report(tmp_path, reference):
+    _, keras = reference
+    row = {"size, MB": 1.0, "latency, ms": 2.0, "spectrogram, SNR dB": 30.0}
+    pictures = [("Keras", keras.G_z_norm), ("g.int8", -keras.G_z_norm)]
+    verify.write_report(
+        tmp_path, {"step": 7}, 16, [("g.int8", "generate", row)], pictures
+    )
+    text = (tmp_path / "report.md").read_text()
+    assert "- step: 7" in text and "| `g.int8` | generate | 1.00 | 2.0 |" in text
+    assert "From above: Keras, g.int8." in text
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["rows"] == [{"file": "g.int8", "signature": "generate", **row}]
+    image = tf.io.decode_png((tmp_path / "spectrograms.png").read_bytes())
+    assert image.shape == (2 * 136, 8 * 132 + 4, 1)

@@ -68,7 +68,10 @@ MAY_IMPORT = {
     "moments": {"files", "spectral"},
     "checkpoint": {"files", "losses", "moments", "specgan", "tf1"},
     "generate": {"files", "spectral"},
-    "export": {"files", "generate", "spectral"},
+    "tflite": {"files", "generate", "spectral"},
+    "verify": {"files", "generate", "spectral"},
+    "artefact": set(),
+    "export": {"generate", "spectral", "tflite", "verify"},
     "callbacks": {"checkpoint", "generate", "spectral"},
     "crosscheck": set(
         "checkpoint export files gan loader losses moments specgan spectral".split()

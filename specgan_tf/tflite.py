@@ -1,0 +1,234 @@
+"""A trained generator and Griffin-Lim as TFLite, of builtin ops only.
+
+`tf.signal` does not convert (Complex, IRFFT), so the DFT is a product with a real
+matrix here. The batch is one: a dynamic one keeps TRANSPOSE_CONV out of TFLite's fast
+kernels.
+"""
+
+import contextlib
+import json
+import os
+import sys
+import tempfile
+
+import numpy as np
+import tensorflow as tf
+
+from specgan_tf import generate, spectral
+from specgan_tf.files import InputError
+from specgan_tf.spectral import CLIP_NSTD, NBINS, NFFT, NFRAMES, NHOP, SLICE_LEN
+
+# How weights are stored, and by what signatures: file -> signatures.
+VARIANTS = ("f32", "f16", "dr8", "int8")
+CALIBRATION = 100  # latents from which int8's scales are taken
+METADATA = "specgan"  # name of the JSON inside of each file
+
+
+class Conversion(InputError):
+    """What came out is no use."""
+
+
+def dft_matrices(window):
+    """(analysis [256, 258], synthesis [258, 256]), float32, windows folded in.
+
+    A spectrum is [re | im] of 129 bins each. What `spectral` does with `tf.signal`.
+    """
+    n, k = np.arange(NFFT), np.arange(NBINS)
+    angle = 2 * np.pi / NFFT * (np.outer(n, k) % NFFT)
+    with tf.init_scope():  # numbers, while a graph is traced too
+        windows = spectral.GL_WINDOWS["hann"], spectral.GL_WINDOWS[window]
+        hann, synthesis_window = (w(NFFT, dtype=tf.float64).numpy() for w in windows)
+    analysis = np.concatenate([np.cos(angle), -np.sin(angle)], 1)
+    # Each bin stands for its mirror image too.
+    twice = np.where((k == 0) | (k == NBINS - 1), 1, 2)
+    synthesis = np.concatenate([np.cos(angle) * twice, -np.sin(angle) * twice], 1).T
+    analysis = analysis * hann[:, None]
+    synthesis = synthesis / NFFT * synthesis_window
+    return analysis.astype(np.float32), synthesis.astype(np.float32)
+
+
+def f_to_t(X_norm, X_mean, X_std, ngl, window="hann", momentum=0.0):
+    """`spectral.f_to_t` of one spectrogram [1, 128, 128, 1], in real products."""
+    analysis, synthesis = map(tf.constant, dft_matrices(window))
+    X_norm = tf.pad(X_norm[0, :, :, 0], [[0, 0], [0, 1]])
+    X_mag = tf.exp(X_norm * CLIP_NSTD * X_std + X_mean)  # [128, 129]
+
+    def inverse_stft(X):
+        """[128, 258] -> hops [129, 128]."""
+        frames = tf.matmul(X, synthesis)
+        first, second = frames[:, :NHOP], frames[:, NHOP:]
+        return tf.pad(first, [[0, 1], [0, 0]]) + tf.pad(second, [[1, 0], [0, 0]])
+
+    def step(i, X_best, X_prev):
+        x = inverse_stft(X_best)
+        X_est = tf.matmul(tf.concat([x[:-1], x[1:]], axis=1), analysis)
+        ahead = X_est + momentum * (X_est - X_prev) if momentum else X_est
+        re, im = ahead[:, :NBINS], ahead[:, NBINS:]
+        gain = X_mag / tf.sqrt(tf.maximum(re * re + im * im, 1e-16))
+        X_next = ahead * tf.concat([gain, gain], axis=1)
+        return i + 1, X_next, X_est if momentum else X_prev
+
+    X = tf.concat([X_mag, tf.zeros_like(X_mag)], axis=1)
+    _, X, _ = tf.while_loop(
+        lambda i, *_: i < ngl, step, [tf.constant(0), X, X if momentum else 0.0]
+    )
+    return tf.reshape(inverse_stft(X)[:NFRAMES], [1, SLICE_LEN, 1])
+
+
+class _Module(tf.Module):
+    """Signatures of batch one. Of `G` it tracks the raw variables, as SpecGANModule."""
+
+    def __init__(self, G, X_mean, X_std, window, momentum):
+        super().__init__()
+        z = tf.TensorSpec([1, G.latent_dim], tf.float32, name="z")
+        X_norm = tf.TensorSpec([1, NFRAMES, NBINS - 1, 1], tf.float32, name="G_z_norm")
+        ngl = tf.TensorSpec([], tf.int32, name="ngl")
+
+        def audio(X_norm, ngl):
+            return {"G_z": f_to_t(X_norm, X_mean, X_std, ngl, window, momentum)}
+
+        def spectrogram(z):
+            return {"G_z_norm": G(z, training=False)}
+
+        def both(z, ngl):
+            made = spectrogram(z)
+            return made | audio(made["G_z_norm"], ngl)
+
+        self._variables = [v.value for v in G.variables]
+        self.functions = {
+            name: tf.function(f, input_signature=specs, autograph=False)
+            for name, f, specs in (
+                ("generate", spectrogram, [z]),
+                ("synthesize", both, [z, ngl]),
+                ("invert", audio, [X_norm, ngl]),
+            )
+        }
+
+
+@contextlib.contextmanager
+def converting(G, X_mean, X_std, window="hann", momentum=0.0, about=None):
+    """A function of (path, signatures, variant) that writes .tflite files.
+
+    Signatures, with batch one:
+      generate: z float32 [1, latent_dim] -> G_z_norm float32 [1, 128, 128, 1]
+      synthesize: z, ngl int32 [] -> G_z_norm, G_z float32 [1, 16384, 1]
+      invert: G_z_norm, ngl -> G_z
+
+    Args:
+      G: generator; X_mean, X_std: its moments, float32 [129].
+      window, momentum: of Griffin-Lim, as in `spectral`.
+      about: dict that goes into the files as JSON, for `metadata`.
+
+    variant: how the generator's weights are stored: "f32", "f16", "dr8" (int8, sums in
+      float32) or "int8" (activations too, their ranges from latents of this generator).
+
+    Raises (the function): Conversion: weights were lost, or ops are not builtin.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        module = _Module(G, X_mean, X_std, window, momentum)
+        with quiet():
+            tf.saved_model.save(module, folder, signatures=module.functions)
+        yield lambda *args: _convert(folder, G, about or {}, *args)
+
+
+def _convert(saved_model, G, about, path, signatures, variant="f32"):
+    if variant not in VARIANTS:
+        raise ValueError(f"variant must be one of {VARIANTS}. Received: {variant!r}")
+    converter = tf.lite.TFLiteConverter.from_saved_model(
+        saved_model, signature_keys=list(signatures)
+    )
+    if variant != "f32":
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    if variant == "f16":
+        converter.target_spec.supported_types = [tf.float16]
+    if variant == "int8":
+        z = generate.sample_z(CALIBRATION, G.latent_dim, seed=1).numpy()
+        converter.representative_dataset = lambda: ({"z": row[None]} for row in z)
+        builtin = tf.lite.OpsSet.TFLITE_BUILTINS_INT8
+        converter.target_spec.supported_ops = [builtin]
+    with quiet():
+        content = converter.convert()
+    content = _with_metadata(content, about | {"weights": variant})
+    width = {"f32": 4, "f16": 2}.get(variant, 1)
+    if set(signatures) != {"invert"} and len(content) < 0.9 * width * G.count_params():
+        raise Conversion(f"{path} came out without its weights: {len(content)} bytes")
+    with open(path, "wb") as f:
+        f.write(content)
+    foreign = {op for op in ops(path) if op.startswith("CUSTOM")}
+    if foreign:
+        raise Conversion(f"{path} needs ops that are not builtin: {', '.join(foreign)}")
+
+
+def _with_metadata(content, about):
+    from tensorflow.lite.python import schema_py_generated as schema
+    from tensorflow.lite.tools import flatbuffer_utils
+
+    model = flatbuffer_utils.convert_bytearray_to_object(bytearray(content))
+    buffer, entry = schema.BufferT(), schema.MetadataT()
+    buffer.data = list(json.dumps(about).encode())
+    entry.name, entry.buffer = METADATA, len(model.buffers)
+    model.buffers.append(buffer)
+    model.metadata = [*(model.metadata or []), entry]
+    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+
+
+def metadata(path):
+    """The dict that `converting` was told to put into a file."""
+    from tensorflow.lite.tools import flatbuffer_utils
+
+    model = flatbuffer_utils.read_model(str(path))
+    for entry in model.metadata or []:
+        if entry.name in (METADATA, METADATA.encode()):
+            return json.loads(bytes(model.buffers[entry.buffer].data))
+    raise InputError(f"{path} says nothing of a SpecGAN")
+
+
+def interpreter(path, threads=1):
+    """Of ai-edge-litert, tf.lite's successor, or else tf.lite."""
+    import warnings
+
+    try:
+        from ai_edge_litert.interpreter import Interpreter
+    except ImportError:
+        Interpreter = tf.lite.Interpreter
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # tf.lite announcing its successor
+        return Interpreter(os.fspath(path), num_threads=threads)
+
+
+def ops(path):
+    """Names of a file's ops, those of the subgraphs that loops run included."""
+    from tensorflow.lite.python import schema_py_generated as schema
+    from tensorflow.lite.tools import flatbuffer_utils
+
+    model = flatbuffer_utils.read_model(str(path))
+    names = {v: k for k, v in vars(schema.BuiltinOperator).items() if k[0] != "_"}
+    found = set()
+    for code in model.operatorCodes:
+        name = names[max(code.builtinCode, code.deprecatedBuiltinCode)]
+        found.add(f"{name} {code.customCode}" if name == "CUSTOM" else name)
+    return found
+
+
+@contextlib.contextmanager
+def quiet():
+    """Without the converter's and saver's chatter about what they skip."""
+    import warnings
+
+    import absl.logging
+
+    level = absl.logging.get_verbosity()
+    absl.logging.set_verbosity(absl.logging.ERROR)
+    sys.stderr.flush()
+    stderr = os.dup(2)  # C++ writes there; what goes wrong is raised
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # int8: as in `interpreter`
+            yield
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+        os.close(nowhere)
+        absl.logging.set_verbosity(level)
