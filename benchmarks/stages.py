@@ -18,7 +18,7 @@ SUMMARY_SECS = 120  # --train_summary_secs by default
 MORE = 1.02  # memory of more clips: as much, but for a list of their names
 
 # The original's modules, before any of ours with the same names.
-THEIR_PATH = "sys.path.insert(0, argv.pop(0))"
+THEIR_PATH = "sys.path.insert(0, argv.pop(0))\n"
 
 MOMENTS = """
 import glob, types
