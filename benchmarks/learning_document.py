@@ -1,0 +1,391 @@
+"""docs/LEARNING.md and its picture, of what benchmarks.learning has measured."""
+
+import itertools
+
+import numpy as np
+
+from benchmarks import permutation
+
+MEASURES = {
+    "frechet": "Frechet distance",
+    "inception": "inception score",
+    "to_real": "distance to real",
+    "among": "distance among",
+    "diversity": "diversity, dB",
+    "D_loss": "D's loss",
+    "G_loss": "G's loss",
+}
+LOSSES = "D_loss", "G_loss"
+NAMES = {"here": "here", "original": "the original"}  # of the sides
+LEVEL = 0.05
+
+
+def values(did, name, step, steps):
+    """A measure of a run at a step; a loss is the mean since the step before."""
+    if name not in LOSSES:
+        return did["scores"][str(step)][name]
+    since = max((s for s in (0, *steps) if s < step), default=0)
+    column = 1 + LOSSES.index(name)
+    return np.mean([row[column] for row in did["losses"] if since < row[0] <= step])
+
+
+def cells(sides, steps):
+    """(measure, step) -> side -> its value in each run."""
+    known = sides["here"][0]["scores"]["0"]
+    return {
+        (name, step): {
+            side: [values(did, name, step, steps) for did in sides[side]]
+            for side in NAMES
+        }
+        for name in MEASURES
+        for step in (0, *steps)
+        if name in known or (name in LOSSES and step)
+    }
+
+
+def as_pair(found):
+    """What `permutation.test` takes, of one data set's cells."""
+    return tuple(
+        np.array([cell[side] for cell in found.values()]).T
+        for side in ("original", "here")
+    )
+
+
+def tested(found):
+    """Rows of every data set: measure, step, both sides, p, adjusted p."""
+    steps = found["settings"]["steps"]
+    compared = {data: cells(sides, steps) for data, sides in found["runs"].items()}
+    results = permutation.test([as_pair(c) for c in compared.values()])
+    rows = {}
+    for (data, c), (p, adjusted) in zip(compared.items(), results, strict=True):
+        sides = zip(c.items(), p, adjusted, strict=True)
+        rows[data] = [(*key, *cell.values(), *ps) for (key, cell), *ps in sides]
+    return rows
+
+
+def earlier(sides, steps):
+    """What the test says of one side and the other at the checkpoint before.
+
+    Yields (later side, later step, earlier side, earlier step, smallest adjusted p).
+    """
+    found = cells(sides, steps)
+    for before, after in itertools.pairwise(steps):
+        for late, early in itertools.permutations(NAMES):
+            names = [name for name, step in found if step == after]
+            pair = [
+                np.array([found[name, step][side] for name in names]).T
+                for side, step in ((late, after), (early, before))
+            ]
+            ((_, adjusted),) = permutation.test([pair])
+            yield late, after, early, before, adjusted.min()
+
+
+def spread(xs):
+    return f"{shown(np.mean(xs))} ± {shown(np.std(xs, ddof=1))}"
+
+
+def shown(x):
+    return f"{x:.3g}" if abs(x) < 1000 else f"{x:.0f}"
+
+
+def render(found):
+    """docs/LEARNING.md as text."""
+    rows = tested(found)
+    parts = [
+        "# Learning\n",
+        INTRODUCTION.format(**counts(found)),
+        *answer(found, rows),
+        "![Losses and measures over iterations, both sides](learning.png)\n",
+        PICTURE,
+        "## Every comparison\n",
+        COMPARISON.format(**counts(found)),
+        *(text for data in rows for text in comparison(found, data, rows[data])),
+        "## What the test would see\n",
+        *control(found),
+        "## CPU time\n",
+        *cost(found),
+        NOT_CLAIMED.format(**counts(found)),
+        "## Do it again\n",
+        AGAIN.format(**counts(found)),
+    ]
+    return "\n".join(parts)
+
+
+def counts(found):
+    """What the texts name."""
+    settings, ours, theirs = (
+        found["settings"],
+        *([runs[side] for runs in found["runs"].values()] for side in NAMES),
+    )
+    m, n = min(map(len, theirs)), min(map(len, ours))
+    sets = [f"{found['real'][d]['n']} {d}" for d in found["runs"]]
+    versions = {
+        "here": ours[0][0]["versions"],
+        "original": theirs[0][0]["versions"],
+    }
+    return {
+        "sets": " and ".join(sets),
+        "names": " ".join(f"--data {d}={d.upper()}" for d in found["runs"]),
+        "classifier": "".join(
+            f" --classifier {d}=CLASSIFIER"
+            for d, real in found["real"].items()
+            if "inception" in real["measures"]
+        ),
+        "m": m,
+        "n": n,
+        "ways": len(permutation.relabelings(m, n)),
+        "smallest": f"{permutation.smallest_p(m, n):.3f}",
+        "confidence": f"{100 * (1 - permutation.smallest_p(m, n)):.0f}",
+        **{name: found[name] for name in ("clips", "every", "flags", "nupdates")},
+        "dim": settings["dim"],
+        "batch": settings["batch"],
+        "steps": ",".join(map(str, settings["steps"])),
+        "last": max(settings["steps"]),
+        "machine": ours[0][0]["machine"],
+        **{
+            f"{side}_{name}": version
+            for side, found in versions.items()
+            for name, version in found.items()
+        },
+    }
+
+
+INTRODUCTION = """Whether this package learns as the original does, from {sets}: recorded sounds, not
+those of the paper. Written by `python -m benchmarks.learning` (below); every figure and
+every verdict comes from it.
+
+Both sides were trained by their own command lines, the original's unmodified under
+TensorFlow {original_tensorflow} (Python {original_python}), ours under TensorFlow
+{here_tensorflow} and Keras {here_keras} (Python {here_python}): {m} trainings of the
+original and {n} of ours on each data set, with chance weights and orders of the data,
+the same flags (`--specgan_dim {dim} --train_batch_size {batch}`, otherwise the
+defaults: wgan-gp, five updates of D to one of G) and the same moments. Their
+checkpoints have one format; each generated {clips} sounds from the same latents, and the
+same code measured them.
+"""
+
+PICTURE = """Left: D's loss before the last of an iteration's updates, the mean of the trainings, and
+from the least of them to the greatest. Then measures of each training's sounds at each
+checkpoint, with a line through their means. Dashed: real sounds.
+"""
+
+COMPARISON = """Each cell is a mean ± standard deviation over trainings. The measures, by
+`specgan_tf/score.py`, of {clips} generated sounds:
+
+- *Frechet distance*: to real sounds, of log-mel features; less is nearer.
+- *inception score*: of the digits' classifier; more is clearer and more varied.
+- *distance to real*: mean distance to the nearest real sound (the paper's |D|train).
+- *distance among*: mean distance to the nearest other one (|D|self).
+- *diversity*: mean log-spectral distance of two of them, in dB.
+- *D's loss*, *G's loss*: means of readings every {every} iterations since the checkpoint before.
+
+*real* holds {clips} real sounds, kept apart, against the same others. *d* is the
+difference, here less the original, in standard deviations over a side's trainings. The
+interval holds the difference with {confidence} % confidence (all shifts that would not
+set the two sides apart entirely). p is exact: the share of the {ways} ways to call {m} of the
+{m} + {n} trainings the original's that set the means as far apart. It cannot be below
+{smallest}. *adjusted* is the share in which any cell of any table is so far apart.
+"""
+
+NOT_CLAIMED = """## What this does not say
+
+- Nothing of the paper's scores: these are other sounds, small networks and few
+  iterations, on a CPU. What they generate is far from real sounds (see *real*).
+- Not that the two are equal. Few trainings see large differences only: the intervals
+  say how large, and the section before what the test does see.
+- Nothing of batch norm with wgan-gp, which here differs on purpose (README, What
+  differs), nor of other losses; [PARITY.md](PARITY.md) holds those against the original
+  step by step.
+- CPU time is of small networks on {machine}, without a GPU.
+"""
+
+AGAIN = """```
+python -m benchmarks.learning train --original ../wavegan --python ../tf1/bin/python \\
+    {names} \\
+    --dim {dim} --batch {batch} --seeds {n} --steps {steps}
+python -m benchmarks.learning score{classifier}
+python -m benchmarks.learning write
+```
+
+`../wavegan` is an unmodified checkout of chrisdonahue/wavegan at 40e85e8, `../tf1` the
+environment that [PARITY.md](PARITY.md#do-it-again) describes; each folder holds 16-bit
+WAV files at 16 kHz and nothing else (`{flags}`). Each training is a
+process, one at a time, the sides in turns; what is done is kept, so the commands can be
+interrupted. All that is put into either side's process saves at the given iterations and
+reads losses and CPU seconds; the original, which would train for ever, is ended after
+the last.
+"""
+
+
+def answer(found, rows):
+    """The verdict, as the figures have it."""
+    flat = [row for data in rows.values() for row in data]
+    n = counts(found)
+    least = min(row[-1] for row in flat)
+    smallest = permutation.smallest_p(n["m"], n["n"])
+    small = sum(row[-2] <= smallest + 1e-9 for row in flat)
+    if least > LEVEL:
+        verdict = "**The two sides cannot be told apart.**"
+    else:
+        said = [
+            f"{MEASURES[name]} of {data} at {step}"
+            for data, of in rows.items()
+            for name, step, *_, adjusted in of
+            if adjusted <= LEVEL
+        ]
+        verdict = f"**The two sides differ** in {', '.join(said)}."
+    yield (
+        f"- {verdict} Of {len(flat)} comparisons {small} have the smallest p that is "
+        f"possible; were the sides alike, {smallest * len(flat):.1f} were to be expected. "
+        f"The smallest p adjusted for their number is {least:.2f} (it cannot be below "
+        f"{smallest:.3f})."
+    )
+    for data, sides in found["runs"].items():
+        c = cells(sides, found["settings"]["steps"])
+        name, last = "frechet", n["last"]
+        first = [x for xs in c[name, 0].values() for x in xs]
+        original, here = (c[name, last][side] for side in ("original", "here"))
+        low, high = permutation.shift(original, here)
+        yield (
+            f"- {data.capitalize()}: the Frechet distance to real sounds falls from "
+            f"{shown(np.mean(first))}, untrained, to {spread(original)} (the original) "
+            f"and {spread(here)} (here) in {last} iterations; real sounds are at "
+            f"{shown(found['real'][data]['measures'][name])}. The difference is "
+            f"{shown(np.mean(here) - np.mean(original))}, between {shown(low)} and "
+            f"{shown(high)} with {n['confidence']} % confidence."
+        )
+    ratios = [s["original"] / s["here"] for s in seconds(found).values()]
+    less = "less" if min(ratios) > 1 else "not less everywhere"
+    yield (
+        f"- CPU time of an iteration is {less} here: the original takes "
+        f"{' and '.join(f'{r:.2f}' for r in ratios)} times as much.\n"
+    )
+
+
+def comparison(found, data, rows):
+    """Table of a data set."""
+    from benchmarks.parity import markdown
+
+    real = found["real"][data]["measures"]
+    header = ["", "iterations", "the original", "here", "real", "d", "interval", "p"]
+    table = []
+    for name, step, here, original, p, adjusted in rows:
+        cut = "untrained" if step == 0 else str(step)
+        low, high = map(shown, permutation.shift(original, here))
+        table.append(
+            [
+                MEASURES[name],
+                cut,
+                *map(spread, (original, here)),
+                shown(real[name]) if name in real else "",
+                f"{permutation.effect(original, here):+.1f}",
+                f"{low} to {high}",
+                f"{p:.2f}",
+                f"{adjusted:.2f}",
+            ]
+        )
+    yield "\n".join([f"### {data}\n", *markdown([*header, "adjusted"], table), ""])
+
+
+def control(found):
+    """A difference that is there, for the same test to find."""
+    from benchmarks.parity import markdown
+
+    yield (
+        "A test that finds nothing says something only if it would find something. Here "
+        "it compares one side with the other at the checkpoint before, over all measures "
+        "of a data set at once; p is the smallest adjusted one.\n"
+    )
+    table = [
+        [data, f"{NAMES[late]}, {after}", f"{NAMES[early]}, {before}", f"{p:.3f}"]
+        for data, sides in found["runs"].items()
+        for late, after, early, before, p in earlier(sides, found["settings"]["steps"])
+    ]
+    yield "\n".join([*markdown(["", "iterations", "beside", "p"], table), ""])
+
+
+def seconds(found):
+    """Data set -> side -> CPU seconds of an iteration, mean over trainings."""
+    return {
+        data: {
+            side: np.mean([did["per_iteration"] for did in sides[side]])
+            for side in NAMES
+        }
+        for data, sides in found["runs"].items()
+    }
+
+
+def cost(found):
+    from benchmarks.parity import markdown
+
+    table, totals = [], dict.fromkeys(NAMES, 0.0)
+    for data, sides in found["runs"].items():
+        each = {side: [d["per_iteration"] for d in sides[side]] for side in NAMES}
+        ratio = np.mean(each["original"]) / np.mean(each["here"])
+        for side in NAMES:
+            total = sum(did["total"] for did in sides[side])
+            totals[side] += total
+            table.append([data, NAMES[side], spread(each[side]), f"{total / 60:.1f}"])
+        table[-1].append(f"{ratio:.2f}")
+        table[-2].append("1")
+    header = ["", "", "CPU s an iteration", "CPU min of all trainings", "ratio"]
+    yield "\n".join([*markdown(header, table), ""])
+    hours = [f"{totals[side] / 3600:.2f} CPU hours {NAMES[side]}" for side in NAMES]
+    yield (
+        "CPU seconds of an iteration are those of the whole process, with the data's "
+        "decoding and without saving; the first iteration, in which graphs are built "
+        f"and a buffer of 4096 sounds fills, is only in the totals: {', '.join(hours)}.\n"
+    )
+
+
+def draw(found, path):
+    """Losses with a band over trainings, measures with a mark for each: a PNG."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    steps = found["settings"]["steps"]
+    colours = {"original": "black", "here": "tab:red"}
+    shifts = {"original": -0.008, "here": 0.008}  # of the width: marks side by side
+    columns = ["D_loss", "frechet", "to_real", "diversity", "inception"]
+    known = {
+        name
+        for sides in found["runs"].values()
+        for name in sides["here"][0]["scores"]["0"]
+    }
+    columns = [name for name in columns if name in known or name in LOSSES]
+    size = len(found["runs"]), len(columns)
+    fig, axes = plt.subplots(
+        *size,
+        figsize=(3.1 * size[1], 2.7 * size[0]),
+        squeeze=False,
+        layout="constrained",
+    )
+    for row, (data, sides) in zip(axes, found["runs"].items(), strict=True):
+        c, real = cells(sides, steps), found["real"][data]["measures"]
+        for ax, name in zip(row, columns, strict=True):
+            ax.spines[["top", "right"]].set_visible(False)
+            if name not in LOSSES and (name, 0) not in c:
+                ax.set_axis_off()
+                continue
+            ax.set_title(f"{data}: {MEASURES[name]}", fontsize=10)
+            for side in ("original", "here"):
+                color = colours[side]
+                if name in LOSSES:
+                    readings = np.array([did["losses"] for did in sides[side]])
+                    x, y = readings[0, :, 0], readings[:, :, 1 + LOSSES.index(name)]
+                    ax.fill_between(x, y.min(0), y.max(0), color=color, alpha=0.2, lw=0)
+                    ax.plot(x, y.mean(0), color=color, lw=1.2, label=NAMES[side])
+                    continue
+                x = np.array([0, *steps]) + shifts[side] * steps[-1]
+                y = np.array([c[name, step][side] for step in (0, *steps)])
+                ax.plot(x, y.mean(1), color=color, lw=1.2, label=NAMES[side])
+                ax.plot(x, y, ".", color=color, ms=5, alpha=0.6, mew=0)
+            if name in real:
+                ax.axhline(real[name], color="grey", ls="--", lw=1, label="real sounds")
+            ax.tick_params(labelsize=8)
+    for ax in axes[-1]:
+        ax.set_xlabel("iterations", fontsize=9)
+    axes[0, 1].legend(fontsize=8, frameon=False)
+    fig.savefig(path, dpi=110)

@@ -1,0 +1,222 @@
+"""benchmarks.learning: the test between two sides, the plan, the document."""
+
+import itertools
+import json
+import os
+
+import numpy as np
+import pytest
+
+from benchmarks import learning, permutation
+from specgan_tf.files import InputError
+
+STEPS = [5, 10]
+SETTINGS = {
+    "dim": 1,
+    "batch": 2,
+    "steps": STEPS,
+    "data": {"drums": "/D", "digits": "/E"},
+}
+
+# Of 1, 2 | 3, 4 two of six ways are as far apart; of 1, 3 | 2, 4 four of six.
+FAR = [[1.0], [2.0]], [[3.0], [4.0]]
+NEAR = [[1.0], [3.0]], [[2.0], [4.0]]
+
+
+def test_p_is_the_share_of_relabelings_as_far_apart():
+    ((p, adjusted),) = permutation.test([FAR])
+    assert (p, adjusted) == ([2 / 6], [pytest.approx(2 / 6)])
+    ((p, _),) = permutation.test([NEAR])
+    assert p == [4 / 6]
+
+
+def test_adjusted_p_is_that_of_the_farthest_measure_anywhere():
+    # In one data set: the largest of both, way by way, is 2, 2, 0, 0, 2, 2.
+    pair = [np.hstack([a, b]) for a, b in zip(FAR, NEAR, strict=True)]
+    ((p, adjusted),) = permutation.test([pair])
+    assert p.tolist() == [2 / 6, 4 / 6]
+    np.testing.assert_allclose(adjusted, [4 / 6, 4 / 6])
+    # In two, which are relabelled on their own: 36 ways.
+    (_, first), (_, second) = permutation.test([FAR, NEAR])
+    np.testing.assert_allclose([first, second], [[20 / 36], [32 / 36]])
+
+
+def test_what_never_differs_says_nothing():
+    equal = np.zeros([2, 1])
+    pair = [np.hstack([a, equal]) for a in FAR]
+    ((p, adjusted),) = permutation.test([pair])
+    assert p.tolist() == [2 / 6, 1.0]
+    np.testing.assert_allclose(adjusted, [2 / 6, 1.0])
+
+
+def test_it_errs_as_seldom_as_it_says():
+    """Whichever labelling is the true one: exactly, over all of two data sets."""
+    rs, m = np.random.RandomState(0), 3
+    sets = [rs.normal(size=(2 * m, 4)) @ rs.normal(size=(4, 4)) for _ in range(2)]
+    labels = permutation.relabelings(m, m)
+    smallest, own = [], []
+    for true in itertools.product(labels, labels):
+        pairs = [(x[t], x[~t]) for x, t in zip(sets, true, strict=True)]
+        results = permutation.test(pairs)
+        smallest.append(min(adjusted.min() for _, adjusted in results))
+        own.append(results[0][0])
+    assert len(smallest) == 400
+    for level in sorted({*smallest}):
+        assert np.mean(np.array(smallest) <= level + 1e-9) <= level + 1e-9
+    # One measure alone: every p is as frequent as it says.
+    np.testing.assert_allclose(np.mean(np.array(own) <= 0.1 + 1e-9, axis=0), 0.1)
+
+
+def test_the_interval_holds_the_shifts_that_do_not_set_the_sides_apart():
+    original, here = np.array([1.0, 2.5, 4.0]), np.array([3.0, 3.5, 6.0])
+    low, high = permutation.shift(original, here)
+    assert (low, high) == (-1.0, 5.0)
+    smallest = permutation.smallest_p(3, 3)
+    assert smallest == 0.1
+    for shift, told_apart in [(-1.1, True), (-0.9, False), (4.9, False), (5.1, True)]:
+        pair = original[:, None], (here - shift)[:, None]
+        ((p, _),) = permutation.test([pair])
+        assert (p[0] <= smallest + 1e-9) == told_apart, shift
+
+
+def test_effect_is_in_deviations_within_the_sides():
+    assert permutation.effect([0.0, 2.0], [1.0, 3.0]) == pytest.approx(2**-0.5)
+    assert permutation.effect([1.0, 1.0], [3.0, 3.0]) == np.inf
+    assert permutation.effect([1.0, 1.0], [1.0, 1.0]) == 0.0
+
+
+def leave(out, shift=0.0, seeds=4):
+    """What `train` and `score` leave of trainings whose values are drawn."""
+    rs = np.random.RandomState(0)
+    learning.write_json(os.path.join(out, "settings.json"), SETTINGS)
+    for data in SETTINGS["data"]:
+        for side, seed in itertools.product(learning.SIDES, range(1, seeds + 1)):
+            run = learning.Run(str(out), data, side, seed)
+            os.makedirs(run.folder)
+            draw = lambda s=side: rs.normal() + shift * (s == "here")  # noqa: E731
+            names = ["frechet", "to_real", "among", "diversity"]
+            names += ["inception"] * (data == "digits")
+            scores = {step: {n: 30 + draw() for n in names} for step in (0, *STEPS)}
+            cpu = {1: 9.0, 5: 10.0, 10: 9.0 + 9 * (1 if side == "here" else 2.5)}
+            learning.write_json(
+                run.file("run.json"),
+                {
+                    "losses": [[i, -10 + draw(), draw()] for i in (1, 5, 10)],
+                    "cpu": cpu,
+                    "total": 90.0,
+                    "machine": "2 cores",
+                    "versions": dict.fromkeys(["python", "tensorflow", "keras"], side),
+                },
+            )
+            learning.write_json(run.file("scores.json"), scores)
+        real = {"n": 600, "measures": dict.fromkeys(names, 1.5)}
+        learning.write_json(os.path.join(out, data, "real.json"), real)
+
+
+def written(tmp_path):
+    """The document's lines, of what is in tmp_path/out."""
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+    docs = tmp_path / "docs"
+    docs.mkdir()
+    learning.main(["write", "--out", str(tmp_path / "out"), "--docs", str(docs)])
+    assert (docs / "learning.png").read_bytes().startswith(b"\x89PNG")
+    return (docs / "LEARNING.md").read_text()
+
+
+def test_the_document_says_what_was_measured(tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    leave(out)
+    text = written(tmp_path)
+    assert "from 600 drums and 600 digits" in text
+    assert "**The two sides cannot be told apart.**" in text
+    # 4 or 5 measures at 3 checkpoints, 2 losses at 2.
+    assert "Of 35 comparisons" in text and "it cannot be below 0.029" in text
+    assert "the original takes 2.50 and 2.50 times as much" in text
+    assert "0.20 CPU hours here, 0.20 CPU hours the original" in text
+    assert "small networks on 2 cores, without a GPU" in text
+    rows = [line for line in text.splitlines() if line.startswith("| Frechet")]
+    assert len(rows) == 6
+    name, step, _, here, real, _, _, p, adjusted = [
+        cell.strip() for cell in rows[-1].strip("|").split("|")
+    ]
+    runs = [learning.Run(str(out), "digits", "here", seed) for seed in range(1, 5)]
+    values = [run.read("scores.json")["10"]["frechet"] for run in runs]
+    assert here == f"{np.mean(values):.3g} ± {np.std(values, ddof=1):.3g}"
+    assert (name, step, real) == ("Frechet distance", "10", "1.5")
+    assert float(p) >= 0.03 and float(adjusted) >= float(p)
+    assert "| inception score | untrained |" in text
+    assert "--classifier digits=CLASSIFIER" in text
+    assert "--data drums=DRUMS --data digits=DIGITS" in text
+    assert "/D" not in text and str(tmp_path) not in text
+
+
+def test_a_difference_is_named(tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    leave(out, shift=50.0, seeds=5)
+    text = written(tmp_path)
+    assert "**The two sides differ** in Frechet distance of drums at 0, " in text
+    assert "35 have the smallest" in text
+
+
+def test_the_plan_leaves_out_what_is_done(tmp_path):
+    out = str(tmp_path)
+
+    def left():
+        plan = learning.runs(out, SETTINGS, 2, done=False)
+        return [(run.data, run.side, run.seed) for run in plan]
+
+    every = [
+        (data, side, seed)
+        for data in ("drums", "digits")
+        for seed in (1, 2)
+        for side in ("here", "original")
+    ]
+    assert left() == every
+    run = learning.Run(out, "drums", "original", 1)
+    os.makedirs(run.folder)
+    learning.write_json(run.file("watched.json"), {})  # one that was interrupted
+    assert left() == every
+    learning.write_json(run.file("run.json"), {})
+    assert left() == [r for r in every if r != ("drums", "original", 1)]
+    assert [*learning.runs(out, SETTINGS, 2, done=True)] == [run]
+
+
+def test_other_settings_are_another_folder(tmp_path):
+    out = str(tmp_path / "out")
+    learning.settle(out, **SETTINGS)
+    learning.settle(out, **{**SETTINGS, "data": {**SETTINGS["data"], "more": "/F"}})
+    with pytest.raises(InputError, match="trainings with dim 1. Received: 2"):
+        learning.settle(out, **{**SETTINGS, "dim": 2})
+    with pytest.raises(InputError, match="use another --out"):
+        learning.settle(out, **{**SETTINGS, "data": {"drums": "/G"}})
+    with pytest.raises(SystemExit, match="no trainings: train first"):
+        learning.main(["score", "--out", str(tmp_path / "none")])
+
+
+def test_both_sides_have_the_same_flags(tmp_path):
+    ours, theirs = (
+        learning.command(
+            learning.Run(str(tmp_path), "drums", side, 3), SETTINGS, "/wavegan", "/py"
+        )
+        for side in ("here", "original")
+    )
+    plans = [json.loads(c[3]) for c in (ours, theirs)]
+    shared = [f.replace("original-3", "here-3") for f in theirs[4:-2]]
+    assert theirs[-2:] == ["--data_prefetch_gpu_num", "-1"]
+    assert ours[4:] == [
+        *shared,
+        *["--seed", "3", "--train_max_steps", "10", "--train_keep", "1000"],
+    ]
+    assert shared[0] == "train" and "--data_first_slice" in shared
+    assert all(plan["steps"] == STEPS for plan in plans)
+
+
+@pytest.mark.parametrize("text", ["1,5", "a", "", "0"])
+def test_wrong_steps_are_refused(text, capsys):
+    with pytest.raises(SystemExit):
+        learning.parse(
+            [*"train --original . --python py --data a=b --steps".split(), text]
+        )
+    assert "must be iterations such as 75,150" in capsys.readouterr().err
