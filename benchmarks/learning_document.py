@@ -235,9 +235,9 @@ def answer(found, rows):
         ]
         verdict = f"**The two sides differ** in {', '.join(said)}."
     yield (
-        f"- {verdict} Of {len(flat)} comparisons {small} have the smallest p that is "
-        f"possible; were the sides alike, {smallest * len(flat):.1f} were to be expected. "
-        f"The smallest p adjusted for their number is {least:.2f} (it cannot be below "
+        f"- {verdict} {len(flat)} comparisons; in {small} the p is the smallest that "
+        f"there can be, which chance alone makes of {smallest * len(flat):.1f}. Adjusted "
+        f"for their number the smallest is {least:.2f} (it cannot be below "
         f"{smallest:.3f})."
     )
     for data, sides in found["runs"].items():
@@ -348,14 +348,7 @@ def draw(found, path):
     steps = found["settings"]["steps"]
     colours = {"original": "black", "here": "tab:red"}
     shifts = {"original": -0.008, "here": 0.008}  # of the width: marks side by side
-    columns = ["D_loss", "frechet", "to_real", "diversity", "inception"]
-    known = {
-        name
-        for sides in found["runs"].values()
-        for name in sides["here"][0]["scores"]["0"]
-    }
-    columns = [name for name in columns if name in known or name in LOSSES]
-    size = len(found["runs"]), len(columns)
+    size = len(found["runs"]), 5
     fig, axes = plt.subplots(
         *size,
         figsize=(3.1 * size[1], 2.7 * size[0]),
@@ -364,11 +357,10 @@ def draw(found, path):
     )
     for row, (data, sides) in zip(axes, found["runs"].items(), strict=True):
         c, real = cells(sides, steps), found["real"][data]["measures"]
-        for ax, name in zip(row, columns, strict=True):
+        fifth = "inception" if "inception" in real else "among"
+        names = "D_loss", "frechet", "to_real", "diversity", fifth
+        for ax, name in zip(row, names, strict=True):
             ax.spines[["top", "right"]].set_visible(False)
-            if name not in LOSSES and (name, 0) not in c:
-                ax.set_axis_off()
-                continue
             ax.set_title(f"{data}: {MEASURES[name]}", fontsize=10)
             for side in ("original", "here"):
                 color = colours[side]

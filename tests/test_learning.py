@@ -131,7 +131,7 @@ def test_the_document_says_what_was_measured(tmp_path):
     assert "from 600 drums and 600 digits" in text
     assert "**The two sides cannot be told apart.**" in text
     # 4 or 5 measures at 3 checkpoints, 2 losses at 2.
-    assert "Of 35 comparisons" in text and "it cannot be below 0.029" in text
+    assert "35 comparisons; in 1 the p" in text and "it cannot be below 0.029" in text
     assert "the original takes 2.50 and 2.50 times as much" in text
     assert "0.20 CPU hours here, 0.20 CPU hours the original" in text
     assert "small networks on 2 cores, without a GPU" in text
@@ -157,7 +157,7 @@ def test_a_difference_is_named(tmp_path):
     leave(out, shift=50.0, seeds=5)
     text = written(tmp_path)
     assert "**The two sides differ** in Frechet distance of drums at 0, " in text
-    assert "35 have the smallest" in text
+    assert "35 comparisons; in 35 the p is the smallest" in text
 
 
 def test_the_plan_leaves_out_what_is_done(tmp_path):
