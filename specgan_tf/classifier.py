@@ -118,6 +118,10 @@ class Classifier:
         with replacing(fp) as f:
             np.savez(f, labels=np.array(self.labels), **arrays, **more)
 
+    def digest(self):
+        """Tells it from others: of its weights, as text."""
+        return digest(v.numpy() for v in self.net.variables)
+
     @classmethod
     def load(cls, path):
         """What `save` wrote; `path` is the file, or the folder of a training.
@@ -145,6 +149,13 @@ class Classifier:
         self = cls([str(label) for label in labels], kernel.shape[3])
         assign(self.values(), arrays, fp)
         return self
+
+
+def digest(parts):
+    crc = 0
+    for part in parts:
+        crc = zlib.crc32(part, crc)
+    return f"{crc:08x}"
 
 
 def chunks(x):
@@ -203,8 +214,9 @@ class MetaGraph:
     place of variables, and what has effects is refused.  [train_specgan.py:497-503]
     """
 
-    def __init__(self, graph, labels, has_features):
-        self.graph, self.labels, self.has_features = graph, labels, has_features
+    def __init__(self, graph_def, graph, labels, has_features):
+        self.graph_def, self.graph = graph_def, graph
+        self.labels, self.has_features = labels, has_features
 
     @classmethod
     def load(cls, metagraph_fp, ckpt_fp):
@@ -262,7 +274,7 @@ class MetaGraph:
         if "labels" in nodes and nodes["labels"].op == "Const":
             named = tf.make_ndarray(nodes["labels"].attr["value"].tensor)
             labels = (label.decode(errors="replace") for label in named)
-        return cls(graph, list(labels), has_features)
+        return cls(graph_def, graph, list(labels), has_features)
 
     def probabilities(self, x):
         """Waveforms [n, 16384(, 1)] -> float32 [n, classes]."""
@@ -274,6 +286,10 @@ class MetaGraph:
             return None
         made = [self.graph(tf.constant(c))[1] for c in chunks(x)]
         return np.concatenate(made).mean(axis=(1, 2))
+
+    def digest(self):
+        """As `Classifier.digest`."""
+        return digest([self.graph_def.SerializeToString(deterministic=True)])
 
 
 def upstream(nodes, name):
@@ -319,36 +335,36 @@ def frozen(node, ckpt, prefix):
 # Training
 
 
-def label_files(fps, data_dir):
-    """What each file is a sound of: its sub-folder of `data_dir`, or how its name
-    begins, up to one of SEPARATORS (`7_speaker_3.wav`, `kick__x.wav`).
+def label_of(fp, data_dir):
+    """What a file is a sound of: its sub-folder of `data_dir`, or where there is none
+    how its name begins, up to one of SEPARATORS: `7_speaker_3.wav`, `kick__x.wav`."""
+    folder = os.path.relpath(os.path.dirname(fp), data_dir)
+    if folder != os.curdir:
+        return folder.split(os.sep)[0]
+    return re.split(f"[{re.escape(SEPARATORS)}]", os.path.basename(fp))[0]
 
-    Returns:
-      One label for each file.
+
+def require_classes(labels, data_dir):
+    """The different labels, sorted.
 
     Raises:
-      InputError: one label for all; a file that is the only one of its label.
+      InputError: there is one alone, or one of a single sound.
     """
-    folders = [os.path.relpath(os.path.dirname(fp), data_dir) for fp in fps]
-    labels = [folder.split(os.sep)[0] for folder in folders]
-    if set(labels) == {"."}:
-        stems = (os.path.splitext(os.path.basename(fp))[0] for fp in fps)
-        labels = [re.split(f"[{re.escape(SEPARATORS)}]", stem)[0] for stem in stems]
-    counts = collections.Counter(labels)
+    counts = collections.Counter(map(str, labels))
     how = (
         "name sub-folders after the labels, or begin each file's name with its label "
         "and an underscore"
     )
     if len(counts) < 2:
-        raise InputError(f"{data_dir} has one label, {labels[0]!r}, for all: {how}")
+        raise InputError(f"{data_dir} has one label, {min(counts)!r}, for all: {how}")
     alone = sorted(label for label, n in counts.items() if n < 2)
     if alone:
         more = f" and {len(alone) - 1} more" if len(alone) > 1 else ""
         raise InputError(
-            f"{data_dir}: {alone[0]!r}{more} is the label of one sound only; at least "
-            f"two are needed. If these are no labels, {how}"
+            f"{data_dir}: {alone[0]!r}{more} is the label of one sound only, and at "
+            f"least two are needed. If these are no labels, {how}"
         )
-    return labels
+    return sorted(counts)
 
 
 def read_clips(fps, **decoding):
@@ -438,7 +454,7 @@ class Training:
         self.rest, self.held = split(self.y, HELD_OUT, seed)
         self.epoch, self.since, self.best, self.seconds = 0, 0, (-1.0, 0.0), 0.0
         self.settings = {
-            "clips": f"{len(x)} ({zlib.crc32(self.x, zlib.crc32(self.y)):08x})",
+            "clips": f"{len(x)} ({digest([self.y, self.x])})",
             "dim": dim,
             "optimizer": optimizer,
             "batch size": batch_size,

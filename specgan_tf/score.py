@@ -21,6 +21,7 @@ from specgan_tf.files import InputError
 
 __all__ = ["Classifier", "MetaGraph"]  # the two that inception scores come from
 
+RATE = spectral.MEL_RATE  # Hz, of classifiers
 CHUNK = 64  # clips whose spectra are held at a time
 CLASSIFIER_NFFT, SIMILARITY_NFFT = 1024, 2048
 # A full-scale sine peaks at half the sum of the window. 80 dB below is silence: between
@@ -438,8 +439,8 @@ def _read_wav(fp, fix_length):
         fs, x = wavfile.read(fp)
     except Exception as e:  # scipy raises whatever an odd header makes it stumble over
         raise InputError(f"{fp} cannot be read: {e}") from None
-    if fs != spectral.MEL_RATE:
-        raise InputError(f"{fp} is at {fs} Hz, not {spectral.MEL_RATE}")
+    if fs != RATE:
+        raise InputError(f"{fp} is at {fs} Hz, not {RATE}")
     if x.ndim != 1 or x.dtype not in (np.int16, np.float32):
         raise InputError(
             f"{fp} is {x.dtype} {list(x.shape)}; scores take mono WAV, 16-bit or float"
