@@ -1308,6 +1308,8 @@ def score(args):
         z = generate.sample_z(n, latent_dim, args.seed or 0).numpy()
         made = render_clips(prefix, z, args)
         of = {"checkpoint": os.path.basename(prefix), "seed": args.seed or 0}
+    elif not any(name.endswith(".wav") for name in os.listdir(folder)):
+        raise InputError(f"{folder} holds neither a checkpoint nor WAV files")
     else:
         made = score.read_folder(args.train_dir, args.score_n, args.fix_length)
         of = {"folder": os.path.abspath(folder)}
@@ -1348,8 +1350,8 @@ def classifier(args):
         raise InputError(f"--classifier_test {args.classifier_test} finds no file")
     labels = np.array([classifier.label_of(fp, data_dir) for fp in fps])
     classes = classifier.require_classes(labels[~test], data_dir)
-    if unknown := sorted(set(labels[test]) - set(classes)):
-        raise InputError(f"--classifier_test takes all sounds of {unknown[0]!r}")
+    if unknown := set(labels[test]) - set(classes):
+        raise InputError(f"--classifier_test takes all sounds of {min(unknown)}")
     log.info("%d sounds of %d labels: %s", len(fps), len(classes), ", ".join(classes))
 
     how = decoding(args)

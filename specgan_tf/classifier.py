@@ -1,10 +1,11 @@
 """What says which class a sound is of: the network behind the inception score.
 
-Port of eval/inception/train.py (chrisdonahue/wavegan 40e85e8), whose weights could be
-had nowhere: `train` makes one from a folder of labelled sounds.
+Port of eval/inception/train.py (chrisdonahue/wavegan 40e85e8). `Classifier` is that
+network, `Training` teaches it the labels of any folder of sounds, and `MetaGraph` is
+one in the original's files.
 
-differs: that script learns from TFRecords, whose maker is gone, for ever, by SGD, and
-another process keeps the best. Here it is one process that ends.  [train.py:75-260]
+differs: the original learns from TFRecords, whose maker is gone, for ever, by SGD, and
+another process keeps the best. Here it is one process that ends.  [train.py:75-258]
 
 Waveforms are float32 [n, 16384, 1] or [n, 16384], full scale at +-1.
 """
@@ -141,8 +142,9 @@ class Classifier:
     def of(cls, arrays, fp):
         """From the arrays of a file."""
         labels, kernel = arrays.get("labels"), arrays.get("classifier/conv2d/kernel")
-        plain = getattr(labels, "ndim", 0) == 1 and labels.dtype.kind == "U"
-        if not plain or len(labels) < 2 or getattr(kernel, "ndim", 0) != 4:
+        named = getattr(labels, "ndim", 0) == 1 and labels.dtype.kind == "U"
+        fits = named and np.shape(arrays.get("classifier/dense/bias")) == labels.shape
+        if not fits or len(labels) < 2 or np.ndim(kernel) != 4:
             raise InputError(f"{fp} is not a classifier")
         if not 1 <= kernel.shape[3] <= 1024:
             raise InputError(f"{fp}: a dim of {kernel.shape[3]} cannot be")
@@ -220,7 +222,8 @@ class MetaGraph:
 
     @classmethod
     def load(cls, metagraph_fp, ckpt_fp):
-        """
+        """From the two files, as the original's --incept_... flags name them.
+
         Raises:
           InputError: one of the files is missing or damaged; no `x` or `scores`; a
             variable that the checkpoint lacks; an operation that could do more than
@@ -247,10 +250,9 @@ class MetaGraph:
             )
         ckpt = checkpoint.reader(checkpoint.require(ckpt_fp))
         graph_def = tf.compat.v1.GraphDef(versions=said.versions)
-        graph_def.node.extend(
-            frozen(nodes[name], ckpt, ckpt_fp) for name in upstream(nodes, "scores")
-        )
-        has_features = FEATURES in nodes
+        names = upstream(nodes, "scores")
+        graph_def.node.extend(frozen(nodes[name], ckpt, ckpt_fp) for name in names)
+        has_features = FEATURES in names
         outputs = ["scores:0"] + [f"{FEATURES}:0"] * has_features
         try:
             whole = tf.compat.v1.wrap_function(

@@ -298,8 +298,7 @@ def _in_chunks(function, x):
     """A function of float32 tensors, of some clips at a time: float32 [n, whatever]."""
     parts = (x[i : i + CHUNK].astype(np.float32) for i in range(0, len(x), CHUNK))
     made = [function(tf.constant(part)).numpy() for part in parts]
-    made = np.concatenate(made) if made else np.zeros([0, 1], np.float32)
-    return made.reshape(len(made), -1)
+    return np.concatenate(made).reshape(len(x), -1) if made else np.zeros([0, 1])
 
 
 def _flat(x):
@@ -424,9 +423,8 @@ def read_folder(folder, n=None, fix_length=False):
     """
     names = sorted(name for name in os.listdir(folder) if name.endswith(".wav"))
     random.Random(0).shuffle(names)
-    if not names or len(names) < (n or 0):
-        wanted = f", {n} are asked for" if n else ""
-        raise InputError(f"{folder} holds {len(names)} WAV files{wanted}")
+    if len(names) < (n or 1):
+        raise InputError(f"{folder} holds {len(names)} WAV files, not {n or 1}")
     return np.stack(
         [_read_wav(os.path.join(folder, name), fix_length) for name in names[:n]]
     )

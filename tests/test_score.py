@@ -120,12 +120,13 @@ def test_similarity_is_that_of_float64(drums, monkeypatch, measured):
     np.fill_diagonal(distances, np.inf)
     own = distances.min(axis=1)
     error = np.subtract(score.similarity(a), (own.mean(), own.std())) / own.mean()
-    measured("|D|self, relative to float64", abs(error).max(), 1e-5)
+    # float32 spectra: a mean, and a clip alone
+    measured("|D|self, relative to float64", abs(error).max(), 1e-5)  # 1.4e-6
     distances = spatial.distance.cdist(*features)
     index, distance = score.nearest(a[:, :, np.newaxis], b)
     np.testing.assert_array_equal(index, distances.argmin(axis=1))
     error = abs(distance / distances.min(axis=1) - 1).max()
-    measured("distance to the nearest, relative", error, 1e-5)
+    measured("distance to the nearest, relative", error, 5e-5)  # measured 1.1e-5
 
 
 def test_only_a_distance_of_exactly_zero_is_ones_own():
@@ -209,21 +210,22 @@ def test_what_has_no_frechet_distance():
 
 
 def test_log_mel_features():
-    x = noise(3)
+    x = noise(3, level=0.5)
     features = score.features_log_mel(x)
     assert features.shape == (3, 64) and features.dtype == np.float64
     np.testing.assert_array_equal(score.features_log_mel(x[..., np.newaxis]), features)
-    quieter = score.features_log_mel(x / 10)
-    np.testing.assert_allclose(quieter, features - 20, atol=2e-4)
+    lower = (features - score.features_log_mel(x / 10)).reshape(3, 4, 16)
+    # where the floor is far: not at the very end, nor in the narrowest bands
+    np.testing.assert_allclose(lower[:, :3, 4:], 20, atol=1e-4)
     np.testing.assert_allclose(score.features_log_mel(x * 0), -80, atol=1e-4)
     # later parts: 16 bands each
     x[:, 4096 + 1024 :] = 0
     part = score.features_log_mel(x).reshape(3, 4, 16)
     assert (part[:, :2] > -60).all() and (abs(part[:, 3] + 80) < 1e-4).all()
-    # a sine at full scale, which is 0 dB, in the band of 1 kHz
+    # a sine at full scale: 0 dB in a bin, of which the band of 1 kHz adds up some
     sine = np.sin(2 * np.pi * 1000 * np.arange(16384) / 16000, dtype=np.float32)
     levels = score._levels(sine[np.newaxis]).reshape(128, 128)[40]
-    assert abs(levels.max()) < 3
+    assert 0 < levels.max() < 6
     edges = np.linspace(*(1127 * np.log(1 + np.array([40, 7800]) / 700)), 130)
     centre = 700 * np.expm1(edges[1:-1] / 1127)[levels.argmax()]
     assert 950 < centre < 1050
@@ -236,11 +238,9 @@ def test_log_spectral_distances():
     want = spatial.distance.cdist(levels, levels) / np.sqrt(levels.shape[1])
     np.testing.assert_allclose(got, want, atol=1e-6)
     assert (got.diagonal() == 0).all()
-    np.testing.assert_allclose(
-        score.log_spectral_distances(np.stack([x[0], 2 * x[0]]))[0, 1],
-        20 * np.log10(2),
-        rtol=1e-5,
-    )
+    # twice as loud, but for the last frame, which fades below the floor
+    twice = score.log_spectral_distances(np.stack([x[0], 2 * x[0]]))[0, 1]
+    np.testing.assert_allclose(twice, 20 * np.log10(2), rtol=1e-3)
     assert score.diversity(x) == pytest.approx(want[np.triu_indices(5, 1)].mean())
     assert score.diversity(np.stack([x[0]] * 3)) == pytest.approx(0, abs=1e-6)
 
@@ -288,9 +288,10 @@ def test_a_classifiers_file(tmp_path):
     [
         (lambda a: a.pop("labels"), "is not a classifier"),
         (lambda a: a.update(labels=np.array([b"a", b"b"])), "is not a classifier"),
-        (lambda a: a.pop("classifier/dense/bias"), "dense/bias is missing"),
+        (lambda a: a.pop("classifier/dense/bias"), "is not a classifier"),
+        (lambda a: a.pop("classifier/dense/kernel"), "dense/kernel is missing"),
         (lambda a: a["classifier/dense/bias"].fill(np.nan), "bias is not finite"),
-        (lambda a: a.update(labels=np.array(["a", "b"])), "not of shape .128, 2."),
+        (lambda a: a.update(labels=np.array(["a", "b"])), "is not a classifier"),
         (lambda a: a.update(labels=np.array([{}, {}])), "not a classifier, or damaged"),
     ],
 )
@@ -390,14 +391,17 @@ def tones(folder, per_class=12, named=False):
     for hertz in (300, 1000, 3000):
         for i in range(per_class):
             tone = np.sin(2 * np.pi * hertz * rng.uniform(0.9, 1.1) * time)
-            tone *= rng.uniform(0.2, 1) * np.exp(-time * rng.uniform(1, 5))
+            tone *= rng.uniform(0.2, 0.9) * np.exp(-time * rng.uniform(1, 5))
+            tone += 0.005 * rng.standard_normal(
+                16384
+            )  # or rounding is all between them
             fp = folder / (f"{hertz}_x_{i}.wav" if named else f"{hertz}/{i}.wav")
             fp.parent.mkdir(exist_ok=True, parents=True)
             wavfile.write(fp, 16000, (tone * 32767).astype(np.int16))
     return folder
 
 
-SMALL = ["--classifier_dim", 2, "--train_batch_size", 4]
+SMALL = ["--train_batch_size", 4, "--classifier_dim"]
 
 
 @pytest.fixture(scope="module")
@@ -405,8 +409,9 @@ def heard(tmp_path_factory):
     """A folder of tones, and a classifier of them."""
     folder = tmp_path_factory.mktemp("classifier")
     tones(folder / "tones", named=True)
-    argv = ["classifier", folder / "tones", folder / "made", *SMALL, "--seed", 1]
-    argv += ["--classifier_test", r"_[0-3]\.wav$", "--classifier_epochs", 20]
+    argv = ["classifier", folder / "tones", folder / "made", *SMALL, 8, "--seed", 1]
+    argv += ["--classifier_test", r"_[0-3]\.wav$", "--classifier_epochs", 40]
+    argv += ["--classifier_patience", 40]
     assert train_specgan.main([str(a) for a in argv]) == 0
     return folder
 
@@ -419,7 +424,7 @@ def test_a_classifier_learns_tones(heard):
     assert tested["clips"] == 12 and tested["accuracy"] == 1.0
     np.testing.assert_array_equal(tested["confusion"], 4 * np.eye(3))
     assert 2.5 < tested["inception score, k 1"][0] <= 3
-    assert report["settings"]["dim"] == 2 and report["epochs"] <= 20
+    assert report["settings"]["dim"] == 8 and report["epochs"] == 40
     one = score.Classifier.load(heard / "made")
     x = score.read_folder(heard / "tones")
     assert (score.class_counts(one.probabilities(x)) == 12).all()
@@ -428,7 +433,7 @@ def test_a_classifier_learns_tones(heard):
 def test_a_classifiers_training_goes_on(run, refused, tmp_path):
     """Interrupted or not: the same bits."""
     data = tones(tmp_path / "tones", 4)
-    argv = ["classifier", data, tmp_path / "a", *SMALL, "--classifier_epochs"]
+    argv = ["classifier", data, tmp_path / "a", *SMALL, 1, "--classifier_epochs"]
     status, out, _ = run(*argv, 1)
     assert status == 0 and "12 sounds of 3 labels: 1000, 300, 3000" in out
     assert re.search(r"epoch   1  loss \d\.\d+  held out .* \(best\)", out)
@@ -458,7 +463,7 @@ def test_sounds_without_labels(refused, tmp_path):
     line = refused("classifier", data, out, "--classifier_test", "(")
     assert "is no regular expression" in line
     line = refused("classifier", data, out, "--classifier_test", "one_")
-    assert "--classifier_test takes all sounds of '300'" in line
+    assert "--classifier_test takes all sounds of 300" in line
     assert "does not exist" in refused("classifier", tmp_path / "none", out)
     assert "take two folders" in refused("classifier", data)
     assert not out.exists()
@@ -643,8 +648,11 @@ def test_score_of_a_training(run, refused, trainings, heard, tmp_path):
     assert "exists; --overwrite replaces it" in refused(*argv)
     argv += ["--incept_classifier", heard / "made", "--score_fp", tmp_path / "s.json"]
     status, out, _ = run(*argv)
-    assert status == 0 and re.search(r"inception score +\d\.\d\d \+- 0\.\d\d +2\.", out)
     full = json.loads((tmp_path / "s.json").read_text())
+    made_score, real_score = (full[s]["inception_score"] for s in ("generated", "real"))
+    assert status == 0 and 1 <= made_score[0] < 1.5 < real_score[0] <= 3
+    shown = [f"{mean:.2f} +- {std:.2f}" for mean, std in (made_score, real_score)]
+    assert re.search(rf"inception score +{' +'.join(map(re.escape, shown))}\n", out)
     both = {"clips", "similarity_self", "frechet_log_mel", "log_spectral_distance"}
     both |= {"inception_score", "classes", "frechet_classifier"}
     assert full["generated"].keys() == both | {"similarity_train"}
@@ -667,9 +675,9 @@ def test_score_of_wav_files(run, refused, heard, tmp_path):
     assert run(*argv)[0] == 0
     got = json.loads((tmp_path / "s.json").read_text())
     made, real = got["generated"], got["real"]
-    # 32767 here, 32768 there
+    # Not zero: 32767 here, 32768 there.
     assert made["frechet_log_mel"] < 1e-3 < real["frechet_log_mel"]
-    assert made["similarity_train"][0] < 0.1 * real["similarity_self"][0]
+    assert made["similarity_train"][0] < 0.05 * real["similarity_self"][0]
     assert made["similarity_self"][0] == pytest.approx(real["similarity_self"][0], 1e-2)
     assert made["classes"] == real["classes"] == {"1000": 12, "300": 12, "3000": 12}
 
@@ -677,11 +685,11 @@ def test_score_of_wav_files(run, refused, heard, tmp_path):
     wavs.mkdir()
     argv = ["score", wavs, "--data_dir", heard / "tones", "--data_first_slice"]
     line = refused(*argv)
-    assert "holds 0 WAV files" in line
+    assert "wavs holds neither a checkpoint nor WAV files" in line
     x = score.to_int16(noise(1))[0]
     for i in range(4):
         wavfile.write(wavs / f"{i}.wav", 16000, x)
-    assert "holds 4 WAV files, 5 are asked for" in refused(*argv, "--score_n", 5)
+    assert "holds 4 WAV files, not 5" in refused(*argv, "--score_n", 5)
     wavfile.write(wavs / "1.wav", 16000, x[:999])
     assert "1.wav has 999 samples, not 16384; --fix_length" in refused(*argv)
     assert run(*argv, "--fix_length")[0] == 0 and (wavs / "score.json").exists()
