@@ -313,8 +313,9 @@ class Real:
         self.classifier = classifier
         fps = loader.find_audio(folder)
         first = {"slice_first_only": True, "slice_pad_end": True}
-        batches = loader.decode_extract_and_batch(fps, 64, 16384, 16000, 1, **first)
-        x = np.concatenate([b[:, :, 0] for b in batches.as_numpy_iterator()])
+        # One at a time: of larger batches the last clips would be left out.
+        clips = loader.decode_extract_and_batch(fps, 1, 16384, 16000, 1, **first)
+        x = np.concatenate([x[:, :, 0] for x in clips.as_numpy_iterator()])
         if len(x) < 2 * CLIPS:
             raise InputError(f"{folder} holds {len(x)} clips, at least {2 * CLIPS}")
         x = x[np.random.RandomState(0).permutation(len(x))]
