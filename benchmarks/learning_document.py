@@ -181,8 +181,8 @@ COMPARISON = """Each cell is a mean ± standard deviation over trainings. The me
 
 *real* holds {clips} real sounds, kept apart, against the same others. *d* is the
 difference, here less the original, in standard deviations over a side's trainings. The
-interval holds the difference with {confidence} % confidence (all shifts that would not
-set the two sides apart entirely). p is exact: the share of the {ways} ways to call {m} of the
+interval, of each cell alone, holds it with {confidence} % confidence (all shifts that
+would not set the two sides apart entirely). p is exact: the share of the {ways} ways to call {m} of the
 {m} + {n} trainings the original's that set the means as far apart. It cannot be below
 {smallest}. *adjusted* is the share in which any cell of any table is so far apart.
 """
@@ -247,10 +247,10 @@ def answer(found, rows):
         original, here = (c[name, last][side] for side in ("original", "here"))
         low, high = permutation.shift(original, here)
         yield (
-            f"- {data.capitalize()}: the Frechet distance to real sounds falls from "
-            f"{shown(np.mean(first))}, untrained, to {spread(original)} (the original) "
-            f"and {spread(here)} (here) in {last} iterations; real sounds are at "
-            f"{shown(found['real'][data]['measures'][name])}. The difference is "
+            f"- {data.capitalize()}: the Frechet distance to real sounds is "
+            f"{spread(first)} untrained, {spread(original)} (the original) and "
+            f"{spread(here)} (here) after {last} iterations; real sounds are at "
+            f"{shown(found['real'][data]['measures'][name])}. Here less the original: "
             f"{shown(np.mean(here) - np.mean(original))}, between {shown(low)} and "
             f"{shown(high)} with {n['confidence']} % confidence."
         )
@@ -334,7 +334,8 @@ def cost(found):
     yield (
         "CPU seconds of an iteration are those of the whole process, with the data's "
         "decoding and without saving; the first iteration, in which graphs are built "
-        f"and a buffer of 4096 sounds fills, is only in the totals: {', '.join(hours)}.\n"
+        f"and a buffer of 4096 sounds fills, is only in the totals: {', '.join(hours)}. "
+        "What else the machine does slows both alike, since they take turns.\n"
     )
 
 

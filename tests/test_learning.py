@@ -3,12 +3,18 @@
 import itertools
 import json
 import os
+import sys
 
 import numpy as np
 import pytest
+from conftest import DRUMS
 
 from benchmarks import learning, permutation
+from specgan_tf import checkpoint, moments
 from specgan_tf.files import InputError
+
+ORIGINAL = os.environ.get("SPECGAN_ORIGINAL")
+PYTHON = os.environ.get("SPECGAN_REFERENCE_PYTHON")
 
 STEPS = [5, 10]
 SETTINGS = {
@@ -211,6 +217,57 @@ def test_both_sides_have_the_same_flags(tmp_path):
     ]
     assert shared[0] == "train" and "--data_first_slice" in shared
     assert all(plan["steps"] == STEPS for plan in plans)
+
+
+def train_here(run, settings, monkeypatch):
+    """As `train_one` does, in this process."""
+    from specgan_tf import callbacks
+
+    monkeypatch.setattr(callbacks, "Save", callbacks.Save)  # put back at the end
+    monkeypatch.setattr(learning, "EVERY", 2)
+    os.makedirs(run.folder)
+    _, _, code, *argv = learning.command(run, settings, None, None)
+    monkeypatch.setattr(sys, "argv", ["-c", *argv])
+    with pytest.raises(SystemExit) as ended:
+        exec(code, {})
+    assert ended.value.code == 0
+    return run.read("watched.json")
+
+
+@pytest.mark.slow
+def test_a_training_here_is_watched(tmp_path, monkeypatch):
+    run = learning.Run(str(tmp_path), "drums", "here", 1)
+    moments.save(tmp_path / "drums" / "moments.pkl", np.zeros(129), np.ones(129))
+    settings = {"dim": 1, "batch": 1, "steps": [2, 3], "data": {"drums": DRUMS}}
+    did = train_here(run, settings, monkeypatch)
+    assert [iteration for iteration, *_ in did["losses"]] == [1, 2]
+    assert did["losses"][0][1] == pytest.approx(10, abs=2)  # D's; all of it the penalty
+    assert [*did["cpu"]] == ["1", "2", "3"]
+    assert did["cpu"]["1"] < did["cpu"]["2"] < did["cpu"]["3"]
+    assert learning.per_iteration(did) > 0
+    for step in (0, 2, 3):
+        prefix = run.file(f"model.ckpt-{step}")
+        assert checkpoint.step_of(prefix) == step
+        assert checkpoint.options_of(prefix)["dim"] == 1
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not (ORIGINAL and PYTHON),
+    reason="live reference: SPECGAN_REFERENCE_PYTHON and SPECGAN_ORIGINAL are not set",
+)
+def test_a_training_of_the_original_is_watched(tmp_path):
+    run = learning.Run(str(tmp_path), "drums", "original", 1)
+    moments.save(tmp_path / "drums" / "moments.pkl", np.zeros(129), np.ones(129))
+    settings = {"dim": 1, "batch": 2, "steps": [2, 6], "data": {"drums": DRUMS}}
+    did = learning.train_one(run, settings, os.path.abspath(ORIGINAL), PYTHON)
+    assert [len(reading) for reading in did["losses"]] == [3, 3]
+    assert [iteration for iteration, *_ in did["losses"]] == [1, 5]
+    assert [*did["cpu"]] == ["1", "2", "6"] and learning.per_iteration(did) > 0
+    assert did["versions"]["tensorflow"].startswith("1.")
+    for step in (0, 2, 6):
+        assert checkpoint.step_of(run.file(f"model.ckpt-{step}")) == step
+        assert checkpoint.load_generator(run.file(f"model.ckpt-{step}")).dim == 1
 
 
 @pytest.mark.parametrize("text", ["1,5", "a", "", "0"])
