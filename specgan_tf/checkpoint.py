@@ -8,6 +8,7 @@ slots are named after the variable: `<var>/Adam`, `<var>/Adam_1`, `<var>/RMSProp
 """
 
 import contextlib
+import errno
 import functools
 import glob
 import logging
@@ -298,7 +299,9 @@ def copy(prefix, folder, name=None):
     for beside in ("args.txt", "moments.pkl"):
         if os.path.isfile(fp := os.path.join(train_dir, beside)):
             _copy_file(fp, os.path.join(folder, beside))
-    for fp in [*_shards(prefix), f"{prefix}.index"]:  # the index last: then it is whole
+    if not (shards := _shards(prefix)):
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), prefix)
+    for fp in [*shards, f"{prefix}.index"]:  # the index last: then it is whole
         _copy_file(fp, new + fp.removeprefix(prefix))
     _write_list(folder, [os.path.basename(new)])
     return new

@@ -550,7 +550,7 @@ def test_to_tf1_takes_a_checkpoint_with_optimizers_and_two_folders(
     refused, trained, tmp_path
 ):
     assert "takes TRAIN_DIR and OUT_DIR" in refused("to_tf1", trained)
-    assert "takes TRAIN_DIR and OUT_DIR" in refused("generate", trained, tmp_path)
+    assert "generate takes TRAIN_DIR alone" in refused("generate", trained, tmp_path)
     folder = copy_of(trained, tmp_path)
     prefix = str(folder / "model.ckpt-2")
     values = tf.train.load_checkpoint(prefix)
@@ -820,6 +820,10 @@ def test_flags_and_defaults_are_the_references():
         "train_save_secs": 300,
         "train_summary_secs": 120,
         "preview_n": 32,
+        "incept_metagraph_fp": "./eval/inception/infer.meta",
+        "incept_ckpt_fp": "./eval/inception/best_acc-103005",
+        "incept_n": 5000,
+        "incept_k": 10,
     }
     assert want.items() <= defaults.items()
     argv = ["train", "T", "--data_prefetch_gpu_num", "-1", "--data_normalize"]

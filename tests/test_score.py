@@ -359,6 +359,25 @@ def test_a_classifier_of_tensorflow_1(tmp_path, resource, measured):
     )
 
 
+@pytest.mark.parametrize("name", ["infer", "infer_legacy"])
+def test_the_references_metagraphs(tmp_path, weighted, name, measured):
+    """They run here, and do what our network does with the same weights."""
+    original = os.environ.get("SPECGAN_ORIGINAL")
+    if not original:
+        pytest.skip("live reference: SPECGAN_ORIGINAL is not set")
+    metagraph_fp = os.path.join(original, "eval", "inception", f"{name}.meta")
+    values = {n: v.numpy() for n, v in weighted.values().items()}
+    checkpoint._write(str(tmp_path / "weights"), values)
+    one = score.MetaGraph.load(metagraph_fp, tmp_path / "weights")
+    assert one.labels == "Zero One Two Three Four Five Six Seven Eight Nine".split()
+    x = score.read_folder(DRUMS, 4, fix_length=True)
+    error = abs(one.probabilities(x) - weighted.probabilities(x)).max()
+    measured("scores", error, 2e-5)
+    features = weighted.features(x)
+    error = abs(one.features(x) - features).max() / features.max()
+    measured("features, relative", error, 2e-5)
+
+
 def test_metagraphs_that_are_refused(tmp_path):
     meta, ckpt = tmp_path / "infer.meta", tmp_path / "best_acc-7"
     with pytest.raises(InputError, match="no MetaGraph at .*--incept_classifier"):
@@ -465,7 +484,7 @@ def test_sounds_without_labels(refused, tmp_path):
     line = refused("classifier", data, out, "--classifier_test", "one_")
     assert "--classifier_test takes all sounds of 300" in line
     assert "does not exist" in refused("classifier", tmp_path / "none", out)
-    assert "take two folders" in refused("classifier", data)
+    assert "classifier takes DATA_DIR and OUT_DIR" in refused("classifier", data)
     assert not out.exists()
 
 
@@ -725,3 +744,5 @@ def test_backup_copies_what_is_new(run, refused, trainings, tmp_path, monkeypatc
     assert waits == [120, 1, 120, 1]
     assert names(train / "backup") == {"model.ckpt-3.index", "model.ckpt-8.index"}
     assert "no checkpoint in" in refused("backup", tmp_path, "--once")
+    with pytest.raises(FileNotFoundError, match="model.ckpt-9"):
+        checkpoint.copy(str(train / "model.ckpt-9"), tmp_path / "other")
