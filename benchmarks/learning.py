@@ -14,10 +14,12 @@ but those of `train`.
 """
 
 import argparse
+import contextlib
 import functools
 import importlib.metadata
 import itertools
 import json
+import operator
 import os
 import platform
 import resource
@@ -66,7 +68,7 @@ class Watch:
         return iteration % plan["every"] == 0 or iteration == 1
 
     def ended(self, iteration):
-        if iteration == 1 or iteration in plan["steps"]:
+        if iteration in (plan["start"] + 1, *plan["steps"]):
             self.cpu[iteration] = cpu() - self.aside
 
     def write(self):
@@ -127,7 +129,9 @@ class Hook(tf.train.SessionRunHook):
         self.saver = tf.train.Saver(max_to_keep=None)
 
     def after_create_session(self, session, coordinator):
-        self.save(session)
+        self.step = int(session.run(tf.train.get_global_step()))
+        if self.step == 0:
+            self.save(session)
 
     def save(self, session):
         prefix = os.path.join(plan["train_dir"], "model.ckpt")
@@ -204,8 +208,13 @@ def runs(out, settings, seeds, done):
     order = itertools.product(settings["data"], range(1, seeds + 1), SIDES)
     for data, seed, side in order:
         run = Run(out, data, side, seed)
-        if os.path.exists(run.file("run.json")) == done:
+        if (last_step(run.read("run.json")) == max(settings["steps"])) == done:
             yield run
+
+
+def last_step(did):
+    """The iteration until which a training has come; 0 for None."""
+    return max(map(int, did["cpu"][-1])) if did else 0
 
 
 def settings_of(out):
@@ -216,11 +225,17 @@ def settings_of(out):
 
 
 def settle(out, **asked):
-    """The settings of `out`: those asked for, if none are recorded that differ."""
+    """The settings of `out`: those asked for, if none are recorded that differ.
+
+    Data sets may be added, and later steps: trainings go on.
+    """
     recorded = read_json(os.path.join(out, "settings.json"), {})
     for name, value in recorded.items():
-        more = name == "data" and not (value.items() <= asked["data"].items())
-        if more or (name != "data" and value != asked[name]):
+        more = {
+            "data": lambda old, new: old.items() <= new.items(),
+            "steps": lambda old, new: old == new[: len(old)],
+        }
+        if not more.get(name, operator.eq)(value, asked[name]):
             raise InputError(
                 f"{out} holds trainings with {name} {value}. Received: {asked[name]}; "
                 "use another --out"
@@ -259,7 +274,9 @@ def command(run, settings, original, python):
     flags += ["--train_batch_size", str(settings["batch"])]
     flags += ["--train_save_secs", NEVER, "--train_summary_secs", NEVER]
     plan = {"watched": run.file("watched.json"), "train_dir": run.folder}
-    plan |= {"steps": settings["steps"], "every": EVERY, "nupdates": NUPDATES}
+    start = last_step(run.read("run.json"))
+    steps = [step for step in settings["steps"] if step > start]
+    plan |= {"start": start, "steps": steps, "every": EVERY, "nupdates": NUPDATES}
     if run.side == "original":
         script = os.path.join(ROOT, "specgan_tf", "original.py")
         plan |= {"original": original, "script": script}
@@ -271,22 +288,50 @@ def command(run, settings, original, python):
 
 
 def train_one(run, settings, original, python):
-    """Train in a process of its own; what it noted, and its CPU seconds."""
-    shutil.rmtree(run.folder, ignore_errors=True)  # one that was interrupted
-    os.makedirs(run.folder)
+    """Train, or train on, in a process of its own; what it noted, and its CPU seconds.
+
+    Returns:
+      dict of losses (iteration, D's, G's), cpu (for each process, its CPU seconds at
+      the end of its first iteration and of steps), total, versions and machine.
+    """
+    did = run.read("run.json")
+    if did is None:  # not begun, or interrupted
+        shutil.rmtree(run.folder, ignore_errors=True)
+        os.makedirs(run.folder)
+    else:
+        go_back(run.folder, last_step(did))
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    with open(run.file("log.txt"), "w") as log:
+    with open(run.file("log.txt"), "a") as log:
         argv = command(run, settings, original, python)
         env = {**os.environ, **ENV}
         subprocess.run(argv, cwd=ROOT, env=env, stdout=log, stderr=log)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    did = run.read("watched.json")
-    if did is None or str(max(settings["steps"])) not in did["cpu"]:
+    noted = run.read("watched.json")
+    if noted is None or str(max(settings["steps"])) not in noted["cpu"]:
         raise InputError(f"{run.folder} did not end well; see log.txt in it")
-    did["total"] = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    did |= {"versions": did["versions"] or versions(), "machine": cpu()}
+    total = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    did = did or {"losses": [], "cpu": [], "total": 0.0}
+    did = {
+        "losses": did["losses"] + noted["losses"],
+        "cpu": [*did["cpu"], noted["cpu"]],
+        "total": did["total"] + total,
+        "versions": noted["versions"] or versions(),
+        "machine": cpu(),
+    }
     write_json(run.file("run.json"), did)
     return did
+
+
+def go_back(folder, step):
+    """Make a step the newest of a training's checkpoints, as both sides see it."""
+    name = f"model.ckpt-{step}"
+    if not os.path.exists(os.path.join(folder, f"{name}.index")):
+        raise InputError(f"{folder} has no {name} to go on from")
+    with replacing(os.path.join(folder, "checkpoint"), "w") as f:
+        for field in ("model_checkpoint_path", "all_model_checkpoint_paths"):
+            f.write(f'{field}: "{name}"\n')
+    with contextlib.suppress(FileNotFoundError):
+        os.remove(os.path.join(folder, "watched.json"))
 
 
 def versions():
@@ -296,9 +341,13 @@ def versions():
 
 
 def per_iteration(did):
-    """CPU seconds of an iteration, without the first, in which graphs are built."""
-    first, last = (f(map(int, did["cpu"])) for f in (min, max))
-    return (did["cpu"][str(last)] - did["cpu"][str(first)]) / (last - first)
+    """CPU seconds of an iteration, without each process' first, which builds graphs."""
+    seconds = iterations = 0
+    for noted in did["cpu"]:
+        first, last = (f(map(int, noted)) for f in (min, max))
+        seconds += noted[str(last)] - noted[str(first)]
+        iterations += last - first
+    return seconds / iterations
 
 
 # Scores
