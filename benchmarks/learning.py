@@ -354,33 +354,37 @@ def per_iteration(did):
 
 
 class Real:
-    """Real clips, some of them kept apart, and what is known of them."""
+    """Real clips, some of them kept apart, and what is known of the others."""
 
-    def __init__(self, folder, classifier):
-        from specgan_tf import loader, score
+    def __init__(self, folder, mean, std, classifier):
+        from specgan_tf import loader, score, spectral
 
         self.classifier = classifier
         fps = loader.find_audio(folder)
         first = {"slice_first_only": True, "slice_pad_end": True}
         # One at a time: of larger batches the last clips would be left out.
         clips = loader.decode_extract_and_batch(fps, 1, 16384, 16000, 1, **first)
-        x = np.concatenate([x[:, :, 0] for x in clips.as_numpy_iterator()])
+        clips = [(x[:, :, 0], spectral.t_to_f(x[:, :, 0], mean, std)) for x in clips]
+        x, X = map(np.concatenate, zip(*clips, strict=True))
         if len(x) < 2 * CLIPS:
             raise InputError(f"{folder} holds {len(x)} clips, at least {2 * CLIPS}")
-        x = x[np.random.RandomState(0).permutation(len(x))]
-        self.apart, rest = score.to_int16(x[:CLIPS]), x[CLIPS:]
-        self.n = len(x)
-        self.features = score.features_log_mel(rest)
-        self.mels = score.similarity_features(score.to_int16(rest))
+        order = np.random.RandomState(0).permutation(len(x))
+        x, X, self.n = score.to_int16(x[order]), X[order], len(x)
+        self.apart = {"G_z_int16": x[:CLIPS], "G_z_norm": X[:CLIPS]}
+        self.features = score.features_log_mel(x[CLIPS:] / np.float32(32767))
+        self.mels = score.similarity_features(x[CLIPS:])
+        self.spectrograms = spectrogram_features(X[CLIPS:])
 
-    def measures(self, x_int16):
-        """Every measure of clips int16 [CLIPS, 16384, 1], by name."""
+    def measures(self, made):
+        """Every measure, by name, of clips that `generate.render` made."""
         from specgan_tf import score
 
-        x = x_int16.astype(np.float32) / 32767.0
-        mels = score.similarity_features(x_int16)
+        x = made["G_z_int16"] / np.float32(32767)
+        mels = score.similarity_features(made["G_z_int16"])
+        spectrograms = spectrogram_features(made["G_z_norm"])
         found = {
-            "frechet": score.frechet_distance(score.features_log_mel(x), self.features),
+            "spectrograms": score.frechet_distance(spectrograms, self.spectrograms),
+            "sounds": score.frechet_distance(score.features_log_mel(x), self.features),
             "to_real": score.nn_dist(self.mels, mels, False)[0],
             "among": score.nn_dist(mels, mels, True)[0],
             "diversity": score.diversity(x),
@@ -391,34 +395,47 @@ class Real:
         return found
 
 
+def spectrogram_features(X):
+    """Normalised spectrograms float32 [n, 128, 128, 1] -> means, float64 [n, 64].
+
+    Of 16 bands of frequency in four parts of time, as `score.features_log_mel`; but in
+    the range that the networks see, where what is too soft to be heard counts too.
+    """
+    from specgan_tf import score
+
+    X = np.asarray(X, np.float64).reshape(len(X), 128, score.BANDS, -1).mean(axis=3)
+    parts = itertools.pairwise(score.PARTS)
+    return np.concatenate([X[:, a:b].mean(axis=1) for a, b in parts], axis=1)
+
+
 def score(args):
     settings = settings_of(args.out)
     from specgan_tf import checkpoint, generate, moments, score
 
-    for name, folder in settings["data"].items():
-        fp = args.classifier.get(name)
+    for data, folder in settings["data"].items():
+        fp = args.classifier.get(data)
         classifier = score.Classifier.load(fp) if fp else None
-        wanted = {"inception"} if fp else set()
-        here = os.path.join(args.out, name)
+        here = os.path.join(args.out, data)
         mean, std = moments.load(os.path.join(here, "moments.pkl"))
-        real = functools.cache(lambda f=folder, c=classifier: Real(f, c))
-        known = read_json(os.path.join(here, "real.json"), {})
-        if not known or not wanted <= known["measures"].keys():
-            found = real().measures(real().apart)
-            write_json(
-                os.path.join(here, "real.json"), {"n": real().n, "measures": found}
-            )
+        real = functools.cache(functools.partial(Real, folder, mean, std, classifier))
+
+        def known(measures, classifier=classifier):
+            return measures and ("inception" in measures or not classifier)
+
+        fp = os.path.join(here, "real.json")
+        if not known(read_json(fp, {}).get("measures")):
+            write_json(fp, {"n": real().n, "measures": real().measures(real().apart)})
         for run in runs(args.out, settings, MOST, done=True):
             scores = run.read("scores.json") or {}
-            if run.data != name or (scores and wanted <= scores["0"].keys()):
-                continue
-            for step in (0, *settings["steps"]):
+            for step in map(str, (0, *settings["steps"])):
+                if run.data != data or known(scores.get(step)):
+                    continue
                 G = checkpoint.load_generator(run.file(f"model.ckpt-{step}"))
                 z = generate.sample_z(CLIPS, G.latent_dim, seed=0)
-                x = generate.render(G, mean, std, z)["G_z_int16"]
-                scores[str(step)] = real().measures(x)
-            write_json(run.file("scores.json"), scores)
-            print(f"{run.data}, {run.side} {run.seed}: {scores[str(step)]}", flush=True)
+                scores[step] = real().measures(generate.render(G, mean, std, z))
+                write_json(run.file("scores.json"), scores)
+                measures = ", ".join(f"{k} {v:.4g}" for k, v in scores[step].items())
+                print(f"{data}, {run.side} {run.seed}, {step}: {measures}", flush=True)
 
 
 # Writing

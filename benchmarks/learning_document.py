@@ -7,7 +7,8 @@ import numpy as np
 from benchmarks import permutation
 
 MEASURES = {
-    "frechet": "Frechet distance",
+    "spectrograms": "Frechet, spectrograms",
+    "sounds": "Frechet, sounds",
     "inception": "inception score",
     "to_real": "distance to real",
     "among": "distance among",
@@ -172,7 +173,10 @@ checkpoint, with a line through their means. Dashed: real sounds.
 COMPARISON = """Each cell is a mean ± standard deviation over trainings. The measures, by
 `specgan_tf/score.py`, of {clips} generated sounds:
 
-- *Frechet distance*: to real sounds, of log-mel features; less is nearer.
+- *Frechet, spectrograms*: Frechet distance to real ones, of normalised spectrograms, in
+  the range that the networks see (means of 16 bands in 4 parts of time).
+- *Frechet, sounds*: the same of sounds, in dB of 16 mel bands, where what is softer than
+  -80 dB is silence.
 - *inception score*: of the digits' classifier; more is clearer and more varied.
 - *distance to real*: mean distance to the nearest real sound (the paper's |D|train).
 - *distance among*: mean distance to the nearest other one (|D|self).
@@ -242,14 +246,14 @@ def answer(found, rows):
     )
     for data, sides in found["runs"].items():
         c = cells(sides, found["settings"]["steps"])
-        name, last = "frechet", n["last"]
+        name, last = "spectrograms", n["last"]
         first = [x for xs in c[name, 0].values() for x in xs]
         original, here = (c[name, last][side] for side in ("original", "here"))
         low, high = permutation.shift(original, here)
         yield (
-            f"- {data.capitalize()}: the Frechet distance to real sounds is "
+            f"- {data.capitalize()}: the Frechet distance to real spectrograms is "
             f"{spread(first)} untrained, {spread(original)} (the original) and "
-            f"{spread(here)} (here) after {last} iterations; real sounds are at "
+            f"{spread(here)} (here) after {last} iterations; other real ones are at "
             f"{shown(found['real'][data]['measures'][name])}. Here less the original: "
             f"{shown(np.mean(here) - np.mean(original))}, between {shown(low)} and "
             f"{shown(high)} with {n['confidence']} % confidence."
@@ -358,8 +362,8 @@ def draw(found, path):
     )
     for row, (data, sides) in zip(axes, found["runs"].items(), strict=True):
         c, real = cells(sides, steps), found["real"][data]["measures"]
-        fifth = "inception" if "inception" in real else "among"
-        names = "D_loss", "frechet", "to_real", "diversity", fifth
+        fifth = "inception" if "inception" in real else "diversity"
+        names = "D_loss", "spectrograms", "sounds", "to_real", fifth
         for ax, name in zip(row, names, strict=True):
             ax.spines[["top", "right"]].set_visible(False)
             ax.set_title(f"{data}: {MEASURES[name]}", fontsize=10)

@@ -100,7 +100,7 @@ def leave(out, shift=0.0, seeds=4):
             run = learning.Run(str(out), data, side, seed)
             os.makedirs(run.folder)
             draw = lambda s=side: rs.normal() + shift * (s == "here")  # noqa: E731
-            names = ["frechet", "to_real", "among", "diversity"]
+            names = ["spectrograms", "sounds", "to_real", "among", "diversity"]
             names += ["inception"] * (data == "digits")
             scores = {step: {n: 30 + draw() for n in names} for step in (0, *STEPS)}
             cpu = {1: 9.0, 5: 10.0, 10: 9.0 + 9 * (1 if side == "here" else 2.5)}
@@ -108,7 +108,7 @@ def leave(out, shift=0.0, seeds=4):
                 run.file("run.json"),
                 {
                     "losses": [[i, -10 + draw(), draw()] for i in (1, 5, 10)],
-                    "cpu": cpu,
+                    "cpu": [cpu],
                     "total": 90.0,
                     "machine": "2 cores",
                     "versions": dict.fromkeys(["python", "tensorflow", "keras"], side),
@@ -136,20 +136,20 @@ def test_the_document_says_what_was_measured(tmp_path):
     text = written(tmp_path)
     assert "from 600 drums and 600 digits" in text
     assert "**The two sides cannot be told apart.**" in text
-    # 4 or 5 measures at 3 checkpoints, 2 losses at 2.
-    assert "35 comparisons; in 1 the p" in text and "it cannot be below 0.029" in text
+    # 5 or 6 measures at 3 checkpoints, 2 losses at 2.
+    assert "41 comparisons; in " in text and "it cannot be below 0.029" in text
     assert "the original takes 2.50 and 2.50 times as much" in text
     assert "0.20 CPU hours here, 0.20 CPU hours the original" in text
     assert "small networks on 2 cores, without a GPU" in text
-    rows = [line for line in text.splitlines() if line.startswith("| Frechet")]
+    rows = [line for line in text.splitlines() if line.startswith("| Frechet, sounds")]
     assert len(rows) == 6
     name, step, _, here, real, _, _, p, adjusted = [
         cell.strip() for cell in rows[-1].strip("|").split("|")
     ]
     runs = [learning.Run(str(out), "digits", "here", seed) for seed in range(1, 5)]
-    values = [run.read("scores.json")["10"]["frechet"] for run in runs]
+    values = [run.read("scores.json")["10"]["sounds"] for run in runs]
     assert here == f"{np.mean(values):.3g} ± {np.std(values, ddof=1):.3g}"
-    assert (name, step, real) == ("Frechet distance", "10", "1.5")
+    assert (name, step, real) == ("Frechet, sounds", "10", "1.5")
     assert float(p) >= 0.03 and float(adjusted) >= float(p)
     assert "| inception score | untrained |" in text
     assert "--classifier digits=CLASSIFIER" in text
@@ -162,8 +162,8 @@ def test_a_difference_is_named(tmp_path):
     out.mkdir()
     leave(out, shift=50.0, seeds=5)
     text = written(tmp_path)
-    assert "**The two sides differ** in Frechet distance of drums at 0, " in text
-    assert "35 comparisons; in 35 the p is the smallest" in text
+    assert "**The two sides differ** in Frechet, spectrograms of drums at 0, " in text
+    assert "41 comparisons; in 41 the p is the smallest" in text
 
 
 def test_the_plan_leaves_out_what_is_done(tmp_path):
@@ -184,19 +184,29 @@ def test_the_plan_leaves_out_what_is_done(tmp_path):
     os.makedirs(run.folder)
     learning.write_json(run.file("watched.json"), {})  # one that was interrupted
     assert left() == every
-    learning.write_json(run.file("run.json"), {})
+    learning.write_json(run.file("run.json"), {"cpu": [{"1": 1.0, "10": 2.0}]})
     assert left() == [r for r in every if r != ("drums", "original", 1)]
     assert [*learning.runs(out, SETTINGS, 2, done=True)] == [run]
+    later = {**SETTINGS, "steps": [5, 10, 20]}  # it goes on
+    assert [*learning.runs(out, later, 2, done=True)] == []
+    plan = json.loads(learning.command(run, later, "/wavegan", "/py")[3])
+    assert (plan["start"], plan["steps"]) == (10, [20])
 
 
 def test_other_settings_are_another_folder(tmp_path):
     out = str(tmp_path / "out")
     learning.settle(out, **SETTINGS)
-    learning.settle(out, **{**SETTINGS, "data": {**SETTINGS["data"], "more": "/F"}})
-    with pytest.raises(InputError, match="trainings with dim 1. Received: 2"):
-        learning.settle(out, **{**SETTINGS, "dim": 2})
-    with pytest.raises(InputError, match="use another --out"):
-        learning.settle(out, **{**SETTINGS, "data": {"drums": "/G"}})
+    more = {"steps": [5, 10, 20], "data": {"more": "/F", **SETTINGS["data"]}}
+    more = learning.settle(out, **{**SETTINGS, **more})
+    assert learning.settings_of(out) == more
+    for name, value, says in [
+        ("steps", [5], r"with steps \[5, 10, 20\]. Received: \[5\]"),
+        ("dim", 2, "with dim 1. Received: 2"),
+        ("data", {**more["data"], "drums": "/G"}, "use another --out"),
+        ("data", SETTINGS["data"], "use another --out"),
+    ]:
+        with pytest.raises(InputError, match=says):
+            learning.settle(out, **{**more, name: value})
     with pytest.raises(SystemExit, match="no trainings: train first"):
         learning.main(["score", "--out", str(tmp_path / "none")])
 
@@ -244,7 +254,6 @@ def test_a_training_here_is_watched(tmp_path, monkeypatch):
     assert did["losses"][0][1] == pytest.approx(10, abs=2)  # D's; all of it the penalty
     assert [*did["cpu"]] == ["1", "2", "3"]
     assert did["cpu"]["1"] < did["cpu"]["2"] < did["cpu"]["3"]
-    assert learning.per_iteration(did) > 0
     for step in (0, 2, 3):
         prefix = run.file(f"model.ckpt-{step}")
         assert checkpoint.step_of(prefix) == step
@@ -263,7 +272,8 @@ def test_a_training_of_the_original_is_watched(tmp_path):
     did = learning.train_one(run, settings, os.path.abspath(ORIGINAL), PYTHON)
     assert [len(reading) for reading in did["losses"]] == [3, 3]
     assert [iteration for iteration, *_ in did["losses"]] == [1, 5]
-    assert [*did["cpu"]] == ["1", "2", "6"] and learning.per_iteration(did) > 0
+    assert [[*noted] for noted in did["cpu"]] == [["1", "2", "6"]]
+    assert learning.per_iteration(did) > 0
     assert did["versions"]["tensorflow"].startswith("1.")
     for step in (0, 2, 6):
         assert checkpoint.step_of(run.file(f"model.ckpt-{step}")) == step
