@@ -445,7 +445,7 @@ def collect(out):
     """What `learning_document` takes: settings, and of each data set real and runs."""
     settings = settings_of(out)
     found = {"settings": settings, "real": {}, "runs": {}, "flags": " ".join(FLAGS)}
-    found |= {"clips": CLIPS, "every": EVERY, "nupdates": NUPDATES}
+    found |= {"clips": CLIPS, "every": EVERY}
     for data in settings["data"]:
         found["real"][data] = read_json(os.path.join(out, data, "real.json"))
         sides = found["runs"][data] = {side: [] for side in SIDES}

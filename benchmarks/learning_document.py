@@ -124,20 +124,18 @@ def counts(found):
         "here": ours[0][0]["versions"],
         "original": theirs[0][0]["versions"],
     }
+    scored = [d for d, r in found["real"].items() if "inception" in r["measures"]]
     return {
         "sets": " and ".join(sets),
         "names": " ".join(f"--data {d}={d.upper()}" for d in found["runs"]),
-        "classifier": "".join(
-            f" --classifier {d}=CLASSIFIER"
-            for d, real in found["real"].items()
-            if "inception" in real["measures"]
-        ),
+        "classifier": "".join(f" --classifier {d}=CLASSIFIER" for d in scored),
+        "classifier_line": INCEPTION if scored else "",
         "m": m,
         "n": n,
         "ways": len(permutation.relabelings(m, n)),
         "smallest": f"{permutation.smallest_p(m, n):.3f}",
         "confidence": f"{100 * (1 - permutation.smallest_p(m, n)):.0f}",
-        **{name: found[name] for name in ("clips", "every", "flags", "nupdates")},
+        **{name: found[name] for name in ("clips", "every", "flags")},
         "dim": settings["dim"],
         "batch": settings["batch"],
         "steps": ",".join(map(str, settings["steps"])),
@@ -151,55 +149,34 @@ def counts(found):
     }
 
 
-INTRODUCTION = """Whether this package learns as the original does, from {sets}: recorded sounds, not
-those of the paper. Written by `python -m benchmarks.learning` (below); every figure and
-every verdict comes from it.
+INTRODUCTION = """Whether this package learns as the original does, from {sets}: recorded sounds, not those of the paper. Written by `python -m benchmarks.learning` (below); every figure and every verdict comes from it.
 
-Both sides were trained by their own command lines, the original's unmodified under
-TensorFlow {original_tensorflow} (Python {original_python}), ours under TensorFlow
-{here_tensorflow} and Keras {here_keras} (Python {here_python}): {m} trainings of the
-original and {n} of ours on each data set, with chance weights and orders of the data,
-the same flags (`--specgan_dim {dim} --train_batch_size {batch}`, otherwise the
-defaults: wgan-gp, five updates of D to one of G) and the same moments. Their
-checkpoints have one format; each generated {clips} sounds from the same latents, and the
-same code measured them.
+Both sides were trained by their own command lines, the original's unmodified under TensorFlow {original_tensorflow} (Python {original_python}), ours under TensorFlow {here_tensorflow} and Keras {here_keras} (Python {here_python}): {m} trainings of the original and {n} of ours on each data set, with chance weights and orders of the data, the same flags (`--specgan_dim {dim} --train_batch_size {batch}`, otherwise the defaults: wgan-gp, five updates of D to one of G) and the same moments. Their checkpoints have one format; each generated {clips} sounds from the same latents, and the same code measured them.
 """
 
-PICTURE = """Left: D's loss before the last of an iteration's updates, the mean of the trainings, and
-from the least of them to the greatest. Then measures of each training's sounds at each
-checkpoint, with a line through their means. Dashed: real sounds.
+PICTURE = """Left: D's loss before the last of an iteration's updates, the mean of the trainings, and from the least of them to the greatest. Then measures of each training's sounds at each checkpoint, with a line through their means. Dashed: real sounds.
 """
 
-COMPARISON = """Each cell is a mean ± standard deviation over trainings. The measures, by
-`specgan_tf/score.py`, of {clips} generated sounds:
+COMPARISON = """Each cell is a mean ± standard deviation over trainings. The measures, by `specgan_tf/score.py`, of {clips} generated sounds:
 
-- *Frechet, spectrograms*: Frechet distance to real ones, of normalised spectrograms, in
-  the range that the networks see (means of 16 bands in 4 parts of time).
-- *Frechet, sounds*: the same of sounds, in dB of 16 mel bands, where what is softer than
-  -80 dB is silence.
-- *inception score*: of the digits' classifier; more is clearer and more varied.
-- *distance to real*: mean distance to the nearest real sound (the paper's |D|train).
+- *Frechet, spectrograms*: Frechet distance to real ones, of normalised spectrograms, in the range that the networks see (means of 16 bands in 4 parts of time).
+- *Frechet, sounds*: the same of sounds, in dB of 16 mel bands, where what is softer than -80 dB is silence.
+{classifier_line}- *distance to real*: mean distance to the nearest real sound (the paper's |D|train).
 - *distance among*: mean distance to the nearest other one (|D|self).
 - *diversity*: mean log-spectral distance of two of them, in dB.
 - *D's loss*, *G's loss*: means of readings every {every} iterations since the checkpoint before.
 
-*real* holds {clips} real sounds, kept apart, against the same others. *d* is the
-difference, here less the original, in standard deviations over a side's trainings. The
-interval, of each cell alone, holds it with {confidence} % confidence (all shifts that
-would not set the two sides apart entirely). p is exact: the share of the {ways} ways to call {m} of the
-{m} + {n} trainings the original's that set the means as far apart. It cannot be below
-{smallest}. *adjusted* is the share in which any cell of any table is so far apart.
+*real* holds {clips} real sounds, kept apart, against the same others. *d* is the difference, here less the original, in standard deviations over a side's trainings. The interval, of each cell alone, holds it with {confidence} % confidence (all shifts that would not set the two sides apart entirely). p is exact: the share of the {ways} ways to call {m} of the {m} + {n} trainings the original's that set the means as far apart. It cannot be below {smallest}. *adjusted* is the share in which any cell of any table is so far apart.
+"""
+
+INCEPTION = """- *inception score*: by a classifier that `train_specgan.py classifier` made, in one group; more is clearer and more varied.
 """
 
 NOT_CLAIMED = """## What this does not say
 
-- Nothing of the paper's scores: these are other sounds, small networks and few
-  iterations, on a CPU. What they generate is far from real sounds (see *real*).
-- Not that the two are equal. Few trainings see large differences only: the intervals
-  say how large, and the section before what the test does see.
-- Nothing of batch norm with wgan-gp, which here differs on purpose (README, What
-  differs), nor of other losses; [PARITY.md](PARITY.md) holds those against the original
-  step by step.
+- Nothing of the paper's scores: these are other sounds, small networks and few iterations, on a CPU. What they generate is far from real sounds (see *real*).
+- Not that the two are equal. Few trainings see large differences only: the intervals say how large, and the section before what the test does see.
+- Nothing of batch norm with wgan-gp, which here differs on purpose (README, What differs), nor of other losses; [PARITY.md](PARITY.md) holds those against the original step by step.
 - CPU time is of small networks on {machine}, without a GPU.
 """
 
@@ -211,13 +188,7 @@ python -m benchmarks.learning score{classifier}
 python -m benchmarks.learning write
 ```
 
-`../wavegan` is an unmodified checkout of chrisdonahue/wavegan at 40e85e8, `../tf1` the
-environment that [PARITY.md](PARITY.md#do-it-again) describes; each folder holds 16-bit
-WAV files at 16 kHz and nothing else (`{flags}`). Each training is a
-process, one at a time, the sides in turns; what is done is kept, so the commands can be
-interrupted. All that is put into either side's process saves at the given iterations and
-reads losses and CPU seconds; the original, which would train for ever, is ended after
-the last.
+`../wavegan` is an unmodified checkout of chrisdonahue/wavegan at 40e85e8, `../tf1` the environment that [PARITY.md](PARITY.md#do-it-again) describes; each folder holds 16-bit WAV files at 16 kHz and nothing else (`{flags}`). Each training is a process, one at a time, the sides in turns; what is done is kept, so the commands can be interrupted. All that is put into either side's process saves at the given iterations and reads losses and CPU seconds; the original, which would train for ever, is ended after the last.
 """
 
 
@@ -241,7 +212,7 @@ def answer(found, rows):
     yield (
         f"- {verdict} {len(flat)} comparisons; in {small} the p is the smallest that "
         f"there can be, which chance alone makes of {smallest * len(flat):.1f}. Adjusted "
-        f"for their number the smallest is {least:.2f} (it cannot be below "
+        f"for their number the smallest is {least:.3f} (it cannot be below "
         f"{smallest:.3f})."
     )
     for data, sides in found["runs"].items():
@@ -284,8 +255,8 @@ def comparison(found, data, rows):
                 shown(real[name]) if name in real else "",
                 f"{permutation.effect(original, here):+.1f}",
                 f"{low} to {high}",
-                f"{p:.2f}",
-                f"{adjusted:.2f}",
+                f"{p:.3f}",
+                f"{adjusted:.3f}",
             ]
         )
     yield "\n".join([f"### {data}\n", *markdown([*header, "adjusted"], table), ""])
