@@ -280,7 +280,11 @@ def add_score_flags(p):
     )
     p.flag(g, "--classifier_epochs", 100, "times through the sounds", type=positive)
     p.flag(
-        g, "--classifier_patience", 5, "epochs that are no better: end", type=positive
+        g,
+        "--classifier_patience",
+        5,
+        "epochs no better: slower; then end",
+        type=positive,
     )
     p.flag(
         g,
@@ -1415,8 +1419,13 @@ def report_classifier(best, x, y, training, args):
     for k in sorted({1, args.incept_k}):
         if len(x) >= k:
             mean, std = score.inception_score(p, k)
+            right, _ = score.inception_score(np.eye(len(best.labels))[y[order]], k)
             report["tested"][f"inception score, k {k}"] = [mean, std]
-            log.info("Inception score of them, k %d: %.2f +- %.2f", k, mean, std)
+            report["tested"][f"inception score of their labels, k {k}"] = right
+            log.info(
+                "Inception score of them, k %d: %.2f +- %.2f (of their labels: %.2f)",
+                *(k, mean, std, right),
+            )
     fp = os.path.join(args.out_dir, "report.json")
     with replacing(fp, "w") as f:
         json.dump(report, f, indent=1)
