@@ -90,6 +90,25 @@ def job():
     return len(X_mag)
 serve(job=job)
 """,
+    "FFTs": F_TO_T
+    + """
+import tensorflow as tf
+X = tf.complex(*[tf.random.normal([64, 128, 129]) for _ in range(2)])
+def job():
+    for _ in range(17):
+        tf.signal.rfft(tf.signal.irfft(X))
+    return len(X)
+serve(job=job)
+""",
+    "libsndfile": """
+import glob, soundfile
+fps = sorted(glob.glob(argv[0] + "/*"))
+def job():
+    for fp in fps * 4:
+        soundfile.read(fp, dtype="float32")
+    return 4 * len(fps)
+serve(job=job)
+""",
     "summaries": """
 import tensorflow as tf
 from specgan_tf import SpecGAN, SpecGANDiscriminator, SpecGANGenerator, callbacks
@@ -212,7 +231,7 @@ class Stages:
 
     def decoding(self, bound, kind, rate):
         """Default decoding of one format. The original here opens WAV alone: it gets
-        the same sounds as WAV."""
+        the same sounds as WAV. libsndfile alone neither resamples nor slices."""
         import librosa
         import soundfile
 
@@ -226,6 +245,7 @@ class Stages:
         sides = {
             "ours": self.ours("loader", folders[kind], json.dumps(few), 80),
             "the original": self.theirs("loader", folders["wav"], json.dumps(few), 4),
+            "libsndfile alone": self.ours("libsndfile", folders[kind]),
         }
         what = f"a slice, default decoding, {kind.upper()} at {rate / 1000:g} kHz"
         return self.compare(what, sides, {"the original": bound})
@@ -237,6 +257,7 @@ class Stages:
             "the original": self.theirs("f_to_t"),
             "librosa.griffinlim": self.ours("librosa", "one by one"),
             "the same, all at once": self.ours("librosa", "batch"),
+            "its FFTs alone": self.ours("FFTs"),
         }
         bounds = {"the original": 25, "librosa.griffinlim": 6}
         return self.compare("f_to_t of a clip, of 64, ngl 16", sides, bounds)
