@@ -196,10 +196,12 @@ class Stages:
             side.end()
         ours, *others = sides
         ours = medians(seconds[ours])
-        return [
+        rows = [
             times(what, than, ours, medians(seconds[than]), bounds.get(than))
             for than in others
         ]
+        # What is a part of our own work, no competitor.
+        return [r | {"kind": "part"} if " alone" in r["than"] else r for r in rows]
 
     def moments(self, warm_up, what):
         """The mode without its imports; a process each turn, or the same again."""
