@@ -278,8 +278,12 @@ def test_moving_on_the_pad(page, models, measured):
     for _ in range(12):
         pad.send_keys(Keys.SHIFT + Keys.ARROW_RIGHT)
     assert page.find("#place").text.startswith("1.00")  # the wall
-    page.changed(page.find("#turn").click)  # new directions, from the same place
+    page.tell("await page.show()")
+    here = page.sound()[0]
+    page.find("#turn").click()  # from here on, new directions
     assert page.find("#place").text == "0.00, 0.00"
+    page.tell("await page.show()")
+    np.testing.assert_array_equal(here, page.sound()[0])
     assert page.problems() == []
 
 

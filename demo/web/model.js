@@ -55,8 +55,8 @@ export class Model {
         throw new Error(`${name} ${error.message}.`);
       }
     });
-    const trainings = new Set(told.map((about) => about?.moments_sha256));
-    if (trainings.size > 1) {
+    const said = told.map((about) => about?.moments_sha256).filter(Boolean);
+    if (new Set(said).size > 1) {
       throw new Error("These files are of different trainings: choose a pair.");
     }
     const contents = files.map(({ content }) => content);
