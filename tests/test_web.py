@@ -32,11 +32,11 @@ pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("web")]
 
 
 @pytest.fixture(scope="module")
-def vendored():
+def vendored(tmp_path_factory):
     """demo/web/vendor, as `make web` makes it."""
     installed(shutil.which("npm"), "npm is not on this machine")
     target = "demo/web/vendor/litert.js"
-    with filelock.FileLock(os.path.join(ROOT, "demo", "web", ".npm.lock")):
+    with filelock.FileLock(tmp_path_factory.getbasetemp().parent / "npm.lock"):
         done = subprocess.run(
             ["make", target], cwd=ROOT, capture_output=True, text=True
         )

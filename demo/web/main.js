@@ -309,7 +309,7 @@ function run() {
   if (sequencer.playing) sequencer.stop();
   else sequencer.play(model.sampleRate);
   $("run").textContent = sequencer.playing ? "Stop" : "Start";
-  $("run").setAttribute("aria-pressed", sequencer.playing);
+  $("run").classList.toggle("running", sequencer.playing);
   follow();
 }
 
