@@ -64,8 +64,12 @@ const jobs = {
 };
 
 async function start() {
-  // Workers have no script element from which the .wasm's place could be seen.
-  self.Module = { locateFile: (file) => `${vendor}wasm/${file}` };
+  self.Module = {
+    // Workers have no script element from which the .wasm's place could be seen.
+    locateFile: (file) => `${vendor}wasm/${file}`,
+    // Its progress would stand in the console as errors.
+    printErr: (line) => console[/^(INFO|WARNING)/.test(line) ? "debug" : "error"](line),
+  };
   const module = await import(`${vendor}litert.js`);
   await module.loadLiteRt(`${vendor}wasm/`);
   return module;
