@@ -97,5 +97,6 @@ def test_what_a_user_does_wrong_is_one_line(export, tmp_path):
     (tmp_path / "generator.dr8.tflite").write_bytes(b"not one")
     for folder in (tmp_path, tmp_path / "nowhere"):
         done = run(sys.executable, str(folder), str(tmp_path / "new.wav"))
-        assert done.returncode and "Traceback" not in done.stderr
-        assert "generator.dr8.tflite" in done.stderr or "flatbuffer" in done.stderr
+        model = re.escape(str(folder / "generator.dr8.tflite"))
+        assert re.fullmatch(f"embedded.py: {model}: .+\n", done.stderr), done.stderr
+        assert done.returncode and not (tmp_path / "new.wav").exists()
