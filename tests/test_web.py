@@ -27,6 +27,19 @@ RATE = 22050  # Hz, and 9 latents: neither is what the page would assume
 ABOUT = {"sample_rate": RATE, "latent_dim": 9, "ngl": 16, "step": 1234}
 # LiteRT asks for a GPU, which it is not told to use and most test machines have not.
 NO_GPU = "Failed to create default WebGPU device", "No available adapters"
+# What a page notes from its beginning: violations of its policy, and started sounds.
+WATCH = """
+self.violations = [];
+addEventListener("securitypolicyviolation", (event) => {
+  violations.push(`${event.violatedDirective} ${event.blockedURI}`);
+});
+self.starts = [];
+const { start } = AudioBufferSourceNode.prototype;
+AudioBufferSourceNode.prototype.start = function (when) {
+  starts.push(when);
+  start.call(this, when);
+};
+"""
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("web")]
 
 
@@ -89,12 +102,8 @@ def chromium(vendored, tmp_path_factory):
         "--window-size=1100,1000",
     )
     with screenshot.browser(flags, downloads=folder / "downloads") as driver:
-        watch = (
-            "self.violations = []; addEventListener('securitypolicyviolation',"
-            "e => violations.push(`${e.violatedDirective} ${e.blockedURI}`))"
-        )
         driver.execute_cdp_cmd(
-            "Page.addScriptToEvaluateOnNewDocument", {"source": watch}
+            "Page.addScriptToEvaluateOnNewDocument", {"source": WATCH}
         )
         driver.folder = folder
         yield driver
@@ -348,21 +357,39 @@ def test_a_loop_is_steps_times_tempo_and_closes(page):
     assert page.problems() == []
 
 
-def test_playing_and_changing_a_pattern(page):
+def test_playing(page):
+    """Step by step, each on its beat, round and round."""
     page.open()
-    steps = page.all("[data-step]")
-    assert len(steps) == 4 * 16
+    assert page.tell("(page.sequencer.tempo = 200)") == 200
     page.find("#run").click()
     assert page.find("#run").text == "Stop"
-    heard = set()
     now = "return document.querySelector('.now')?.dataset.step"
-    page.until(
-        lambda: heard.add(page.driver.execute_script(now)) or len(heard - {None}) >= 8
-    )
+    heard = set()
+    page.until(lambda: heard.add(page.driver.execute_script(now)) or len(heard) > 8)
+    starts = "return starts"
+    page.until(lambda: len(page.driver.execute_script(starts)) > 30)
     page.find("#run").click()
     page.until(lambda: not page.all(".now"))
     assert page.find("#run").text == "Start"
+    times = page.driver.execute_script(starts)
+    time.sleep(0.3)
+    assert page.driver.execute_script(starts) == times
 
+    steps = page.tell("page.sequencer.rows.map(({ steps }) => steps)")
+    hits = np.sum(steps, axis=0)
+    sounding = np.flatnonzero(hits)
+    times, counts = np.unique(times, return_counts=True)
+    places = np.resize(sounding, len(times))
+    np.testing.assert_array_equal(counts, hits[places])
+    # A page that is held up starts late once, and goes on from there.
+    beats = np.diff(times) / (60 / 200 / 4) - np.diff(places) % 16
+    assert abs(np.median(beats)) < 1e-6 and beats.min() > -1e-6
+
+
+def test_changing_patterns(page):
+    page.open()
+    steps = page.all("[data-step]")
+    assert len(steps) == 4 * 16
     pattern = "page.sequencer.rows.map(({ steps }) => steps.map(Number).join(''))"
     assert page.tell(pattern)[0] == "1000100010001000"
     steps[0].send_keys(Keys.ARROW_RIGHT)
