@@ -1,0 +1,228 @@
+"""A generator in one file: exact, bounded, and nothing in it is run."""
+
+import json
+import os
+import zipfile
+
+import keras
+import numpy as np
+import pytest
+
+from specgan_tf import SpecGANGenerator, box, generate, load_generator, load_moments
+from specgan_tf.files import InputError
+
+CARD = {"step": 3, "sample_rate": 16000, "seed": 1}
+
+
+@pytest.fixture(scope="module", params=["zeros", "cub"])
+def made(request):
+    """A generator, its moments; its variables, moving averages too, are random."""
+    rs = np.random.RandomState(0)
+    G = SpecGANGenerator(
+        dim=2,
+        latent_dim=3,
+        upsample=request.param,
+        use_batchnorm=request.param == "cub",
+    )
+    for v in G.variables:
+        v.assign(rs.uniform(0.1, 1.0, v.shape) * rs.choice([-1, 1], v.shape) * 0.3)
+        if v.path.endswith("moving_variance"):
+            v.assign(np.abs(v))
+    return G, rs.normal(-5, 1, 129).astype("f4"), rs.uniform(1, 2, 129).astype("f4")
+
+
+@pytest.fixture(scope="module")
+def saved(made, tmp_path_factory):
+    path = str(tmp_path_factory.mktemp("box") / "a.npz")
+    box.save(path, *made, CARD)
+    return path
+
+
+def test_what_is_saved_is_what_is_loaded(made, saved, measured):
+    G, mean, std = made
+    again = box.load(saved)
+    options = {name: getattr(G, name) for name in box.OPTIONS}
+    assert again.card == CARD | {"options": options} == box.read_card(saved)
+    np.testing.assert_array_equal((again.mean, again.std), (mean, std))
+    np.testing.assert_array_equal(load_moments(saved), (mean, std))
+    for ours, theirs in zip(again.G.variables, G.variables, strict=True):
+        want = theirs.numpy().astype(np.float16).astype(np.float32)
+        np.testing.assert_array_equal(ours.numpy(), want, ours.path)
+    z = generate.sample_z(4, 3, seed=0)
+    error = np.abs(again.G(z) - G(z)).max()
+    assert error > 0
+    # Half a step of the picture's 256; tanh is steepest about zero.
+    measured("spectrogram, float16 weights", error, 4e-3)
+    np.testing.assert_array_equal(load_generator(saved)(z), again.G(z))
+
+
+def test_the_same_is_written_again(made, saved, tmp_path):
+    box.save(tmp_path / "b.npz", *made, CARD)
+    with open(saved, "rb") as f:
+        assert (tmp_path / "b.npz").read_bytes() == f.read()
+
+
+def test_what_cannot_be_saved(made, tmp_path):
+    G, mean, std = made
+    with pytest.raises(ValueError, match=r"must end in \.npz\. Received: 'x'"):
+        box.save("x", G, mean, std, CARD)
+    path = str(tmp_path / "x.npz")
+    with pytest.raises(InputError, match="std is zero or less in bin 0"):
+        box.save(path, G, mean, std * 0, CARD)
+    with pytest.raises(InputError, match="does not say options, step and sample_rate"):
+        box.save(path, G, mean, std, {"step": 1})
+    huge = SpecGANGenerator(dim=1, latent_dim=3)
+    huge.variables[0].assign(np.full(huge.variables[0].shape, 1e5))
+    with pytest.raises(ValueError, match="dense/kernel holds what float16 cannot"):
+        box.save(path, huge, mean, std, CARD)
+    assert not os.listdir(tmp_path)
+
+
+def arrays_of(path):
+    with np.load(path) as f:
+        return dict(f)
+
+
+def card(**kwargs):
+    def spoil(arrays):
+        said = {**json.loads(arrays["card"].tobytes()), **kwargs}
+        arrays["card"] = np.frombuffer(json.dumps(said).encode(), np.uint8)
+
+    return spoil
+
+
+def without(name):
+    return lambda arrays: arrays.pop(name)
+
+
+def with_(name, value):
+    return lambda arrays: arrays.update({name: value})
+
+
+DENSE = "G/z_project/dense/kernel"
+OPTIONS = {"kernel_len": 5, "dim": 2, "use_batchnorm": False, "upsample": "zeros"}
+OPTIONS |= {"latent_dim": 3}
+
+
+@pytest.mark.parametrize(
+    "spoil, said",
+    [
+        (without("card"), "it lacks card"),
+        (without("moments/std"), "it lacks moments/std"),
+        (without(DENSE), "not those of the options"),
+        (without("G/upconv_4/conv2d_transpose/bias"), "bias is missing, or of another"),
+        (with_("G/z_project/dense/bias", np.ones(3, "f2")), "of another shape"),
+        (with_("G/z_project/dense/bias", np.full(512, np.nan, "f2")), "not finite"),
+        (with_("moments/std", np.ones(12, "f4")), "std must have shape"),
+        (with_("moments/std", np.zeros(129, "f4")), "std is zero or less"),
+        (with_("more", np.ones(3, "f4")), "it holds more, too"),
+        (with_("more", np.ones(3, "f8")), "no .npz of float16"),
+        (with_("more", np.array([None])), "no .npz of float16"),
+        (with_("card", np.frombuffer(b"{", np.uint8)), "card does not say"),
+        (with_("card", np.frombuffer(b"[" * 99999, np.uint8)), "card does not say"),
+        (card(step=-1), "card does not say"),
+        (card(step=1.5), "card does not say"),
+        (card(sample_rate=True), "card does not say"),
+        (card(options=None), "card does not say"),
+        (card(options=OPTIONS | {"upsample": ["nn"]}), "card does not say"),
+        (card(options=OPTIONS | {"upsample": "nn"}), "not those of the options"),
+        (card(options=OPTIONS | {"dim": 3}), "not those of the options"),
+        (card(options=OPTIONS | {"latent_dim": 10**9}), "not those of the options"),
+    ],
+)
+def test_what_is_no_generator_is_refused(tmp_path, spoil, said):
+    keras.utils.set_random_seed(0)
+    path = str(tmp_path / "a.npz")
+    moments = np.zeros(129, "f4"), np.ones(129, "f4")
+    box.save(path, SpecGANGenerator(dim=2, latent_dim=3), *moments, CARD)
+    arrays = arrays_of(path)
+    spoil(arrays)
+    np.savez(path, **arrays)
+    with pytest.raises(InputError, match=said) as e:
+        box.load(path)
+    assert path in str(e.value) and "\n" not in str(e.value)
+
+
+def npz(path, method=zipfile.ZIP_DEFLATED, **members):
+    with zipfile.ZipFile(path, "w", method) as z:
+        for name, data in members.items():
+            z.writestr(f"{name}.npy", data)
+
+
+def npy(header, data=b""):
+    header = header.encode()
+    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + data
+
+
+FLOATS = "{'descr': '<f4', 'fortran_order': False, 'shape': "
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        npy(FLOATS + f"({10**12}, 7)}}", bytes(56)),
+        npy(FLOATS + "(2, 7), "),
+        npy("__import__('os').abort()"),
+        b"\x93NUMPY\x02\x00",
+        b"nonsense",
+        b"",
+    ],
+)
+def test_hostile_files_are_refused_and_take_no_room(tmp_path, content, small_memory):
+    path = str(tmp_path / "a.npz")
+    npz(path, card=content)
+    small_memory(64 << 20)
+    with pytest.raises(InputError, match="a.npz is not a generator's .npz: damaged"):
+        box.read_card(path)
+
+
+def test_members_that_inflate(tmp_path, small_memory):
+    """Beyond what is allowed, and beyond what they claim."""
+    path, size = tmp_path / "a.npz", 200 << 20
+    npz(path, card=bytes(size))
+    small_memory(64 << 20)
+    with pytest.raises(InputError, match="claims arrays of more than 67108864"):
+        box.read_card(str(path))
+    content = path.read_bytes()
+    claim, less = (n.to_bytes(4, "little") for n in (size, 90))
+    assert content.count(claim) == 2
+    path.write_bytes(content.replace(claim, less))
+    with pytest.raises(InputError, match="damaged"):
+        box.read_card(str(path))
+
+
+def test_other_compression_is_refused(tmp_path):
+    """zipfile inflates LZMA all at once, whatever it was asked for."""
+    path = str(tmp_path / "a.npz")
+    npz(path, zipfile.ZIP_LZMA, card=bytes(9))
+    with pytest.raises(InputError, match="not compressed as numpy does"):
+        box.read_card(path)
+
+
+def test_damaged_files_are_refused(saved, tmp_path):
+    with open(saved, "rb") as f:
+        whole = f.read()
+    path = tmp_path / "a.npz"
+    rs = np.random.RandomState(0)
+    for at in [*rs.randint(len(whole), size=20), len(whole) - 30]:
+        spoilt = bytearray(whole)
+        spoilt[at] ^= 0x55
+        for content in (bytes(spoilt), whole[:at]):
+            path.write_bytes(content)
+            try:
+                arrays = box._read(str(path))
+            except InputError as e:
+                assert "is not a generator's .npz" in str(e)
+            else:  # what no checksum covers, such as a member's date
+                want = arrays_of(saved)
+                assert arrays.keys() == want.keys()
+                for name in want:
+                    np.testing.assert_array_equal(arrays[name], want[name])
+
+
+def test_no_file(tmp_path):
+    with pytest.raises(InputError, match="no generator at"):
+        box.load(str(tmp_path / "a.npz"))
+    assert not box.is_one(str(tmp_path / "a.npz")) and box.is_one(None)
+    (tmp_path / "b.npz").mkdir()  # a training folder may have any name
+    assert not box.is_one(tmp_path / "b.npz")
