@@ -102,7 +102,6 @@ def grid(z, rows, columns):
     """
     if len(z) != 4:
         raise ValueError(f"a grid is of 4 latents. Received: {len(z)}")
-    _at_least("columns", columns, 2)
     left, right = interpolate(z[0], z[2], rows), interpolate(z[1], z[3], rows)
     lines = [interpolate(a, b, columns) for a, b in zip(left, right, strict=True)]
     return np.concatenate(lines)
