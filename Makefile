@@ -1,11 +1,11 @@
-# make demo: train, hear, see and export a small SpecGAN.  make test: the test suite.
+# make sounds: hear the model that comes along.  make demo: train, hear, see and export a small SpecGAN.  make test: the test suite.
 PYTHON ?= python3
 VENV ?= .venv
 OUT ?= demo_out
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test quick lint matrix clean
+.PHONY: sounds demo test quick lint matrix clean
 
 $(VENV)/installed: setup.py
 	$(PYTHON) -m venv $(VENV)
@@ -16,6 +16,9 @@ $(VENV)/installed: setup.py
 $(VENV)/test-installed: $(VENV)/installed
 	$(PIP) -e '.[test]'
 	@touch $@
+
+sounds: $(VENV)/installed
+	$(BIN)/python train_specgan.py generate --overwrite
 
 demo: $(VENV)/installed
 	$(BIN)/python train_specgan.py train $(OUT)/train --train_max_steps 250 \
@@ -50,4 +53,4 @@ matrix:
 	done
 
 clean:
-	rm -rf $(VENV) .venv-* $(OUT) build *.egg-info .pytest_cache .ruff_cache
+	rm -rf $(VENV) .venv-* $(OUT) generated build *.egg-info .pytest_cache .ruff_cache

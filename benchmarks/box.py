@@ -234,6 +234,10 @@ def describe(x):
     }
 
 
+# Changes nothing in what is learned.
+ASIDE = "train_save_secs train_summary_secs train_keep train_backup_mins".split()
+
+
 def command(settings, step):
     """The training's command line, without the paths of one machine."""
     words = ["python train_specgan.py train ./train"]
@@ -241,9 +245,9 @@ def command(settings, step):
         value = getattr(settings, name)
         if name == "data_dir" and value:
             value = "./drums"
-        elif name in {*train_specgan.MOMENTARY, *train_specgan.PATHS}:
+        elif name in {*train_specgan.MOMENTARY, *train_specgan.PATHS, *ASIDE}:
             continue
-        if value == default or name.startswith(("train_save", "train_keep")):
+        if value == default:
             continue
         words.append(f"--{name}" if value is True else f"--{name} {value}")
     return " ".join([*words, f"--train_max_steps {step}"])

@@ -1,15 +1,33 @@
 """A generator in one file: exact, bounded, and nothing in it is run."""
 
+import csv
+import hashlib
+import io
 import json
 import os
+import re
+import sys
 import zipfile
 
 import keras
 import numpy as np
 import pytest
+from conftest import DRUMS, ROOT
 
-from specgan_tf import SpecGANGenerator, box, generate, load_generator, load_moments
+from specgan_tf import (
+    SpecGANGenerator,
+    box,
+    checkpoint,
+    generate,
+    load_generator,
+    load_moments,
+    moments,
+)
 from specgan_tf.files import InputError
+
+sys.path.insert(0, ROOT)
+import train_specgan
+from benchmarks import box as make_box
 
 CARD = {"step": 3, "sample_rate": 16000, "seed": 1}
 
@@ -226,3 +244,123 @@ def test_no_file(tmp_path):
     assert not box.is_one(str(tmp_path / "a.npz")) and box.is_one(None)
     (tmp_path / "b.npz").mkdir()  # a training folder may have any name
     assert not box.is_one(tmp_path / "b.npz")
+
+
+# The one that comes along
+
+
+def test_the_one_that_comes_along_makes_sound():
+    assert os.path.getsize(box.PATH) <= 3_000_000
+    G, mean, std, card = box.load()
+    assert card["sample_rate"] == 16000 and card["step"] > 0
+    z = generate.sample_z(8, G.latent_dim, seed=0)
+    sound = generate.render(G, mean, std, z)["G_z"]
+    assert sound.shape == (8, 16384, 1) and np.isfinite(sound).all()
+    peaks = np.abs(sound).max(axis=(1, 2))
+    assert (peaks > 0.01).all(), peaks
+    assert np.abs(sound[1:] - sound[:-1]).max(axis=(1, 2)).min() > 0.01
+    np.testing.assert_array_equal(load_generator()(z), G(z))
+    np.testing.assert_array_equal(load_moments(), (mean, std))
+
+
+def test_its_card_is_of_the_files_beside_it(measured):
+    folder, card = os.path.dirname(box.PATH), box.read_card()
+    assert sorted(os.listdir(folder)) == ["CARD.md", "generator.npz", "sounds.csv"]
+    with open(os.path.join(folder, "CARD.md"), encoding="utf-8") as f:
+        about = f.read()
+    content = {}
+    for name in ("generator.npz", "sounds.csv"):
+        with open(os.path.join(folder, name), "rb") as f:
+            content[name] = f.read()
+    digest = {name: hashlib.sha256(c).hexdigest() for name, c in content.items()}
+    assert f"sha256 `{digest['generator.npz']}`" in about
+    assert f"Step {card['step']} of" in about and card["command"] in about
+    assert f"--train_max_steps {card['step']}" in card["command"]
+    assert card["sounds"]["sounds.csv sha256"] == digest["sounds.csv"]
+    rows = list(csv.DictReader(io.StringIO(content["sounds.csv"].decode())))
+    assert (
+        len(rows) == card["sounds"]["files"] == sum(card["sounds"]["licences"].values())
+    )
+    assert {row["licence"] for row in rows} <= {"CC0-1.0", "MIT"}
+    assert all(row["attribution"] and row["origin"] for row in rows)
+    assert set(card["scores"]) == set(card["sound"]) == {"real", "box", "untrained"}
+    measured(
+        "spectrogram, float16 weights",
+        card["float16"]["largest error of spectrograms"],
+        1 / 256,
+    )
+
+
+# The command that makes one
+
+
+@pytest.fixture(scope="module")
+def training(tmp_path_factory):
+    """A training folder with two checkpoints of networks that learned nothing."""
+    folder = tmp_path_factory.mktemp("training")
+    argv = ["train", str(folder), "--specgan_dim", "1", "--seed", "5"]
+    argv += ["--data_cache", "memory", "--specgan_latent_dim", "4"]
+    parser = train_specgan.make_parser()
+    settings = train_specgan.settle(parser, vars(parser.parse_args(argv)))
+    train_specgan.write_args(settings)
+    gan = train_specgan.build(settings)
+    rs = np.random.RandomState(0)
+    mean, std = rs.normal(-5, 1, 129).astype("f4"), np.full(129, 2, "f4")
+    moments.save(folder / "moments.pkl", mean, std)
+    for step in (3, 40):
+        gan.G_optimizer.iterations.assign(step)
+        checkpoint.save(gan, folder)
+        for v in gan.G.variables:
+            v.assign(rs.normal(0, 0.1, v.shape))
+    return folder
+
+
+@pytest.mark.slow
+def test_the_command_makes_a_box(training, tmp_path, capsys):
+    out = tmp_path / "box"
+    argv = [str(training), "--out_dir", str(out)]
+    assert make_box.main(argv) == 0
+    said = capsys.readouterr().out
+    distances = dict(re.findall(r"model.ckpt-(\d+): Frechet distance ([\d.]+)", said))
+    assert list(distances) == ["3", "40"]
+    model = box.load(out / "generator.npz")
+    best = min(distances, key=lambda step: float(distances[step]))
+    assert model.card["step"] == int(best) and model.card["seed"] == 5
+    G = load_generator(training / f"model.ckpt-{best}")
+    for ours, theirs in zip(model.G.variables, G.variables, strict=True):
+        np.testing.assert_array_equal(ours, np.float32(np.float16(theirs)))
+    assert model.card["command"] == (
+        "python train_specgan.py train ./train --specgan_latent_dim 4 --specgan_dim 1 "
+        f"--seed 5 --train_max_steps {best}"
+    )
+    assert model.card["sounds"]["licences"] == {"CC0-1.0": 77, "MIT": 0}
+    about = (out / "CARD.md").read_text()
+    assert "| Frechet distance, log-mel | " in about and str(tmp_path) not in about
+    rows = list(csv.DictReader((out / "sounds.csv").open(newline="")))
+    with open(os.path.join(DRUMS, rows[5]["file"]), "rb") as f:
+        assert rows[5]["sha256"] == hashlib.sha256(f.read()).hexdigest()
+
+    content = {name: (out / name).read_bytes() for name in os.listdir(out)}
+    assert make_box.main(argv) == 2
+    assert "box is not empty; --overwrite replaces it" in capsys.readouterr().err
+    assert make_box.main([*argv, "--overwrite"]) == 0
+    assert {name: (out / name).read_bytes() for name in os.listdir(out)} == content
+    (out / "mine.txt").write_text("mine")
+    assert make_box.main([*argv, "--overwrite"]) == 2
+    assert "holds mine.txt, which is none of" in capsys.readouterr().err
+
+
+def test_sounds_that_may_not_go_into_the_box(training, tmp_path, capsys):
+    with open(os.path.join(os.path.dirname(DRUMS), "provenance.csv")) as f:
+        known = f.read()
+    listed, out = tmp_path / "list.csv", tmp_path / "box"
+    argv = [str(training), "--out_dir", str(out), "--sounds", str(listed)]
+    listed.write_text(known.replace("CC0-1.0", "GPL-2", 1))
+    assert make_box.main(argv) == 2
+    assert (
+        "is under GPL-2; only what is under CC0-1.0 or MIT" in capsys.readouterr().err
+    )
+    listed.write_text("\n".join(known.splitlines()[:-1]))
+    assert make_box.main(argv) == 2
+    assert "list.csv does not say whose " in capsys.readouterr().err
+    assert not out.exists()
