@@ -1062,8 +1062,8 @@ def latents(args, latent_dim):
         n, need = args.generate_n or 2, 2
     if args.grid:
         n = need = 4
-    seed = draw_seed(args)
-    if args.z_fp and os.path.exists(args.z_fp):
+    seed, known = draw_seed(args), args.z_fp and os.path.exists(args.z_fp)
+    if known:
         drawn = generate.load_z(args.z_fp, latent_dim)
         if len(drawn) < need:
             raise InputError(
@@ -1072,9 +1072,10 @@ def latents(args, latent_dim):
         log.info("Using the %d latents of %s", len(drawn), args.z_fp)
     else:
         drawn = generate.sample_z(1 if args.walk else n, latent_dim, seed).numpy()
-        log.info("Latents drawn with --seed %d", seed)
         if args.z_fp:
             generate.save_z(args.z_fp, drawn)
+    if args.walk or not known:
+        log.info("Drawn with --seed %d", seed)
     z = drawn
     if args.interpolate:
         z = generate.path(z, args.interpolate)
