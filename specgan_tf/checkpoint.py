@@ -37,8 +37,8 @@ log = logging.getLogger("specgan_tf")
 
 
 def folder_of(path):
-    """The training folder: `path`, or where it lies if it is a file of one's own or a
-    checkpoint's prefix."""
+    """The training folder: `path`, or where it lies if it is a checkpoint's prefix (or
+    a generator's .npz)."""
     path = os.fspath(path)
     if box.is_one(path) or os.path.isfile(path.removesuffix(".index") + ".index"):
         return os.path.dirname(path) or "."

@@ -71,7 +71,7 @@ def walk(z0, n, step, seed):
     does not stick to the walls.
 
     Args:
-      z0: float [latent_dim], where it begins.
+      z0: float [latent_dim], within the cube: where it begins.
       n: int, latents, z0 among them.
       step: float in (0, 2], 2 being the cube's side.
       seed: int.

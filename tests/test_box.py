@@ -117,6 +117,12 @@ def with_(name, value):
     return lambda arrays: arrays.update({name: value})
 
 
+def long_kernel(arrays):
+    """Of a network that would be a hundred thousand times as large as the file."""
+    arrays["G/upconv_0/conv2d_transpose/kernel"] = np.ones((1500, 1, 1, 1), "f2")
+    card(options=OPTIONS | {"kernel_len": 1500})(arrays)
+
+
 DENSE = "G/z_project/dense/kernel"
 OPTIONS = {"kernel_len": 5, "dim": 2, "use_batchnorm": False, "upsample": "zeros"}
 OPTIONS |= {"latent_dim": 3}
@@ -146,6 +152,7 @@ OPTIONS |= {"latent_dim": 3}
         (card(options=OPTIONS | {"upsample": "nn"}), "not those of the options"),
         (card(options=OPTIONS | {"dim": 3}), "not those of the options"),
         (card(options=OPTIONS | {"latent_dim": 10**9}), "not those of the options"),
+        (long_kernel, "do not fit each other"),
     ],
 )
 def test_what_is_no_generator_is_refused(tmp_path, spoil, said):
