@@ -256,6 +256,7 @@ def command(settings, step):
 def about(path, card, rows):
     """CARD.md, for people."""
     from specgan_tf import score
+    from specgan_tf.spectral import SLICE_LEN
 
     with open(path, "rb") as f:
         digest = hashlib.sha256(f.read()).hexdigest()
@@ -279,13 +280,16 @@ def about(path, card, rows):
         for key, words in says.items():
             cells = [cell(numbers[name].get(key)) for name in names]
             if any(cells):
-                lines.append(f"| {words} | {' | '.join(cells)} |")
+                escaped = words.replace("|", "\\|")
+                lines.append(f"| {escaped} | {' | '.join(cells)} |")
         return lines
 
     distances = [
         f"{name.partition('-')[2]}: {d}" for name, d in card["checkpoints"].items()
     ]
-    seconds = 16384 / card["sample_rate"]
+    seconds = SLICE_LEN / card["sample_rate"]
+    dB = {name: card["scores"][name]["log_spectral_distance"] for name in names}
+    diverse = dB["box"] / dB["real"]
     lines = [
         "# The model in the box",
         "",
@@ -339,10 +343,11 @@ def about(path, card, rows):
         "## What to expect of it",
         "",
         f"Single hits of {seconds:.3f} s at {card['sample_rate']} Hz, mono. Nothing "
-        "says which drum: a latent is what it is, and most lie between kinds. The "
-        "network is small and was trained on a CPU with few sounds; Griffin-Lim "
-        "guesses phases, which smears attacks and rings like metal. It is here so that "
-        "there is something to hear, to export and to test with at once.",
+        f"says which drum: a latent is what it is. The clips are {diverse:.0%} as "
+        "diverse as the sounds learned from. The network is small, and was trained on "
+        "a CPU with few sounds; its phases are guessed by Griffin-Lim, which smears "
+        "attacks and adds a metallic ring. It is here so that there is something to "
+        "hear, to export and to test with at once.",
     ]
     return "\n".join(lines) + "\n"
 
