@@ -1,3 +1,4 @@
+# make sounds: hear the model that comes along.
 # make demo: train, hear, see and export a small SpecGAN.  make web: play it in a browser.
 # make test: the test suite.
 PYTHON ?= python3
@@ -10,7 +11,7 @@ WEB = demo/web
 MODEL ?= $(OUT)/export/synthesize.f32.tflite
 PORT ?= 8000
 
-.PHONY: demo web test quick lint matrix clean
+.PHONY: sounds demo web test quick lint matrix clean
 
 $(VENV)/installed: setup.py
 	$(PYTHON) -m venv $(VENV)
@@ -21,6 +22,9 @@ $(VENV)/installed: setup.py
 $(VENV)/test-installed: $(VENV)/installed
 	$(PIP) -e '.[test]'
 	@touch $@
+
+sounds: $(VENV)/installed
+	$(BIN)/python train_specgan.py generate --overwrite
 
 demo: $(VENV)/installed
 	$(BIN)/python train_specgan.py train $(OUT)/train --train_max_steps 250 \

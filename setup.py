@@ -11,6 +11,7 @@ LITERT = (
     "ai-edge-litert"  # runs .tflite files; tf.lite.Interpreter is leaving TensorFlow
 )
 BENCHMARKS = ["torch>=2.4", "matplotlib"]  # the twin compared with, and the picture
+NOTEBOOK = ["nbclient", "ipykernel"]  # run examples/specgan.ipynb
 RESAMPY = "resampy>=0.4"  # --data_resample kaiser_best, the reference's resampler
 
 setup(
@@ -22,7 +23,9 @@ setup(
     license="MIT",
     python_requires=">=3.10",
     packages=find_packages(include=["specgan_tf", "specgan_tf.*"]),
-    package_data={"specgan_tf": ["data/provenance.csv", "data/drums/*.wav"]},
+    package_data={
+        "specgan_tf": ["data/provenance.csv", "data/drums/*.wav", "data/box/*"]
+    },
     install_requires=[
         "tensorflow>=2.21",
         "keras>=3.10",
@@ -40,6 +43,7 @@ setup(
         "test": [
             LITERT,
             RESAMPY,
+            *NOTEBOOK,
             "pytest",
             "pytest-xdist",
             "ruff",
