@@ -11,6 +11,14 @@ LITERT = (
     "ai-edge-litert"  # runs .tflite files; tf.lite.Interpreter is leaving TensorFlow
 )
 BENCHMARKS = ["torch>=2.4", "matplotlib"]  # the twin compared with, and the picture
+SERVE = [  # python -m specgan_tf.serve
+    "starlette>=1.0",
+    "uvicorn>=0.50",
+    "orjson>=3.11",
+    "prometheus_client>=0.20",
+]
+# TensorFlow Serving's messages: what ours must parse as
+SERVING_API = "tensorflow-serving-api>=2.21"
 RESAMPY = "resampy>=0.4"  # --data_resample kaiser_best, the reference's resampler
 
 setup(
@@ -37,6 +45,15 @@ setup(
         "litert": [LITERT],
         "resampy": [RESAMPY],
         "benchmarks": BENCHMARKS,
-        "test": [LITERT, RESAMPY, "pytest", "pytest-xdist", "ruff"],
+        "serve": SERVE,
+        "test": [
+            LITERT,
+            RESAMPY,
+            *SERVE,
+            SERVING_API,
+            "pytest",
+            "pytest-xdist",
+            "ruff",
+        ],
     },
 )
