@@ -25,6 +25,7 @@ import logging
 import os
 import random
 import re
+import reprlib
 import signal
 import socket
 import sys
@@ -89,10 +90,15 @@ def read_json(body):
     return request
 
 
+BRIEF = reprlib.Repr()  # does not follow a stranger's nesting to the end
+BRIEF.maxstring = BRIEF.maxother = 60
+
+
 def brief(value):
     """A part of a request, for a message about it."""
-    text = value.decode(errors="replace") if isinstance(value, bytes) else repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+    if isinstance(value, bytes):
+        return value[:60].decode(errors="replace")
+    return BRIEF.repr(value)
 
 
 def is_b64(value):
@@ -304,7 +310,7 @@ def jsonable(name, array):
     if array.dtype.kind == "O":
         return jsonable_strings(name, array)
     if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise Refused(400, f"{name} is not finite for these inputs, and JSON is")
+        raise Refused(400, f"{name} is NaN or infinite, which is no JSON")
     return np.ascontiguousarray(array) if array.ndim else array.item()
 
 
@@ -516,6 +522,8 @@ class Version:
         if os.path.exists(about):
             with open(about) as f:
                 self.about = json.load(f)
+        if not isinstance(self.about, dict):
+            raise ValueError(f"{about} must hold an object")
         self.warm_up()
 
     def warm_up(self):
@@ -928,13 +936,13 @@ def error(status, reason):
 # The command
 
 
-def number(kind, least):
+def number(kind, least, most):
     def parse(text):
         with contextlib.suppress(ValueError):
-            if least <= (value := kind(text)) < 1e12:
+            if least <= (value := kind(text)) <= most:
                 return value
         raise argparse.ArgumentTypeError(
-            f"must be a number of at least {least}. Received: {text!r}"
+            f"must be a number in [{least}, {most}]. Received: {text!r}"
         )
 
     return parse
@@ -956,12 +964,12 @@ def make_parser():
     )
     p.add_argument("folder", help="of numbered SavedModels: OUT/specgan of export.py")
 
-    def flag(name, default, help, kind=str, least=None):
-        kind = kind if least is None else number(kind, least)
+    def flag(name, default, help, kind=str, least=None, most=2**31 - 1):
+        kind = kind if least is None else number(kind, least, most)
         help += f" (default: {default})"
         p.add_argument(f"--{name}", type=kind, default=default, help=help)
 
-    flag("port", 8501, "0 for any that is free", int, 0)
+    flag("port", 8501, "0 for any that is free", int, 0, 65535)
     flag("host", "127.0.0.1", "0.0.0.0 to be reached from other machines")
     flag("model_name", "specgan", "in the paths", word)
     flag("poll", 1.0, "seconds between looks for new versions", float, 0.05)
@@ -982,8 +990,8 @@ def listen(host, port):
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family, backlog=128)
-    except (OSError, OverflowError) as e:
-        said = getattr(e, "strerror", None) or e
+    except OSError as e:  # the system's word for it, without the address once more
+        said = os.strerror(e.errno) if e.errno and e.errno > 0 else e.strerror
         raise OSError(f"cannot listen on {host}:{port}: {said}; try --port") from None
 
 

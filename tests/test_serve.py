@@ -169,8 +169,7 @@ def test_status_and_metadata_are_tensorflow_servings_messages(server, saved):
         model_pb2,
     )
 
-    for path in (MODEL, MODEL + "/versions/1", MODEL.upper().replace("SPEC", "spec")):
-        path = path.replace("specGAN", "specgan")
+    for path in (MODEL, MODEL + "/versions/1", "/V1/Models/specgan"):
         status, content = server.ask("GET", path)
         parsed = json_format.ParseDict(
             content, get_model_status_pb2.GetModelStatusResponse()
@@ -514,6 +513,10 @@ REFUSED = [
         {"inputs": {"z": {"b64": "eA=="}, "ngl": 1}},
         "z must be of shape [b, 100]. Received",
     ),
+    (
+        json.dumps(columns(z=Z, ngl=1)).replace("0.0]", "[" * 900 + "]" * 901, 1),
+        "z must be float32 numbers. Received: [[[[[[[...]]]]]]]",
+    ),
     (columns(z=[[1e39] * 100], ngl=1), "z must be float32 numbers. Received: 1e+39"),
     (columns(z=Z, ngl=1.0), "ngl must be int32 numbers. Received: 1.0"),
     (columns(z=Z, ngl=True), "ngl must be int32 numbers. Received: True"),
@@ -535,7 +538,7 @@ REFUSED = [
     ),
     (
         columns("invert", G_z_norm=np.full((1, 128, 128, 1), 1e9), ngl=1),
-        "G_z is not finite for these inputs, and JSON is",
+        "G_z is NaN or infinite, which is no JSON",
     ),
 ]
 PATHS = [
@@ -725,8 +728,9 @@ def test_mistakes_are_one_line(saved, tmp_path):
     says = f"cannot listen on 127.0.0.1:{port}: Address already in use; try --port"
     assert (status, line) == (2, prog + says)
     for flag, value, says in (
-        ("--max_batch", "0", "must be a number of at least 1. Received: '0'"),
-        ("--timeout", "nan", "must be a number of at least 0.01. Received: 'nan'"),
+        ("--max_batch", "0", "must be a number in [1, 2147483647]. Received: '0'"),
+        ("--timeout", "nan", "must be a number in [0.01, 2147483647]. Received: 'nan'"),
+        ("--port", "65536", "must be a number in [0, 65535]. Received: '65536'"),
         ("--model_name", "a/b", "must be of letters, digits and ._-. Received: 'a/b'"),
     ):
         status, line = command(folder, flag, value)
@@ -832,7 +836,7 @@ def test_weights_of_nan_are_not_served(tmp_path):
 # Ten thousand requests of a stranger
 
 ODD = 'null true -1 0 1e39 1e999 2147483648 NaN "" "x" [] {} [[]] [1] {"b64":"?"}'
-ODD = [*ODD.split(), "9" * 400, "[" * 200 + "]" * 200, "-0.0", '{"b64": "eA=="}']
+ODD = [*ODD.split(), "9" * 400, "[" * 1000 + "]" * 1000, "-0.0", '{"b64": "eA=="}']
 
 
 def malformed(rng):
