@@ -121,8 +121,7 @@ def read_tensor(name, value, dtype, shape):
     )
     if not fits:
         wanted = str(["b" if n is None else n for n in shape]).replace("'", "")
-        got = "deeper lists" if len(sizes) > len(shape) else sizes
-        raise Refused(400, f"{name} must be of shape {wanted}. Received: {got}")
+        raise Refused(400, f"{name} must be of shape {wanted}. Received: {sizes}")
     return read_values(name, values, dtype).reshape(sizes)
 
 
@@ -344,7 +343,7 @@ class Signature:
         _, specs = function.structured_input_signature
         inputs = {
             key: (np.dtype(spec.dtype.as_numpy_dtype), tuple(spec.shape.as_list()))
-            for key, spec in specs.items()
+            for key, spec in sorted(specs.items())
         }
         return cls(name, function, inputs, sorted(function.structured_outputs))
 
