@@ -1062,6 +1062,8 @@ def serve(args, listener):
             log_level="warning",
             access_log=False,
             server_header=False,
+            # Closed after 5 s, a connection is often closed as its client asks again.
+            timeout_keep_alive=75,
             timeout_graceful_shutdown=int(args.timeout) + 1,
         )
     )

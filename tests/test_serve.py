@@ -417,7 +417,8 @@ def test_joining_changes_no_more_than_rounding(name, signatures, measured):
             else:
                 error = np.abs(value.astype(float) - b[output]).max()
             integer = value.dtype.kind in "iuO"
-            measured(f"{name} {output}", error, 1 if integer else 2e-5)
+            # Bit-equal here; where kernels depend on the batch's size, a rounding.
+            measured(f"{name} {output}", error, 1 if integer else 1e-5)
 
 
 def test_one_that_fails_does_not_take_the_others_along():
@@ -926,7 +927,8 @@ def read(path):
 
 
 def blocks(path, language):
-    return re.findall(rf"```{language}\n(.*?)```", read(path), re.DOTALL)
+    found = re.findall(r"^```(\w*)\n(.*?)^```$", read(path), re.DOTALL | re.MULTILINE)
+    return [text for its, text in found if its == language]
 
 
 def test_the_documents_examples_run(server, tmp_path, monkeypatch):
