@@ -615,8 +615,7 @@ class Versions:
             said = (str(e).strip().splitlines() or [type(e).__name__])[0]
             log.error("Version %d cannot be loaded: %s", number, said)
             self.failed.add((number, there))
-            if not replaced:
-                self.states[number] = "END", said
+            self.states[number] = "AVAILABLE" if replaced else "END", said
             return
         old, self.current, self.contents = self.current, version, there
         self.states[number] = "AVAILABLE", ""
@@ -748,13 +747,16 @@ class Server:
 
     async def watch(self):
         """Look for versions, again and again."""
-        versions = self.versions
+        versions, trouble = self.versions, None
         while True:
             tried = len(versions.failed)
             try:
                 await versions.look()
+                trouble = None
             except OSError as e:
-                log.error("%s cannot be read: %s", versions.folder, e.strerror)
+                if e.strerror != trouble:  # not every second
+                    trouble = e.strerror
+                    log.error("%s cannot be read: %s", versions.folder, trouble)
             if versions.current is None:
                 if len(versions.failed) > tried:
                     continue  # there may be a lower one

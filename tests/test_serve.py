@@ -1,6 +1,7 @@
 """The server over HTTP, against TensorFlow and TensorFlow Serving's own messages."""
 
 import base64
+import collections
 import contextlib
 import http.client
 import io
@@ -16,6 +17,7 @@ import sys
 import threading
 import time
 import wave
+from concurrent import futures
 
 import numpy as np
 import pytest
@@ -902,19 +904,27 @@ def malformed(rng):
 
 @pytest.mark.slow
 def test_ten_thousand_malformed_requests(server, measured):
-    rng, statuses, memory = random.Random(0), {}, []
-    for i in range(10_000):
-        status, content = server.ask(*malformed(rng))
-        statuses[status] = statuses.get(status, 0) + 1
-        assert status in (200, 400, 404), content
-        if status != 200:
-            assert content.keys() == {"error"} and len(content["error"]) > 10
-        if i % 250 == 249:
-            memory.append(server.metric("process_resident_memory_bytes") / 2**20)
-    print(statuses, memory)
-    assert statuses[400] > 5000
-    half = memory[len(memory) // 2 :]  # before, buffers fill
-    slope = np.polyfit(np.arange(len(half)) * 0.25, half, 1)[0]
+    """From eight clients at once."""
+    clients, each, statuses, memory = 8, 1250, collections.Counter(), []
+
+    def client(seed):
+        rng, connection = random.Random(seed), server.connect()
+        for i in range(each):
+            status, content = server.ask(*malformed(rng), connection)
+            statuses[status] += 1
+            assert status in (200, 400, 404), content
+            if status != 200:
+                assert content.keys() == {"error"} and len(content["error"]) > 10
+            if seed == 0 and i % 25 == 24:
+                rss = server.metric("process_resident_memory_bytes")
+                memory.append((statuses.total() / 1000, rss / 2**20))
+
+    with futures.ThreadPoolExecutor(clients) as pool:
+        list(pool.map(client, range(clients)))
+    print(statuses, memory[:: each // 125])
+    assert statuses.total() == clients * each and statuses[400] > 5000
+    thousands, mebibytes = np.transpose(memory[len(memory) // 2 :])  # buffers are full
+    slope = np.polyfit(thousands, mebibytes, 1)[0]
     measured("MiB per 1000 requests", slope, 1.0)
 
 
