@@ -102,6 +102,7 @@ def measure(port, bodies, seconds):
 def table(rows):
     """Markdown."""
     titles = "requests/s", "p50, ms", "p95, ms", "p99, ms", "rows at a time"
+    titles += ("CPU ms/request",)  # of the server; others' work does not change it
     yield "| clients | requests are | " + " | ".join(titles) + " |"
     yield "|---" * (len(titles) + 2) + "|"
     for row in rows:
@@ -114,8 +115,11 @@ def main():
     p.add_argument("--dim", type=int, default=16)
     p.add_argument("--ngl", type=int, default=16)
     p.add_argument("--seconds", type=float, default=8.0, help="for each number")
+    p.add_argument(
+        "--out", default=os.path.join(ROOT, "benchmarks", "out", "serving.json")
+    )
     args = p.parse_args()
-    rows, servers = [], {}
+    load, rows, servers = os.getloadavg()[0], [], {}
     with tempfile.TemporaryDirectory() as folder:
         latents = export(args.dim, folder)
         bodies = [
@@ -139,15 +143,19 @@ def main():
             for process, _ in servers.values():
                 process.terminate()
                 process.wait()
+    machine = f"{platform.machine()}, {os.cpu_count()} cores"
     print("\n".join(table(rows)))
-    result = vars(args) | {
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-        "load before": os.getloadavg()[2],
+    print(f"\n{machine}, load average before: {load:.1f}")
+    result = {
+        "dim": args.dim,
+        "ngl": args.ngl,
+        "seconds": args.seconds,
+        "machine": machine,
+        "load average before": load,
         "rows": rows,
     }
-    out = os.path.join(ROOT, "benchmarks", "out", "serving.json")
-    os.makedirs(os.path.dirname(out), exist_ok=True)
-    with open(out, "w") as f:
+    os.makedirs(os.path.dirname(os.path.abspath(args.out)), exist_ok=True)
+    with open(args.out, "w") as f:
         json.dump(result, f, indent=2)
 
 

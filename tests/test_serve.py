@@ -1005,3 +1005,21 @@ def test_saved_model_cli(saved, tmp_path):
         check=True,
     )
     assert np.load(tmp_path / "out" / "sounds" / "G_z.npy").shape == (4, 16384, 1)
+
+
+@pytest.mark.slow
+def test_the_load_test_runs(tmp_path):
+    out = tmp_path / "out" / "serving.json"
+    flags = ["--dim", "1", "--ngl", "1", "--seconds", "0.5", "--out", str(out)]
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.serving", *flags],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    rows = json.loads(out.read_text())["rows"]
+    assert [row["clients"] for row in rows] == [1, 1, 8, 8, 32, 32]
+    assert all(row["requests"] > 0 and row["errors"] == 0 for row in rows)
+    assert rows[-2]["rows at a time"] > rows[-1]["rows at a time"] == 1
+    assert len(re.findall(r"^\| \d", done.stdout, re.MULTILINE)) == 6
