@@ -24,7 +24,7 @@ $(VENV)/test-installed: $(VENV)/installed
 	@touch $@
 
 sounds: $(VENV)/installed
-	$(BIN)/python train_specgan.py generate --overwrite
+	$(BIN)/python train_specgan.py generate --generate_dir $(OUT)/generated --overwrite
 
 demo: $(VENV)/installed
 	$(BIN)/python train_specgan.py train $(OUT)/train --train_max_steps 250 \

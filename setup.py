@@ -12,6 +12,14 @@ LITERT = (
 )
 BENCHMARKS = ["torch>=2.4", "matplotlib"]  # the twin compared with, and the picture
 NOTEBOOK = ["nbclient", "ipykernel"]  # run examples/specgan.ipynb
+SERVE = [  # python -m specgan_tf.serve
+    "starlette>=1.0",
+    "uvicorn>=0.50",
+    "orjson>=3.11",
+    "prometheus_client>=0.20",
+]
+# TensorFlow Serving's messages: what ours must parse as
+SERVING_API = "tensorflow-serving-api>=2.21"
 RESAMPY = "resampy>=0.4"  # --data_resample kaiser_best, the reference's resampler
 
 setup(
@@ -40,10 +48,13 @@ setup(
         "litert": [LITERT],
         "resampy": [RESAMPY],
         "benchmarks": BENCHMARKS,
+        "serve": SERVE,
         "test": [
             LITERT,
             RESAMPY,
             *NOTEBOOK,
+            *SERVE,
+            SERVING_API,
             "pytest",
             "pytest-xdist",
             "ruff",
