@@ -1,7 +1,6 @@
 """Where things are, and measured errors for every test."""
 
 import os
-import shutil
 import signal
 
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
@@ -70,31 +69,6 @@ def limit(name, used):
     _, hard = was = resource.getrlimit(which)
     yield lambda n: resource.setrlimit(which, (used() + n, hard))
     resource.setrlimit(which, was)
-
-
-@pytest.fixture(scope="session")
-def browser():
-    """Headless Chromium, driven by selenium, whose console and requests are logged."""
-    webdriver = pytest.importorskip("selenium.webdriver", reason="no selenium")
-    chromium = shutil.which("chromium") or shutil.which("google-chrome")
-    driver = shutil.which("chromedriver")
-    if not chromium or not driver:
-        pytest.skip("no Chromium with its driver (Debian: chromium chromium-driver)")
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for flag in (
-        "--headless=new",
-        "--no-sandbox",  # of containers, where tests run as root
-        "--disable-dev-shm-usage",
-        "--mute-audio",
-        "--autoplay-policy=no-user-gesture-required",
-    ):
-        options.add_argument(flag)
-    logs = {"browser": "ALL", "performance": "ALL"}
-    options.set_capability("goog:loggingPrefs", logs)
-    service = webdriver.ChromeService(driver)
-    with webdriver.Chrome(options=options, service=service) as browser:
-        yield browser
 
 
 def pytest_terminal_summary(terminalreporter):
