@@ -37,6 +37,14 @@ setup(
         "litert": [LITERT],
         "resampy": [RESAMPY],
         "benchmarks": BENCHMARKS,
-        "test": [LITERT, RESAMPY, "pytest", "pytest-xdist", "ruff"],
+        "test": [
+            LITERT,
+            RESAMPY,
+            "pytest",
+            "pytest-xdist",
+            "ruff",
+            "selenium",
+            "pillow",
+        ],
     },
 )

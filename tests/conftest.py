@@ -26,6 +26,14 @@ def shared(*path):
     return path
 
 
+def installed(there, reason):
+    """Skip where something from outside is not `there`; in CI that is a failure."""
+    if not there and os.environ.get("CI"):
+        pytest.fail(reason)
+    if not there:
+        pytest.skip(reason)
+
+
 @pytest.fixture
 def measured(request):
     """Note an error and its bound for the closing table, and assert it is within."""

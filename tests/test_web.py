@@ -1,0 +1,523 @@
+"""demo/web in a real browser: its sounds are Keras', and nothing leaves the machine."""
+
+import contextlib
+import glob
+import json
+import os
+import shutil
+import subprocess
+import time
+import urllib.parse
+
+import filelock
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import ROOT, installed
+from scipy.io import wavfile
+from test_export import MEAN, STD, generator
+
+from demo.web import screenshot
+from specgan_tf import generate, tflite, verify
+
+By = pytest.importorskip("selenium.webdriver.common.by").By
+Keys = pytest.importorskip("selenium.webdriver.common.keys").Keys
+
+WEB = os.path.join(ROOT, "demo", "web")
+RATE = 22050  # Hz, and 9 latents: neither is what the page would assume
+ABOUT = {"sample_rate": RATE, "latent_dim": 9, "ngl": 16, "step": 1234}
+# LiteRT asks for a GPU, which it is not told to use, and is none of ours.
+EXPECTED = "Failed to create default WebGPU device"
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("web")]
+
+
+@pytest.fixture(scope="module")
+def vendored():
+    """demo/web/vendor, as `make web` makes it."""
+    installed(shutil.which("npm"), "npm is not on this machine")
+    target = "demo/web/vendor/litert.js"
+    with filelock.FileLock(os.path.join(ROOT, "demo", "web", ".npm.lock")):
+        done = subprocess.run(
+            ["make", target], cwd=ROOT, capture_output=True, text=True
+        )
+    installed(not done.returncode, f"npm could not install LiteRT.js: {done.stderr}")
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """A generator, and a folder of what export.py would write of it; other files."""
+    G, folder = generator(), tmp_path_factory.mktemp("model")
+    with tflite.converting(
+        G, MEAN, STD, about=ABOUT | {"moments_sha256": "a"}
+    ) as convert:
+        convert(folder / "synthesize.f32.tflite", ["synthesize", "generate"])
+        convert(folder / "generator.dr8.tflite", ["generate"], "dr8")
+        convert(folder / "invert.f32.tflite", ["invert"])
+    stranger = tf.function(lambda x: x + 1).get_concrete_function(tf.zeros([1]))
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([stranger])
+    with tflite.quiet():
+        (folder / "stranger.tflite").write_bytes(converter.convert())
+    whole = (folder / "synthesize.f32.tflite").read_bytes()
+    (folder / "half.tflite").write_bytes(whole[: len(whole) // 2])
+    other = whole.replace(b'"moments_sha256": "a"', b'"moments_sha256": "b"')
+    (folder / "other.tflite").write_bytes(other)
+    (folder / "notes.tflite").write_text("not what the name says")
+    return G, folder
+
+
+@pytest.fixture(scope="module")
+def chromium(vendored, tmp_path_factory):
+    """A browser that finds no host but loopback, and logs what it asks of networks."""
+    reason = screenshot.missing()
+    installed(reason is None, reason)
+    folder = tmp_path_factory.mktemp("browser")
+    flags = (
+        "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+        f"--log-net-log={folder}/net.json",
+        "--window-size=1100,1000",
+    )
+    with screenshot.browser(flags, downloads=folder / "downloads") as driver:
+        watch = (
+            "self.violations = []; addEventListener('securitypolicyviolation',"
+            "e => violations.push(`${e.violatedDirective} ${e.blockedURI}`))"
+        )
+        driver.execute_cdp_cmd(
+            "Page.addScriptToEvaluateOnNewDocument", {"source": watch}
+        )
+        driver.folder = folder
+        yield driver
+    check_network(folder / "net.json")
+
+
+def check_network(log):
+    """Every request of a page was to loopback.  Chromium writes the log as it ends."""
+    with open(log) as f:
+        log = json.load(f)
+    kinds = log["constants"]["logEventTypes"]
+    asked = {}
+    for event in log["events"]:
+        if event["type"] == kinds["URL_REQUEST_START_JOB"] and "params" in event:
+            initiator = event["params"].get("initiator", "")
+            if initiator.startswith("http"):
+                url = urllib.parse.urlsplit(event["params"]["url"])
+                asked.setdefault(url.hostname, set()).add(os.path.basename(url.path))
+    wanted = {"worker.js", "litert_wasm_internal.wasm", "synthesize.f32.tflite"}
+    assert asked.keys() == {"127.0.0.1"}, asked
+    assert wanted <= asked["127.0.0.1"], asked
+
+
+class Page:
+    """The page in the browser, and what it says of itself."""
+
+    def __init__(self, driver, url):
+        self.driver, self.url = driver, url
+
+    def open(self, query=""):
+        self.driver.get(self.url + query)
+        return screenshot.wait_until_ready(self.driver)
+
+    def tell(self, what):
+        """The value of an expression of `page`, main.js' export."""
+        return self.driver.execute_async_script(
+            "const done = arguments[0];"
+            f"import('/main.js').then(async ({{ page }}) => done({what}))"
+        )
+
+    def sound(self):
+        """(z, audio, spectrogram) of the pad's dot."""
+        parts = ("z", "audio", "spectrogram")
+        arrays = self.tell(
+            "{" + ",".join(f"{p}: Array.from(page.sound.{p})" for p in parts) + "}"
+        )
+        return [np.array(arrays[p], np.float32) for p in parts]
+
+    def find(self, css):
+        return self.driver.find_element(By.CSS_SELECTOR, css)
+
+    def all(self, css):
+        return self.driver.find_elements(By.CSS_SELECTOR, css)
+
+    def until(self, condition):
+        for _ in range(200):
+            if value := condition():
+                return value
+            time.sleep(0.05)
+        raise AssertionError("the page did not get there in 10 s")
+
+    def changed(self, act):
+        """The sound once it is another one than before `act`."""
+        before = self.sound()[0]
+        act()
+        self.until(lambda: not np.array_equal(before, self.sound()[0]))
+        return self.sound()
+
+    def choose(self, *paths):
+        """Pick files; what the page says then, or ''."""
+        self.driver.execute_script("document.body.ariaBusy = true")  # no race with it
+        self.find("#files").send_keys("\n".join(map(str, paths)))
+        self.until(lambda: self.find("body").get_attribute("aria-busy") is None)
+        return screenshot.wait_until_ready(self.driver)
+
+    def saved(self, name):
+        path = self.driver.folder / "downloads" / name
+        self.until(path.exists)
+        return wavfile.read(path)
+
+    def saved_loop(self, tempo):
+        self.find("#save-loop").click()
+        return self.saved(f"specgan-loop-{tempo}bpm.wav")
+
+    def problems(self):
+        """What the console and the policy have to say."""
+        logged = [e["message"] for e in self.driver.get_log("browser")]
+        logged = [m for m in logged if EXPECTED not in m]
+        return logged + self.driver.execute_script("return violations")
+
+
+@pytest.fixture
+def page(chromium, models):
+    with screenshot.serving(models[1]) as url:
+        page = Page(chromium, url)
+        chromium.get_log("browser")
+        screenshot.look(chromium)
+        yield page
+        for path in glob.glob(str(chromium.folder / "downloads" / "*")):
+            os.remove(path)
+
+
+def rms(x):
+    return np.sqrt(np.mean(np.square(x, dtype=np.float64)))
+
+
+def in_python(models, z):
+    """Spectrogram and audio of a latent as Keras makes them."""
+    want = generate.synthesize(models[0], MEAN, STD, z[None], 16)
+    return want["G_z_norm"].numpy().ravel(), want["G_z"].numpy().ravel()
+
+
+def test_its_sounds_are_those_of_keras_and_litert(page, models, measured):
+    assert page.open() == ""
+    z, audio, spectrogram = page.sound()
+    assert z.shape == (9,) and np.abs(z).max() <= 1
+    assert audio.shape == (16384,)
+    norm, want = in_python(models, z)
+    assert rms(want) > 0.01
+    run = tflite.interpreter(models[1] / "synthesize.f32.tflite")
+    run = run.get_signature_runner("synthesize")
+    litert = run(z=z[None], ngl=np.array(16, np.int32))["G_z"].ravel()
+    measured("level beside Keras", abs(rms(audio) / rms(want) - 1), 1e-5)
+    measured("noise beside Keras, dB", -verify.snr(audio, want), -90)
+    measured("noise beside ai-edge-litert, dB", -verify.snr(audio, litert), -90)
+    measured("spectrogram's, dB", -verify.snr(spectrogram, norm), -100)
+    assert page.find("#about").text == "1,234 steps of training · 9 latents · 22.05 kHz"
+    assert page.find("#end").text == f"{16384 / RATE:.2f} s"
+    assert page.problems() == []
+
+
+def test_a_seed_makes_the_same_sounds(page):
+    rows = "page.sequencer.rows.map(({ z }) => Array.from(z))"
+    page.open("?seed=3")
+    first, row = page.sound()[0], page.tell(rows)
+    page.open("?seed=3")
+    np.testing.assert_array_equal(first, page.sound()[0])
+    assert row == page.tell(rows) and len(row) == 4 and len({*map(str, row)}) == 4
+    page.open("?seed=4")
+    assert not np.array_equal(first, page.sound()[0])
+
+
+def test_the_spectrogram_is_drawn(page):
+    """Time to the right, frequency upwards, louder is lighter."""
+    page.open()
+    _, _, spectrogram = page.sound()
+    pixels = page.driver.execute_script(
+        "const c = document.getElementById('spectrogram');"
+        "return Array.from(c.getContext('2d').getImageData(0, 0, 128, 128).data)"
+    )
+    seen = np.reshape(pixels, (128, 128, 4))
+    assert (seen[..., 3] == 255).all()
+    light = seen[..., :3].sum(-1)[::-1].T.ravel()
+    order = np.argsort(spectrogram, kind="stable")
+    assert (np.diff(light[order]) >= -2).all()  # the ramp's bytes are rounded
+    assert light.max() - light.min() > 100
+    top = "return document.getElementById('waveform').width"
+    assert page.driver.execute_script(top) > 100
+
+
+def test_moving_on_the_pad(page, models, measured):
+    """With pointer and keys: other sounds, those of Keras again."""
+    from selenium.webdriver import ActionChains
+
+    page.open()
+    pad = page.find("#pad")
+    before = page.sound()[1]
+
+    def drag():
+        chain = ActionChains(page.driver, duration=20).move_to_element(pad)
+        chain.click_and_hold().move_by_offset(60, -30).move_by_offset(40, 10)
+        chain.release().perform()
+
+    page.changed(drag)
+    page.tell("await page.show()")  # where it has come to rest
+    size = pad.size
+    x, y = map(float, page.find("#place").text.split(", "))
+    assert abs(x - 100 / (size["width"] / 2)) < 0.02
+    assert abs(y - 20 / (size["height"] / 2)) < 0.02
+    z, audio, _ = page.sound()
+    assert verify.snr(audio, before) < 20 and np.abs(z).max() <= 1
+    measured("noise, dB", -verify.snr(audio, in_python(models, z)[1]), -90)
+
+    for key, dx, dy in (
+        (Keys.ARROW_LEFT, -0.05, 0),
+        (Keys.ARROW_UP, 0, 0.05),
+        (Keys.SHIFT + Keys.ARROW_DOWN, 0, -0.25),
+    ):
+        page.changed(lambda key=key: pad.send_keys(key))
+        at = [float(v) for v in page.find("#place").text.split(", ")]
+        np.testing.assert_allclose(at, [x + dx, y + dy], atol=0.011)
+        x, y = at
+    for _ in range(12):
+        pad.send_keys(Keys.SHIFT + Keys.ARROW_RIGHT)
+    assert page.find("#place").text.startswith("1.00")  # the wall
+    page.changed(page.find("#turn").click)  # new directions, from the same place
+    assert page.find("#place").text == "0.00, 0.00"
+    assert page.problems() == []
+
+
+def test_a_saved_wav_is_the_sound(page):
+    page.open()
+    for n in (1, 2):
+        page.find("#save").click()
+        rate, samples = page.saved(f"specgan-{n}.wav")
+        assert rate == RATE and samples.dtype == np.int16
+        _, audio, _ = page.sound()
+        want = np.clip(audio * np.float32(32767), -32767, 32767).astype(np.int16)
+        np.testing.assert_array_equal(samples, want)
+        assert np.abs(samples).max() > 1000
+        page.changed(page.find("#fresh").click)
+    assert page.problems() == []
+
+
+def test_a_loop_is_steps_times_tempo_and_closes(page):
+    page.open()
+    for tempo in (112, 97, 200):
+        setting = (
+            "const t = document.getElementById('tempo'); t.value = arguments[0];"
+            "t.dispatchEvent(new Event('input'))"
+        )
+        page.driver.execute_script(setting, tempo)
+        rate, samples = page.saved_loop(tempo)
+        rows = page.tell(
+            "page.sequencer.rows.map(({ audio, steps, level }) =>"
+            "({ audio: Array.from(audio), steps, level }))"
+        )
+        step = 60 / tempo / 4 * RATE
+        assert rate == RATE and len(samples) == round(16 * step)
+        want = np.zeros(len(samples))
+        for row in rows:
+            audio = np.array(row["audio"]) * row["level"]
+            assert sum(row["steps"]) > 2
+            for i in np.flatnonzero(row["steps"]):
+                at = (round(i * step) + np.arange(len(audio))) % len(want)
+                np.add.at(want, at, audio)
+        want /= max(1, np.abs(want).max())
+        np.testing.assert_allclose(samples / 32767, want, atol=1.01 / 32767)
+    assert page.problems() == []
+
+
+def test_playing_and_changing_a_pattern(page):
+    page.open()
+    steps = page.all("[data-step]")
+    assert len(steps) == 4 * 16
+    page.find("#run").click()
+    assert page.find("#run").text == "Stop"
+    heard = set()
+    now = "return document.querySelector('.now')?.dataset.step"
+    page.until(
+        lambda: heard.add(page.driver.execute_script(now)) or len(heard - {None}) >= 8
+    )
+    page.find("#run").click()
+    page.until(lambda: not page.all(".now"))
+    assert page.find("#run").text == "Start"
+
+    pattern = "page.sequencer.rows.map(({ steps }) => steps.map(Number).join(''))"
+    assert page.tell(pattern)[0] == "1000100010001000"
+    steps[0].send_keys(Keys.ARROW_RIGHT)
+    focused = page.driver.switch_to.active_element
+    assert focused.get_attribute("aria-label") == "Row 1, step 2"
+    focused.send_keys(Keys.SPACE)
+    assert page.tell(pattern)[0] == "1100100010001000"
+    assert focused.get_attribute("aria-pressed") == "true"
+    focused.send_keys(Keys.ARROW_DOWN)
+    page.driver.switch_to.active_element.send_keys(Keys.ARROW_LEFT, Keys.ARROW_LEFT)
+    focused = page.driver.switch_to.active_element
+    assert focused.get_attribute("aria-label") == "Row 2, step 16"
+    steps[5].click()
+    assert page.tell(pattern)[0] == "1100110010001000"
+
+    z = "page.sequencer.rows.map(({ z }) => Array.from(z))"
+    before = page.tell(z)
+    page.find(".row .renew").click()
+    page.until(lambda: page.tell(z)[0] != before[0])
+    assert page.tell(z)[1:] == before[1:]
+    page.all(".take")[1].click()
+    np.testing.assert_array_equal(np.float32(page.tell(z)[1]), page.sound()[0])
+    for rows in range(5, 9):
+        page.find("#add").click()
+        page.until(lambda rows=rows: len(page.all(".row")) == rows)
+    assert not page.find("#add").is_enabled()
+    page.find("#run").click()
+    for _ in range(8):
+        page.find(".row .remove").click()
+    assert page.tell("page.sequencer.playing") is False
+    assert not page.find("#save-loop").is_enabled()
+    page.find("#add").click()
+    assert page.find(".row").get_attribute("aria-label") == "Row 1"
+    assert page.problems() == []
+
+
+def test_files_that_are_no_use_are_named_and_the_model_stays(page, models, tmp_path):
+    page.open()
+    folder = models[1]
+    before = page.sound()[0]
+    for names, said in (
+        (["notes.tflite"], "notes.tflite is not a .tflite file."),
+        (["half.tflite"], "half.tflite is a damaged .tflite file."),
+        (
+            ["stranger.tflite"],
+            "stranger.tflite is no SpecGAN: choose what export.py writes, "
+            "synthesize.f32.tflite.",
+        ),
+        (
+            ["generator.dr8.tflite"],
+            "generator.dr8.tflite makes spectrograms only: choose it together with "
+            "invert.f32.tflite.",
+        ),
+        (
+            ["invert.f32.tflite"],
+            "invert.f32.tflite needs spectrograms: choose it together with a "
+            "generator.*.tflite.",
+        ),
+        (
+            ["other.tflite", "invert.f32.tflite"],
+            "These files are of different trainings: choose a pair.",
+        ),
+    ):
+        assert page.choose(*(folder / name for name in names)) == said
+        assert page.find("#about").text.startswith("1,234 steps")
+        np.testing.assert_array_equal(before, page.sound()[0])
+    page.changed(page.find("#fresh").click)
+    assert not page.find("#message").is_displayed()
+    assert page.problems() == []
+
+
+def test_a_small_generator_with_an_invert(page, models, measured):
+    page.open()
+    folder = models[1]
+    assert (
+        page.choose(folder / "generator.dr8.tflite", folder / "invert.f32.tflite") == ""
+    )
+    z, audio, spectrogram = page.sound()
+    run = tflite.interpreter(folder / "generator.dr8.tflite")
+    norm = run.get_signature_runner("generate")(z=z[None])["G_z_norm"]
+    run = tflite.interpreter(folder / "invert.f32.tflite")
+    run = run.get_signature_runner("invert")
+    want = run(G_z_norm=spectrogram.reshape(norm.shape), ngl=np.array(16, np.int32))
+    measured("generator's noise, dB", -verify.snr(spectrogram, norm.ravel()), -40)
+    measured("invert's noise, dB", -verify.snr(audio, want["G_z"].ravel()), -90)
+    assert page.problems() == []
+
+
+def test_a_dropped_file(page, models):
+    page.open("?model=model/nothing.tflite")
+    drop = (
+        "const done = arguments[0];"
+        "fetch('model/synthesize.f32.tflite').then(r => r.blob()).then(blob => {"
+        "  const dataTransfer = new DataTransfer();"
+        "  dataTransfer.items.add(new File([blob], 'dropped.tflite'));"
+        "  const options = { dataTransfer, bubbles: true, cancelable: true };"
+        "  document.body.dispatchEvent(new DragEvent('dragover', options));"
+        "  const lit = document.body.classList.contains('dropping');"
+        "  document.body.dispatchEvent(new DragEvent('drop', options));"
+        "  done(lit && !document.body.classList.contains('dropping'));"
+        "})"
+    )
+    assert page.driver.execute_async_script(drop)
+    page.until(page.find("#play").is_enabled)
+    assert page.sound()[1].shape == (16384,)
+
+
+def test_where_no_model_is(page):
+    said = page.open("?model=model/absent.tflite")
+    assert said == (
+        "No model at model/absent.tflite (404). Put what export.py writes into the "
+        "folder model/ beside this page, or open a .tflite file here."
+    )
+    assert page.find("#about").text == "No model yet"
+    assert not page.find("#play").is_enabled()
+    said = page.open("?model=https://example.org/synthesize.tflite")
+    assert "takes models from its own server only" in said
+    assert "connect-src https://example.org/synthesize.tflite" in page.problems()
+
+
+def test_the_policy(page, models):
+    """Sent as a header it binds the worker too. It lets through what the page needs,
+    and neither inline scripts nor eval."""
+    page.open()
+    policy = page.find("meta[http-equiv]").get_attribute("content")
+    assert policy.startswith(
+        "default-src 'none'; script-src 'self' 'wasm-unsafe-eval';"
+    )
+    assert "unsafe-inline" not in policy and "'unsafe-eval'" not in policy
+    assert page.problems() == []
+    page.driver.execute_script(
+        "const s = document.createElement('script'); s.textContent = 'self.ran = 1';"
+        "document.body.append(s); setTimeout('self.ran = 1', 0);"
+        "document.body.setAttribute('style', 'color: red')"
+    )
+    page.until(lambda: len(page.driver.execute_script("return violations")) == 3)
+    assert page.driver.execute_script("return [self.ran, violations]") == [
+        None,
+        ["script-src-elem inline", "style-src-attr inline", "script-src eval"],
+    ]
+
+    header = "Content-Security-Policy"
+    with screenshot.serving(models[1], {header: policy}) as url:
+        bound = Page(page.driver, url)
+        page.driver.get_log("browser")
+        assert bound.open() == ""
+        assert bound.problems() == []
+    without = policy.replace(" 'wasm-unsafe-eval'", "")
+    with screenshot.serving(models[1], {header: without}) as url:
+        said = Page(page.driver, url).open()
+        assert said.startswith("LiteRT does not start here (")
+        assert said.endswith(
+            "needs WebAssembly with SIMD, and the folder vendor/ beside it."
+        )
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("width", [360, 1100])
+def test_accessible(page, width, dark):
+    """By axe's rules (names, roles, contrast), and without scrolling sideways."""
+    screenshot.look(page.driver, width, dark=dark)
+    page.open()
+    overflow = "return document.documentElement.scrollWidth - innerWidth"
+    assert page.driver.execute_script(overflow) <= 0
+    with open(os.path.join(WEB, "node_modules", "axe-core", "axe.min.js")) as f:
+        page.driver.execute_script(f.read())
+    found = page.driver.execute_async_script(
+        "axe.run().then(({ violations, passes }) => arguments[0]({"
+        "violations: violations.map(v => [v.id, v.nodes.map(n => n.html)]),"
+        "passes: passes.length }))"
+    )
+    assert found["violations"] == [] and found["passes"] > 20
+
+
+def test_a_screenshot(tmp_path, vendored, chromium, models):
+    out = tmp_path / "web.png"
+    with contextlib.suppress(SystemExit):
+        screenshot.main([str(models[1] / "synthesize.f32.tflite"), str(out)])
+    with open(out, "rb") as f:
+        assert f.read(8) == b"\x89PNG\r\n\x1a\n"
+    with pytest.raises(SystemExit):
+        screenshot.main([str(models[1] / "stranger.tflite"), str(out)])
