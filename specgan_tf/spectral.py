@@ -1,6 +1,7 @@
-"""Audio <-> normalised log-spectrogram, Griffin-Lim, images, 16-bit samples.
+"""Audio <-> normalised log-spectrogram, Griffin-Lim, images, 16-bit samples; mel bands.
 
-Port of train_specgan.py (chrisdonahue/wavegan 40e85e8), lines 19-98 and 351-363.
+Port of train_specgan.py (chrisdonahue/wavegan 40e85e8), lines 19-98 and 351-363, and of
+what eval/ hears with.
 
 Waveforms are float32 [b, 16384, 1], full scale at +-1, which what `f_to_t` makes may
 exceed; spectrograms float32 [b, 128, 128, 1] in [-1, 1], time then frequency.
@@ -14,6 +15,7 @@ SLICE_LEN = 16384  # samples; 1.024 s at 16 kHz
 NFRAMES = SLICE_LEN // NHOP  # 128
 CLIP_NSTD = 3.0  # standard deviations that reach +-1
 LOG_EPS = 1e-6
+NMELS, MEL_HZ, MEL_RATE = 128, (40.0, 7800.0), 16000  # Hz; other rates as if at it
 
 GL_WINDOWS = {
     # original: the synthesis window is the analysis window itself, not its dual, so the
@@ -140,3 +142,22 @@ def flatten(G_z, flat_pad):
     [train_specgan.py:351-354]
     """
     return tf.reshape(tf.pad(G_z, [[0, 0], [0, flat_pad], [0, 0]]), [-1, G_z.shape[-1]])
+
+
+def mel_magnitude(x, nfft):
+    """Waveform [b, 16384] -> magnitudes in mel bands [b, 128, 128], time then band.
+
+    Args:
+      nfft: samples in a frame: 1024 for the original's classifier, 2048 for its
+        measure of similarity.
+
+    [train.py:23-37, feats.py:35-46]
+    """
+    X_mag = tf.abs(tf.signal.stft(x, nfft, NHOP, pad_end=True))
+    W = tf.signal.linear_to_mel_weight_matrix(NMELS, nfft // 2 + 1, MEL_RATE, *MEL_HZ)
+    return tf.matmul(X_mag, W)
+
+
+def log_mel(x, nfft):
+    """Natural log of `mel_magnitude`.  [train.py:38, feats.py:47]"""
+    return tf.math.log(mel_magnitude(x, nfft) + LOG_EPS)
