@@ -966,17 +966,16 @@ def report(args):
         for name, value in sorted(vars(args).items())
         if name in defaults and name not in MOMENTARY
     ]
-    report.write(
-        fp,
+    training = report.Training(
         args.train_dir,
         settings,
         sounds,
         args.report_n,
         griffin_lim(args),
-        args.data_sample_rate,
         upsample_of(args),
         args.data_moments_fp,
     )
+    report.write(fp, training)
     log.info("Wrote %s (%.1f MB)", fp, os.path.getsize(fp) / 1e6)
 
 

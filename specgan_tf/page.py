@@ -16,8 +16,8 @@ import numpy as np
 
 POINTS = 300  # of a line; more are averaged, with a band from the least to the largest
 WIDTH, HEIGHT = 460, 230  # of a chart, and its margins
-LEFT, RIGHT, TOP, BOTTOM = 58, 12, 30, 30
-EMPTY = {"meta", "link", "img", "path", "line", "polygon"}
+LEFT, RIGHT, TOP, BOTTOM = 58, 12, 34, 40
+EMPTY = {"meta", "link", "img"}  # of those used here
 
 STYLE = """
 :root { color-scheme: light dark; --ground: #fbfbf9; --text: #1d1d1b; --faint: #6b6b66;
@@ -37,13 +37,13 @@ ul { padding-left: 1.2rem; }
 .faint, figcaption { color: var(--faint); font-size: 0.875rem; }
 .sign strong { color: var(--warn); }
 .grid { display: grid; gap: 0.8rem;
-  grid-template-columns: repeat(auto-fill, minmax(min(100%, 22rem), 1fr)); }
+  grid-template-columns: repeat(auto-fill, minmax(min(100%, 20rem), 1fr)); }
 figure { margin: 0; padding: 0.6rem; background: var(--card); min-width: 0;
   border: 1px solid var(--rule); border-radius: 6px; }
 svg { display: block; width: 100%; height: auto; }
-svg text { fill: var(--text); font: 12px system-ui, sans-serif; }
-svg .title { font-weight: 600; font-size: 13px; }
-svg .tick { fill: var(--faint); font-size: 11px; }
+svg text { fill: var(--text); font: 14px system-ui, sans-serif; }
+svg .title { font-weight: 600; font-size: 15px; }
+svg .tick { fill: var(--faint); font-size: 13px; }
 svg .rule { stroke: var(--rule); stroke-width: 1; }
 svg .curve { fill: none; stroke-width: 1.6; stroke-linejoin: round; }
 svg .a { stroke: var(--a); } svg .b { stroke: var(--b); }
@@ -51,12 +51,11 @@ svg text.a { fill: var(--a); stroke: none; }
 svg text.b { fill: var(--b); stroke: none; }
 svg .band { opacity: 0.2; stroke: none; }
 svg .band.a { fill: var(--a); } svg .band.b { fill: var(--b); }
-.strips { display: grid; gap: 3px; align-items: center; }
-.strip { display: grid; grid-template-columns: 4.5rem repeat(8, minmax(0, 8rem));
-  gap: 3px; align-items: center; }
-.strip span { color: var(--faint); font-size: 0.875rem; text-align: right;
-  padding-right: 0.4rem; }
+.steps { display: flex; gap: 4px; }
+.step { flex: 1 1 0; min-width: 0; max-width: 9rem; display: grid; gap: 4px; }
+.step span { color: var(--faint); font-size: 0.8rem; text-align: center; }
 img { display: block; width: 100%; height: auto; aspect-ratio: 1; }
+.grid.small { grid-template-columns: repeat(auto-fill, minmax(min(100%, 11rem), 1fr)); }
 .pair { display: grid; grid-template-columns: 1fr 1fr; gap: 0.6rem; }
 .clip { min-width: 0; } .clip img { max-width: 16rem; }
 audio { display: block; width: 100%; height: 2.2rem; margin: 0.3rem 0; }
@@ -66,8 +65,7 @@ td, th { text-align: left; padding: 0.15rem 1rem 0.15rem 0; vertical-align: top;
   border-bottom: 1px solid var(--rule); }
 th { font-weight: 600; }
 td.number { text-align: right; font-variant-numeric: tabular-nums; }
-.columns { columns: 20rem; column-gap: 2rem; }
-@media (max-width: 34rem) { .strip { grid-template-columns: 3.2rem repeat(8, 1fr); } }
+summary { cursor: pointer; color: var(--faint); }
 """
 
 
@@ -75,7 +73,7 @@ class Markup(str):
     """Text that is HTML already."""
 
 
-def element(name, *children, **attributes):
+def element(name, /, *children, **attributes):
     """<name attributes>children</name>; children and values are escaped.
 
     Args:
@@ -164,7 +162,7 @@ def wav(samples, sample_rate, label):
     return _embedded("audio", "audio/wav", encoded.getvalue(), **attributes)
 
 
-def _embedded(name, kind, data, **attributes):
+def _embedded(name, /, kind, data, **attributes):
     uri = f"data:{kind};base64,{base64.b64encode(data).decode()}"
     return element(name, src=uri, **attributes)
 
@@ -216,9 +214,9 @@ def chart(title, lines, x_label="step", bands=()):
         parts.append(element("text", number(y), class_="tick", **where))
     for x in x_ticks:
         if x0 <= x <= x1:
-            where = {"x": f"{x_of(x):.1f}", "y": HEIGHT - 13, "text_anchor": "middle"}
+            where = {"x": f"{x_of(x):.1f}", "y": HEIGHT - 22, "text_anchor": "middle"}
             parts.append(element("text", number(x), class_="tick", **where))
-    where = {"x": WIDTH - RIGHT, "y": HEIGHT - 1, "text_anchor": "end"}
+    where = {"x": WIDTH - RIGHT, "y": HEIGHT - 5, "text_anchor": "end"}
     parts.append(element("text", x_label, class_="tick", **where))
     for kind, (xs, low, high) in zip("ab", bands, strict=False):
         corners = [*zip(xs, high, strict=True), *zip(xs[::-1], low[::-1], strict=True)]
@@ -245,9 +243,8 @@ def _path(xs, ys, y_of):
         zip(xs, ys, strict=True), lambda p: np.isfinite(p[1])
     ):
         points = [f"{x:.1f} {y_of(y):.1f}" for x, y in group] if finite else []
-        if len(points) == 1:
-            points.append(points[0].split(" ")[0] + ".5 " + points[0].split(" ")[1])
-        said += [f"M{' L'.join(points)}"] * bool(points)
+        if points:
+            said.append(f"M{' L'.join(points)}" + "h2" * (len(points) == 1))
     return "".join(said)
 
 

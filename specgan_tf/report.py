@@ -4,6 +4,7 @@ It takes the folder as it is. What is not there (summaries, previews, data, a
 checkpoint) is said where it would be.
 """
 
+import collections
 import dataclasses
 import datetime
 import json
@@ -24,7 +25,7 @@ from specgan_tf.page import element
 
 GENERATOR = "specgan_tf report"
 CLIPS = 8  # of each kind, if nobody asks for more
-ROWS, COLUMNS = 8, 8  # of spectrograms over time
+STEPS, LATENTS = 8, 4  # of spectrograms over time
 POOL = 512  # real slices, among which the nearest are looked for
 POOL_SECS = 60  # for decoding them
 HEADERS = 20_000  # files whose rate and length are read
@@ -175,87 +176,69 @@ def read_sounds(folder, fps, decoding, slicing, lengths=None, pool=POOL):
     return Sounds(folder, len(fps), headers, clips, names[:pool], [*skipped.items()])
 
 
-# The page
+# All of it
 
 
-def write(
-    fp,
-    train_dir,
-    settings,
-    sounds,
-    n=CLIPS,
-    griffin_lim=(16,),
-    sample_rate=16000,
-    upsample=None,
-    moments=None,
-):
-    """Write the report of a training folder.
+@dataclasses.dataclass
+class Training:
+    """What the sections are made of.
 
     Args:
-      fp: HTML file; an earlier report there is replaced, anything else is not.
+      folder: the training's.
       settings: [(name, value, whether it is the default)].
-      sounds: `Sounds`, or why there are none.
+      sounds: `Sounds`, or in one line why there are none.
       n: clips of each kind.
       griffin_lim: (ngl, window, momentum) of generated sounds.
-      sample_rate: Hz.
       upsample: of a generator whose checkpoint does not tell.
-      moments: a moments file, if the folder has none.
+      moments_fp: a moments file, if the folder has none.
 
-    Raises:
-      InputError: another file at `fp`; no such folder.
+    Attributes:
+      series, images: see `read_events`.
+      prefix, step: the newest checkpoint, or None and the last step of `series`.
+      moments: (mean, std), or None.
+      made: `generate.render` of `n` latents, or None, and `missing` says why.
+      near: `score.nearest` of these among the sounds, or None; apart: the mean distance
+        of a real clip to its nearest other.
     """
-    check_replaceable(fp)
-    series, images = read_events(train_dir)
-    loss = {name: value for name, value, _ in settings}["specgan_loss"]
-    prefix = checkpoint.latest(train_dir)
-    step = max((int(steps[-1]) for steps, _ in series.values()), default=0)
-    made = mean_std = None
-    try:
-        mean_std = checkpoint.load_moments(train_dir, moments)
-        missing = "No checkpoint yet: no sounds."
-    except InputError as e:
-        missing = f"No sounds: {e}"
-    if prefix:
-        step = checkpoint.step_of(prefix)
-        if mean_std:
-            G = checkpoint.load_generator(prefix, upsample)
-            made = generate.render(
-                G, *mean_std, latents(train_dir, n, G.latent_dim), *griffin_lim
-            )
-    pool = sounds.clips if isinstance(sounds, Sounds) else []
-    if not len(pool) and isinstance(sounds, Sounds):
-        sounds = "none of them could be read"
-    near = apart = None
-    if made and len(pool):
-        near = score.nearest(made["G_z"], pool)
-        apart = score.similarity(score.to_int16(pool))[0] if len(pool) > 1 else 0.0
-    sections = [
-        header(train_dir, step, loss, prefix),
-        page.section("Health", *of_health(loss, series, step, made, pool, near, apart)),
-        page.section("Curves", *of_curves(series)),
-        page.section("Spectrograms over time", *of_time(train_dir, images, upsample)),
-        page.section(
-            "Listen",
-            *of_clips(made, missing, sounds, near, apart, n, sample_rate, mean_std),
-        ),
-        page.section("Scores", *of_scores(read_scores(train_dir))),
-        page.section("Data", *of_data(sounds, mean_std, sample_rate)),
-        page.section("Settings", *of_settings(settings, train_dir)),
-        page.section("Versions", page.table(versions())),
-    ]
-    title = f"SpecGAN: {os.path.basename(os.path.abspath(train_dir))}"
-    with replacing(fp) as f:
-        f.write(page.page(title, GENERATOR, *sections))
 
+    folder: str
+    settings: list
+    sounds: Sounds | str
+    n: int = CLIPS
+    griffin_lim: tuple = (16,)
+    upsample: str | None = None
+    moments_fp: str | None = None
 
-def check_replaceable(fp):
-    """Refuse to write over what is not an earlier report."""
-    if os.path.isdir(fp):
-        raise InputError(f"{fp} is a folder; name a file with --report_fp")
-    if os.path.exists(fp):
-        with open(fp, "rb") as f:
-            if f'name="generator" content="{GENERATOR}"'.encode() not in f.read(2000):
-                raise InputError(f"{fp} is not a report; name another with --report_fp")
+    def __post_init__(self):
+        said = {name: value for name, value, _ in self.settings}
+        self.loss, self.sample_rate = said["specgan_loss"], said["data_sample_rate"]
+        self.series, self.images = read_events(self.folder)
+        self.prefix = checkpoint.latest(self.folder)
+        self.moments = self.made = self.near = None
+        self.missing, self.apart = "No checkpoint yet: no sounds.", 0.0
+        try:
+            self.moments = checkpoint.load_moments(self.folder, self.moments_fp)
+        except InputError as e:
+            self.missing = f"No sounds: {e}"
+        if self.prefix:
+            self.step = checkpoint.step_of(self.prefix)
+        else:
+            self.step = max((int(s[-1]) for s, _ in self.series.values()), default=0)
+        if self.prefix and self.moments:
+            G = checkpoint.load_generator(self.prefix, self.upsample)
+            z = latents(self.folder, self.n, G.latent_dim)
+            self.made = generate.render(G, *self.moments, z, *self.griffin_lim)
+        if self.has_sounds and not len(self.sounds.clips):
+            self.sounds = "none of them could be read"
+        if self.made and self.has_sounds:
+            real = self.sounds.clips
+            self.near = score.nearest(self.made["G_z"], real)
+            if len(real) > 1:
+                self.apart, _ = score.similarity(score.to_int16(real))
+
+    @property
+    def has_sounds(self):
+        return isinstance(self.sounds, Sounds)
 
 
 def latents(train_dir, n, latent_dim):
@@ -268,31 +251,68 @@ def latents(train_dir, n, latent_dim):
     return np.concatenate([z, more])[:n]
 
 
-def header(train_dir, step, loss, prefix):
-    when = datetime.datetime.now().strftime("%Y-%m-%d %H:%M")
-    said = [f"step {step}", loss, f"report of {when}"]
-    if prefix:
-        said.insert(2, f"newest checkpoint {os.path.basename(prefix)}")
-    name = os.path.basename(os.path.abspath(train_dir))
-    return element(
-        "header",
-        element("h1", f"SpecGAN training “{name}”"),
-        element("p", " · ".join(said), class_="faint"),
-    )
+# The page
+
+
+def write(fp, training):
+    """Write the report of a `Training`; an earlier one at `fp` is replaced.
+
+    Raises:
+      InputError: anything else is at `fp`.
+    """
+    check_replaceable(fp)
+    sections = [
+        header(training),
+        page.section("Health", *of_health(training)),
+        page.section("Curves", *of_curves(training)),
+        page.section("Spectrograms over time", *of_time(training)),
+        page.section("Listen", *of_clips(training)),
+        page.section("Scores", *of_scores(read_scores(training.folder))),
+        page.section("Data", *of_data(training)),
+        page.section("Settings", *of_settings(training)),
+        page.section("Versions", page.table(versions())),
+    ]
+    with replacing(fp) as f:
+        title = f"SpecGAN: {name_of(training.folder)}"
+        f.write(page.page(title, GENERATOR, *sections))
+
+
+def name_of(folder):
+    return os.path.basename(os.path.abspath(folder))
+
+
+def check_replaceable(fp):
+    """Refuse to write over what is not an earlier report."""
+    if os.path.isdir(fp):
+        raise InputError(f"{fp} is a folder; name a file with --report_fp")
+    if os.path.exists(fp):
+        with open(fp, "rb") as f:
+            if f'name="generator" content="{GENERATOR}"'.encode() not in f.read(2000):
+                raise InputError(f"{fp} is not a report; name another with --report_fp")
+
+
+def header(t):
+    said = [f"step {t.step}", t.loss]
+    if t.prefix:
+        said.append(f"newest checkpoint {os.path.basename(t.prefix)}")
+    said.append(datetime.datetime.now().strftime("report of %Y-%m-%d %H:%M"))
+    title = element("h1", f"SpecGAN training “{name_of(t.folder)}”")
+    return element("header", title, faint(" · ".join(said)))
 
 
 def faint(text):
     return element("p", text, class_="faint")
 
 
-def of_health(loss, series, step, made, pool, near, apart):
-    signs = health.of_training(loss, series)
-    judged = [] if health.is_early(series) else ["losses"]
-    if made and step >= health.EARLY:
+def of_health(t):
+    signs = health.of_training(t.loss, t.series)
+    judged = [] if health.is_early(t.series) else ["losses"]
+    if t.made and t.step >= health.EARLY:
         judged.append("sounds")
-        signs += health.of_clips(step, pool, made["G_z"])
-        if near:
-            signs += filter(None, [health.overfitting(near[1], apart)])
+        real = t.sounds.clips if t.has_sounds else []
+        signs += health.of_clips(t.step, real, t.made["G_z"])
+        if t.near:
+            signs += filter(None, [health.overfitting(t.near[1], t.apart)])
     for sign in signs:
         yield element(
             "p",
@@ -309,25 +329,26 @@ def of_health(loss, series, step, made, pool, near, apart):
         yield element("p", f"No sign of trouble in the {' or '.join(judged)}.")
 
 
-CURVES = [
-    ("Losses", ["D_loss", "G_loss"]),
-    ("What D says", ["D_x", "D_G_z"]),
-    ("D_x - D_G_z", ["D_x_minus_D_G_z"]),
-    ("Gradient penalty", ["gradient_penalty"]),
-    ("Slopes of D", ["slopes"]),
-    ("Norms of gradients", ["D_gradient_norm", "G_gradient_norm"]),
-    ("Diversity (1: as real clips)", ["G_z_diversity"]),
-    ("Loudness, RMS", ["G_z_rms", "x_rms"]),
-    ("Steps per second", ["steps_per_second"]),
-    ("Share of time waiting for data", ["data_wait"]),
+CURVES = [  # title, line -> tag
+    ("Losses", {"D_loss": "D_loss", "G_loss": "G_loss"}),
+    ("D(real) and D(generated)", {"D_x": "D_x", "D_G_z": "D_G_z"}),
+    ("Their difference", {"D_x - D_G_z": "D_x_minus_D_G_z"}),
+    ("Gradient penalty", {"penalty": "gradient_penalty"}),
+    ("Slopes of D", {"slopes": "slopes"}),
+    ("Norms of gradients", {"D": "D_gradient_norm", "G": "G_gradient_norm"}),
+    ("Diversity (1: as real clips)", {"diversity": "G_z_diversity"}),
+    ("Loudness, RMS", {"generated": "G_z_rms", "real": "x_rms"}),
+    ("Steps per second", {"steps/s": "steps_per_second"}),
+    ("Share of time waiting for data", {"share": "data_wait"}),
 ]
 
 
-def of_curves(series):
-    charts = [
-        page.chart(title, [(tag, *series[tag]) for tag in tags if tag in series])
-        for title, tags in CURVES
-    ]
+def of_curves(t):
+    charts = []
+    for title, tags in CURVES:
+        tags = {name: tag for name, tag in tags.items() if tag in t.series}
+        lines = [(name, *t.series[tag]) for name, tag in tags.items()]
+        charts.append(page.chart(title, lines))
     charts = [c for c in charts if c]
     if charts:
         yield element("div", *charts, class_="grid")
@@ -337,41 +358,41 @@ def of_curves(series):
         )
 
 
-def of_time(train_dir, images, upsample):
-    """Rows of the same latents: from previews, summaries, or checkpoints that stay."""
-    previews = read_previews(train_dir)
+def of_time(t):
+    """The same latents step by step: from previews, summaries, or checkpoints kept."""
+    previews = read_previews(t.folder)
     if len(previews) > 1:
         source = "From the previews."
-        rows = {step: cut_sheet(previews[step]) for step in spread(previews)}
-    elif len(images) > 1:
+        found = {step: cut_sheet(previews[step]) for step in spread(previews)}
+    elif len(t.images) > 1:
         source = "From the summaries."
-        rows = {step: [*map(decode_png, images[step])] for step in spread(images)}
+        found = {step: [*map(decode_png, t.images[step])] for step in spread(t.images)}
     else:
         source = "Made by the checkpoints that are here."
-        rows = of_checkpoints(train_dir, upsample)
-    strips = [
+        found = of_checkpoints(t.folder, t.upsample)
+    columns = [
         element(
             "div",
             element("span", step),
-            *(page.png(image, f"generated at step {step}") for image in row[:COLUMNS]),
-            class_="strip",
+            *(page.png(image, f"generated at step {step}") for image in made[:LATENTS]),
+            class_="step",
         )
-        for step, row in sorted(rows.items())
-        if row
+        for step, made in sorted(found.items())
+        if made
     ]
-    if not strips:
+    if not columns:
         yield faint(
             "No previews, no pictures in summaries, no checkpoint: none to show."
         )
         return
-    yield element("div", *strips, class_="strips")
+    yield element("div", *columns, class_="steps")
     yield faint(
-        f"{source} A column is one latent, a row one step; in each, time runs to the "
-        "right and frequency upwards."
+        f"{source} A row is one latent, a column the step above it; within a picture, "
+        "time runs to the right and frequency upwards."
     )
 
 
-def spread(steps, n=ROWS):
+def spread(steps, n=STEPS):
     """At most `n` of them, evenly, with the first and the last."""
     steps = sorted(steps)
     picked = np.linspace(0, len(steps) - 1, min(n, len(steps))).round().astype(int)
@@ -411,51 +432,53 @@ def of_checkpoints(train_dir, upsample):
         except InputError as e:
             log.warning("%s", e)
             continue
-        z = latents(train_dir, COLUMNS, G.latent_dim)
+        z = latents(train_dir, LATENTS, G.latent_dim)
         rows[step] = [*spectral.f_to_img(G(z)).numpy()]
     return rows
 
 
-def of_clips(made, missing, sounds, near, apart, n, sample_rate, mean_std):
+def of_clips(t):
     """Generated clips with the real one nearest to each, then real ones by chance."""
 
     def clip(x, image, caption):
         # One that is too loud is turned down, as `generate` does.
         samples = spectral.float_to_int16(x / max(1.0, np.abs(x).max()))
-        player = page.wav(samples, sample_rate, caption)
+        player = page.wav(samples, t.sample_rate, caption)
         picture = page.png(image, f"spectrogram of {caption}")
-        return element(
-            "div", picture, player, element("figcaption", caption), class_="clip"
-        )
+        caption = element("figcaption", caption)
+        return element("div", picture, player, caption, class_="clip")
 
-    if made is None:
-        yield faint(missing)
+    if t.made is None:
+        yield faint(t.missing)
         return
-    if near:
-        images = spectral.f_to_img(spectral.t_to_f(sounds.clips, *mean_std)).numpy()
-        index, distance = near
+    if t.near:
+        real = t.sounds.clips
+        images = spectral.f_to_img(spectral.t_to_f(real, *t.moments)).numpy()
         yield element(
             "p",
-            "Each generated clip, and the real one nearest to it among "
-            f"{len(sounds.clips)} slices. The distance is that of log-mel spectra; "
-            f"real ones are {apart:.0f} from their nearest other.",
+            "Each generated clip, and the real one that is nearest to it among "
+            f"{len(real)} slices, by the distance of their log-mel spectra. A real one "
+            f"is {t.apart:.0f} from its nearest other.",
         )
     else:
-        yield faint(f"No real sounds to hold them against: {sounds}")
+        yield faint(f"No real sounds to hold them against: {t.sounds}.")
     cards = []
-    for i in range(min(n, len(made["G_z"]))):
-        pair = [clip(made["G_z"][i], made["G_z_norm_uint8"][i], f"generated {i}")]
-        if near:
-            j = index[i]
-            caption = f"{sounds.names[j]}, at {distance[i]:.0f}"
-            pair.append(clip(sounds.clips[j], images[j], caption))
+    for i, G_z in enumerate(t.made["G_z"]):
+        pair = [clip(G_z, t.made["G_z_norm_uint8"][i], f"generated {i}")]
+        if t.near:
+            j, distance = t.near[0][i], t.near[1][i]
+            pair.append(
+                clip(
+                    real[j], images[j], f"{t.sounds.names[j]}, distance {distance:.0f}"
+                )
+            )
         cards.append(element("figure", element("div", *pair, class_="pair")))
     yield element("div", *cards, class_="grid")
-    if near:
+    if t.near:
         yield element("h3", "Real sounds, by chance")
         cards = [
-            element("figure", clip(sounds.clips[j], images[j], sounds.names[j]))
-            for j in range(min(n, len(sounds.clips)))
+            element("figure", clip(real[j], images[j], t.sounds.names[j]))
+            for j in range(min(t.n, len(real)))
         ]
         yield element("div", *cards, class_="grid small")
 
@@ -494,66 +517,58 @@ def of_scores(found):
         yield element("div", *charts, class_="grid")
 
 
-def of_data(sounds, mean_std, sample_rate):
-    if isinstance(sounds, Sounds):
-        known = [h for h in sounds.headers if h]
-        hours = sum(secs for _, secs in known) / 3600
-        rates = sorted({rate for rate, _ in known})
-        counts = [f"{rate} Hz: {sum(r == rate for r, _ in known)}" for rate in rates]
-        of = (
-            f" (of the first {len(sounds.headers)})"
-            if len(sounds.headers) < sounds.files
-            else ""
-        )
-        rows = [
-            ("folder", sounds.folder),
-            ("files", sounds.files),
-            (f"length{of}", f"{hours:.3g} h, a file {_span([s for _, s in known])}"),
-            (f"sample rates{of}", ", ".join(counts)),
-            ("trained at", f"{sample_rate} Hz"),
-            ("files skipped", len(sounds.skipped)),
-        ]
-        yield page.table(rows)
-        if sounds.skipped:
-            items = [
-                element("li", fp, f": {why}" if why else "")
-                for fp, why in sounds.skipped[:NAMED]
-            ]
-            more = len(sounds.skipped) - NAMED
-            items += [element("li", f"and {more} more")] if more > 0 else []
-            yield element("ul", *items)
+def of_data(t):
+    if t.has_sounds:
+        yield page.table(facts(t.sounds, t.sample_rate))
+        skipped = [f"{fp}: {why}" if why else fp for fp, why in t.sounds.skipped]
+        if len(skipped) > NAMED:
+            skipped[NAMED:] = [f"and {len(skipped) - NAMED} more"]
+        if skipped:
+            yield element("ul", *(element("li", line) for line in skipped))
     else:
-        yield faint(f"The sounds are not here: {sounds}")
-    if mean_std is None:
+        yield faint(f"The sounds cannot be had: {t.sounds}.")
+    if t.moments is None:
         yield faint("No moments in this folder.")
         return
-    mean, std = (m.astype(np.float64) for m in mean_std)
-    hertz = np.arange(len(mean)) * sample_rate / spectral.NFFT
+    mean, std = (m.astype(np.float64) for m in t.moments)
+    hertz = np.arange(len(mean)) * t.sample_rate / spectral.NFFT
     bands = [(hertz, mean - std, mean + std)]
-    line = [("mean", hertz, mean)]
-    title = "Moments: log magnitude, mean ± standard deviation"
-    yield element("div", page.chart(title, line, "Hz", bands), class_="grid")
+    title = "Moments: mean log magnitude, ± standard deviation"
+    chart = page.chart(title, [("mean", hertz, mean)], "Hz", bands)
+    yield element("div", chart, class_="grid")
 
 
-def _span(seconds):
-    if not seconds:
-        return "of unknown length"
-    middle = np.median(seconds)
-    return f"{min(seconds):.2g} to {max(seconds):.3g} s, {middle:.2g} in the middle"
-
-
-def of_settings(settings, train_dir):
-    if not os.path.isfile(os.path.join(train_dir, "args.txt")):
-        yield faint("No args.txt: what the checkpoint tells, and defaults.")
-    rows = [
-        [
-            name if default else element("strong", name),
-            "" if value is None else str(value),
+def facts(sounds, sample_rate):
+    """Rows on the data."""
+    known = [h for h in sounds.headers if h]
+    seconds = [secs for _, secs in known]
+    rates = collections.Counter(rate for rate, _ in known)
+    rows = [["folder", sounds.folder], ["files", sounds.files]]
+    if seconds:
+        rows += [
+            ["all together", f"{sum(seconds) / 3600:.3g} h"],
+            ["a file", f"{min(seconds):.2g} to {max(seconds):.3g} s"],
+            ["half of them above", f"{np.median(seconds):.2g} s"],
         ]
-        for name, value, default in settings
+    rows += [[f"at {rate} Hz", n] for rate, n in sorted(rates.items())]
+    rows += [["trained at", f"{sample_rate} Hz"], ["skipped", len(sounds.skipped)]]
+    if len(sounds.headers) < sounds.files:
+        rows.append(["lengths and rates are of the first", len(sounds.headers)])
+    return rows
+
+
+def of_settings(t):
+    if not os.path.isfile(os.path.join(t.folder, "args.txt")):
+        yield faint("No args.txt: what the checkpoint tells, and defaults.")
+    rows = [[name, page.text(value)] for name, value, _ in t.settings]
+    other = [
+        row
+        for row, (_, _, default) in zip(rows, t.settings, strict=True)
+        if not default
     ]
-    yield element("div", page.table(rows))
-    yield faint("In bold what is not the default.")
+    yield page.table(other, ["not the default", ""])
+    summary = element("summary", "All settings")
+    yield element("details", summary, page.table(rows))
 
 
 def versions():
