@@ -26,7 +26,9 @@ def main(argv=None):
         screenshot.look(driver, args.width, args.height or 1000, dark=args.dark)
         driver.get(pathlib.Path(args.report).absolute().as_uri())
         if not args.height:
-            height = driver.execute_script("return document.body.scrollHeight")
+            height = driver.execute_script(
+                "return document.documentElement.scrollHeight"
+            )
             screenshot.look(driver, args.width, height, dark=args.dark)
         image = screenshot.picture(driver, full=False)
     image.convert("P", palette=1, colors=256).save(args.out, optimize=True)

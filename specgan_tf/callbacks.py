@@ -221,6 +221,8 @@ class Summaries(keras.callbacks.Callback):
         self.writer = tf.summary.create_file_writer(self.train_dir)
         self.render = tf.function(self.to_audio)
         self.x = spectral.t_to_f(self.x_wav, *self.moments)
+        self.x_gl = self.render(self.x).numpy()
+        self.apart = score.diversity(self.x_gl)
         self.z = generate.sample_z(len(self.x_wav), self.model.G.latent_dim, 0)
         self.alpha = (
             generate.sample_z(len(self.x_wav), 1, 1)[:, :, None, None] / 2 + 0.5
@@ -269,11 +271,11 @@ class Summaries(keras.callbacks.Callback):
         if self.last is None:
             hparams_plugin.hparams(self.hparams)
             tf.summary.audio("x_wav", self.x_wav, self.sample_rate)
-            self.x_gl = self.write("x", self.x)
-            self.apart = score.diversity(self.x_gl)
+            self.write("x", self.x, self.x_gl)
         # Not the model's own draws: summaries must not change a training.
         G_z = self.model.G(self.z, training=False)
-        G_z_gl = self.write("G_z", G_z)
+        G_z_gl = self.render(G_z).numpy()
+        self.write("G_z", G_z, G_z_gl)
         self.clips = self.x_gl, G_z_gl
         values = dict(logs)
         values["D_x_minus_D_G_z"] = logs["D_x"] - logs["D_G_z"]
@@ -295,15 +297,12 @@ class Summaries(keras.callbacks.Callback):
     def to_audio(self, X_norm):
         return spectral.f_to_t(X_norm, *self.moments, *self.griffin_lim)
 
-    def write(self, tag, X_norm):
-        """Audio, picture and loudness; returns the audio."""
-        x_gl = self.render(X_norm).numpy()
+    def write(self, tag, X_norm, x_gl):
         rms = np.sqrt(np.mean(np.square(x_gl[:, :, 0]), axis=1))
         tf.summary.audio(tag, x_gl, self.sample_rate)
         tf.summary.image(tag, spectral.f_to_img(X_norm))
         tf.summary.histogram(f"{tag}_rms_batch", rms)
         self.scalar(f"{tag}_rms", np.mean(rms))
-        return x_gl
 
 
 class Health(keras.callbacks.Callback):

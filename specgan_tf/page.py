@@ -16,7 +16,7 @@ import numpy as np
 
 POINTS = 300  # of a line; more are averaged, with a band from the least to the largest
 WIDTH, HEIGHT = 460, 230  # of a chart, and its margins
-LEFT, RIGHT, TOP, BOTTOM = 58, 12, 34, 40
+LEFT, RIGHT, TOP, BOTTOM = 58, 22, 34, 40
 EMPTY = {"meta", "link", "img"}  # of those used here
 
 STYLE = """
@@ -55,7 +55,7 @@ svg .band.a { fill: var(--a); } svg .band.b { fill: var(--b); }
 .step { flex: 1 1 0; min-width: 0; max-width: 9rem; display: grid; gap: 4px; }
 .step span { color: var(--faint); font-size: 0.8rem; text-align: center; }
 img { display: block; width: 100%; height: auto; aspect-ratio: 1; }
-.grid.small { grid-template-columns: repeat(auto-fill, minmax(min(100%, 11rem), 1fr)); }
+.grid.small { grid-template-columns: repeat(auto-fill, minmax(min(100%, 9rem), 1fr)); }
 .pair { display: grid; grid-template-columns: 1fr 1fr; gap: 0.6rem; }
 .clip { min-width: 0; } .clip img { max-width: 16rem; }
 audio { display: block; width: 100%; height: 2.2rem; margin: 0.3rem 0; }
@@ -63,7 +63,9 @@ audio { display: block; width: 100%; height: 2.2rem; margin: 0.3rem 0; }
 table { border-collapse: collapse; font-size: 0.9rem; }
 td, th { text-align: left; padding: 0.15rem 1rem 0.15rem 0; vertical-align: top;
   border-bottom: 1px solid var(--rule); }
+td:first-child, th { white-space: nowrap; }
 th { font-weight: 600; }
+.scroll + .grid, .scroll + details { margin-top: 0.8rem; }
 td.number { text-align: right; font-variant-numeric: tabular-nums; }
 summary { cursor: pointer; color: var(--faint); }
 """

@@ -137,7 +137,7 @@ def read_sounds(folder, fps, decoding, slicing, lengths=None, pool=POOL):
     headers = []
     for fp in fps[:HEADERS]:
         try:
-            info = soundfile.info(os.fsdecode(fp))
+            info = soundfile.info(os.fsencode(fp))  # names may be any bytes
             headers.append((info.samplerate, info.frames / info.samplerate))
         except (RuntimeError, OSError, ZeroDivisionError):
             headers.append(None)
@@ -216,18 +216,14 @@ class Training:
         self.prefix = checkpoint.latest(self.folder)
         self.moments = self.made = self.near = None
         self.missing, self.apart = "No checkpoint yet: no sounds.", 0.0
-        try:
-            self.moments = checkpoint.load_moments(self.folder, self.moments_fp)
-        except InputError as e:
-            self.missing = f"No sounds: {e}"
+        self.step = max((int(s[-1]) for s, _ in self.series.values()), default=0)
         if self.prefix:
             self.step = checkpoint.step_of(self.prefix)
-        else:
-            self.step = max((int(s[-1]) for s, _ in self.series.values()), default=0)
-        if self.prefix and self.moments:
-            G = checkpoint.load_generator(self.prefix, self.upsample)
-            z = latents(self.folder, self.n, G.latent_dim)
-            self.made = generate.render(G, *self.moments, z, *self.griffin_lim)
+        try:
+            self.moments = checkpoint.load_moments(self.folder, self.moments_fp)
+            self.made = self.render() if self.prefix else None
+        except InputError as e:
+            self.missing = f"No sounds: {e}."
         if self.has_sounds and not len(self.sounds.clips):
             self.sounds = "none of them could be read"
         if self.made and self.has_sounds:
@@ -235,6 +231,11 @@ class Training:
             self.near = score.nearest(self.made["G_z"], real)
             if len(real) > 1:
                 self.apart, _ = score.similarity(score.to_int16(real))
+
+    def render(self):
+        G = checkpoint.load_generator(self.prefix, self.upsample)
+        z = latents(self.folder, self.n, G.latent_dim)
+        return generate.render(G, *self.moments, z, *self.griffin_lim)
 
     @property
     def has_sounds(self):
@@ -429,10 +430,10 @@ def of_checkpoints(train_dir, upsample):
     for step in spread(found) if found else []:
         try:
             G = checkpoint.load_generator(found[step], upsample)
+            z = latents(train_dir, LATENTS, G.latent_dim)
         except InputError as e:
             log.warning("%s", e)
             continue
-        z = latents(train_dir, LATENTS, G.latent_dim)
         rows[step] = [*spectral.f_to_img(G(z)).numpy()]
     return rows
 
@@ -543,18 +544,25 @@ def facts(sounds, sample_rate):
     known = [h for h in sounds.headers if h]
     seconds = [secs for _, secs in known]
     rates = collections.Counter(rate for rate, _ in known)
-    rows = [["folder", sounds.folder], ["files", sounds.files]]
+    rows = [["folder", sounds.folder], ["files", f"{sounds.files}"]]
     if seconds:
+        span = f"{min(seconds):.2g} to {max(seconds):.3g} s"
         rows += [
-            ["all together", f"{sum(seconds) / 3600:.3g} h"],
-            ["a file", f"{min(seconds):.2g} to {max(seconds):.3g} s"],
-            ["half of them above", f"{np.median(seconds):.2g} s"],
+            ["all together", duration(sum(seconds))],
+            ["each", f"{span}, half of them above {np.median(seconds):.2g} s"],
         ]
-    rows += [[f"at {rate} Hz", n] for rate, n in sorted(rates.items())]
-    rows += [["trained at", f"{sample_rate} Hz"], ["skipped", len(sounds.skipped)]]
+    counts = ", ".join(f"{n} at {rate} Hz" for rate, n in sorted(rates.items()))
+    rows += [["sample rates", counts], ["trained at", f"{sample_rate} Hz"]]
     if len(sounds.headers) < sounds.files:
-        rows.append(["lengths and rates are of the first", len(sounds.headers)])
-    return rows
+        rows.append(["these are of the first", f"{len(sounds.headers)} files"])
+    return [*rows, ["skipped", f"{len(sounds.skipped)}"]]
+
+
+def duration(seconds):
+    for size, unit in ((3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds:.3g} s"
 
 
 def of_settings(t):
