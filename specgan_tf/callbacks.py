@@ -277,7 +277,7 @@ class Summaries(keras.callbacks.Callback):
         G_z_gl = self.render(G_z).numpy()
         self.write("G_z", G_z, G_z_gl)
         self.clips = self.x_gl, G_z_gl
-        values = dict(logs)
+        values = {**logs, "x_rms": rms(self.x_gl).mean(), "G_z_rms": rms(G_z_gl).mean()}
         values["D_x_minus_D_G_z"] = logs["D_x"] - logs["D_G_z"]
         # Of two silent sets it would be NaN.
         values["G_z_diversity"] = score.diversity(G_z_gl) / max(self.apart, 1e-3)
@@ -298,11 +298,14 @@ class Summaries(keras.callbacks.Callback):
         return spectral.f_to_t(X_norm, *self.moments, *self.griffin_lim)
 
     def write(self, tag, X_norm, x_gl):
-        rms = np.sqrt(np.mean(np.square(x_gl[:, :, 0]), axis=1))
         tf.summary.audio(tag, x_gl, self.sample_rate)
         tf.summary.image(tag, spectral.f_to_img(X_norm))
-        tf.summary.histogram(f"{tag}_rms_batch", rms)
-        self.scalar(f"{tag}_rms", np.mean(rms))
+        tf.summary.histogram(f"{tag}_rms_batch", rms(x_gl))
+
+
+def rms(x):
+    """Of each of [b, 16384, 1]."""
+    return np.sqrt(np.mean(np.square(x[:, :, 0]), axis=1))
 
 
 class Health(keras.callbacks.Callback):

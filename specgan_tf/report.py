@@ -144,14 +144,10 @@ def read_sounds(folder, fps, decoding, slicing, lengths=None, pool=POOL):
     skipped = {}
     if lengths is not None and len(lengths) == len(fps):
         skipped = {fps[i]: "" for i in np.flatnonzero(lengths == 0)}
-    decode = loader.Cache(
-        decoding["decode_cache"] if decoding["decode_cache"] != "memory" else None,
-        fs=decoding["decode_fs"],
-        num_channels=1,
-        normalize=decoding["decode_normalize"],
-        fast_wav=decoding["decode_fast_wav"],
-        resample=decoding["decode_resample"],
-    )
+    as_trained = {
+        name: decoding[f"decode_{name}"]
+        for name in ("fs", "num_channels", "normalize", "fast_wav", "resample")
+    }
     hop = loader.slice_hop_len(slicing["slice_len"], slicing["slice_overlap_ratio"])
     first_only, pad_end = slicing["slice_first_only"], slicing["slice_pad_end"]
     per_file = max(1, -(-pool // len(fps)))
@@ -160,7 +156,7 @@ def read_sounds(folder, fps, decoding, slicing, lengths=None, pool=POOL):
         if len(clips) >= pool or (clips and time.monotonic() - began > POOL_SECS):
             break
         try:
-            audio = decode(fps[i])
+            audio = loader.decode_audio(fps[i], **as_trained)
         except loader.UnreadableError as e:
             skipped[fps[i]] = str(e)
             continue
