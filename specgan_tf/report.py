@@ -89,19 +89,28 @@ def read_previews(train_dir):
 
 
 def read_scores(train_dir):
-    """step -> what `score` wrote of it, oldest first."""
-    folder = os.path.join(train_dir, "scores")
+    """step -> {"generated": numbers, "real": numbers}, that the score mode left."""
+    folder = os.path.join(train_dir, "score")
     found = {}
     for name in sorted(os.listdir(folder)) if os.path.isdir(folder) else []:
-        if not name.endswith(".json"):
+        if not (match := re.fullmatch(r"(\d{8,})\.json", name)):
             continue
         try:
             with open(os.path.join(folder, name), encoding="utf-8") as f:
                 said = json.load(f)
-            found[int(said["step"])] = {k: dict(said[k]) for k in ("generated", "real")}
-        except (OSError, ValueError, KeyError, TypeError) as e:
-            log.warning("Not scores: %s (%s)", os.path.join(folder, name), e)
-    return dict(sorted(found.items()))
+            found[int(match[1])] = {
+                of: {k: _mean_std(v) for k, v in said[of].items() if k != "classes"}
+                for of in ("generated", "real")
+            }
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
+            log.warning("%s holds no scores: %r", os.path.join(folder, name), e)
+    return found
+
+
+def _mean_std(value):
+    """(mean, None), or with the standard deviation."""
+    mean, std = value if isinstance(value, list) else (value, None)
+    return float(mean), None if std is None else float(std)
 
 
 # The sounds
@@ -264,7 +273,7 @@ def write(fp, training):
         page.section("Curves", *of_curves(training)),
         page.section("Spectrograms over time", *of_time(training)),
         page.section("Listen", *of_clips(training)),
-        page.section("Scores", *of_scores(read_scores(training.folder))),
+        page.section("Scores", *of_scores(training)),
         page.section("Data", *of_data(training)),
         page.section("Settings", *of_settings(training)),
         page.section("Versions", page.table(versions())),
@@ -304,7 +313,7 @@ def faint(text):
 def of_health(t):
     signs = health.of_training(t.loss, t.series)
     judged = [] if health.is_early(t.series) else ["losses"]
-    if t.made and t.step >= health.EARLY:
+    if t.made and t.step >= health.LATE:
         judged.append("sounds")
         real = t.sounds.clips if t.has_sounds else []
         signs += health.of_clips(t.step, real, t.made["G_z"])
@@ -319,8 +328,8 @@ def of_health(t):
         )
     if not judged and not signs:
         yield faint(
-            f"Too early to tell: signs are read from step {health.EARLY} and "
-            f"{health.ENOUGH} summaries on."
+            f"Too early to tell: losses are judged from step {health.EARLY} and "
+            f"{health.ENOUGH} summaries on, sounds from step {health.LATE}."
         )
     elif not signs:
         yield element("p", f"No sign of trouble in the {' or '.join(judged)}.")
@@ -480,38 +489,46 @@ def of_clips(t):
         yield element("div", *cards, class_="grid small")
 
 
-def of_scores(found):
-    if not found:
-        yield faint("None: train_specgan.py score computes them.")
-        return
-    rows, head = [], ["step"]
+WATCHED = {"incept": "incept_mean", "frechet": "frechet_log_mel"}  # folder -> tag
+
+
+def of_scores(t):
+    """What the modes score and incept left in the folder."""
+    found = read_scores(t.folder)
     names = [
-        k for k in score.MEASURES if any(k in s["generated"] for s in found.values())
+        n for n in score.MEASURES if any(n in s["generated"] for s in found.values())
     ]
-    head += [score.MEASURES[name] for name in names]
 
-    def cells(numbers):
-        for name in names:
-            value = numbers.get(name, "")
-            yield (
-                f"{value[0]:.4g} ± {value[1]:.2g}" if isinstance(value, list) else value
-            )
+    def row(says, numbers):
+        values = (numbers.get(name) for name in names)
+        return [says, *("" if v is None else shown(*v) for v in values)]
 
-    rows = [[step, *cells(said["generated"])] for step, said in found.items()]
-    rows.append(["real", *cells([*found.values()][-1]["real"])])
-    yield page.table(rows, head)
+    if found:
+        rows = [row(f"step {step}", said["generated"]) for step, said in found.items()]
+        rows.append(row("real sounds", [*found.values()][-1]["real"]))
+        yield page.table(rows, ["", *(score.MEASURES[name] for name in names)])
     charts = []
-    for name in names:
+    for name in names if len(found) > 1 else []:
         values = {
-            s: said["generated"][name]
-            for s, said in found.items()
-            if name in said["generated"]
+            s: said["generated"].get(name, (np.nan,)) for s, said in found.items()
         }
-        line = [v[0] if isinstance(v, list) else v for v in values.values()]
-        if len(line) > 1 and name != "clips":
-            charts.append(page.chart(score.MEASURES[name], [(name, [*values], line)]))
+        line = (name, [*values], [mean for mean, *_ in values.values()])
+        charts.append(page.chart(score.MEASURES[name], [line]))
+    for folder, tag in WATCHED.items():
+        folder = os.path.join(t.folder, folder)
+        series = read_events(folder)[0] if os.path.isdir(folder) else {}
+        if tag in series:
+            title = f"{tag} of each checkpoint"
+            charts.append(page.chart(title, [(tag, *series[tag])]))
+    charts = [c for c in charts if c]
     if charts:
         yield element("div", *charts, class_="grid")
+    if not found and not charts:
+        yield faint("None: the modes score and incept of train_specgan.py make them.")
+
+
+def shown(mean, std):
+    return f"{mean:.4g}" if std is None else f"{mean:.4g} ± {std:.2g}"
 
 
 def of_data(t):

@@ -185,7 +185,7 @@ def tones(n):
     return np.stack([np.sin(2 * np.pi * f * t) for f in hertz]).astype(np.float32)
 
 
-def of_clips(real, made, step=1000):
+def of_clips(real, made, step=health.LATE):
     return {sign.name: sign for sign in health.of_clips(step, real, made)}
 
 
@@ -200,7 +200,7 @@ def test_silence():
     assert list(found) == ["silence"]
     assert "8 of 8 generated clips peak below 0.01" in found["silence"].says
     assert of_clips(hits(8), np.concatenate([quiet[:4], hits(4)])) == {}
-    assert of_clips(hits(8), quiet, step=health.EARLY - 1) == {}
+    assert of_clips(hits(8), quiet, step=health.LATE - 1) == {}
 
 
 def test_a_single_frequency():
@@ -246,13 +246,13 @@ def test_a_sign_is_said_once_until_it_is_gone(caplog):
         return [r.message for r in caplog.records]
 
     with caplog.at_level(logging.WARNING, "specgan_tf"):
-        (said,) = summary(tones(2), 200)
-        assert said.startswith("Step 200: a single frequency: 2 of 2 generated clips")
-        assert summary(tones(2), 300) == []
-        (said,) = summary(0 * hits(2), 400)
-        assert said.startswith("Step 400: silence: 2 of 2")
-        assert summary(hits(2), 500) == []
-        assert len(summary(tones(2), 600)) == 1
+        (said,) = summary(tones(2), 2000)
+        assert said.startswith("Step 2000: a single frequency: 2 of 2 generated clips")
+        assert summary(tones(2), 2001) == []
+        (said,) = summary(0 * hits(2), 2002)
+        assert said.startswith("Step 2002: silence: 2 of 2")
+        assert summary(hits(2), 2003) == []
+        assert len(summary(tones(2), 2004)) == 1
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import html.parser
+import json
 import logging
 import os
 import pathlib
@@ -307,12 +308,12 @@ def test_what_a_report_says(reported, trained, sounds):
     text = reported.text
     for said in (
         "step 2 · wgan-gp · newest checkpoint model.ckpt-2 · report of 20",
-        "Too early to tell: signs are read from step 100 and 6 summaries on.",
+        "Too early to tell: losses are judged from step 100 and 6 summaries on, ",
         "Spectrograms over time 0 2 Made by the checkpoints that are here.",
         "nearest to it among 11 slices",
         f"folder {sounds} files 12 all together 13.8 s each 1.2 to 1.25 s",
         "sample rates 11 at 16000 Hz trained at 16000 Hz skipped 1",
-        "None: train_specgan.py score computes them.",
+        "None: the modes score and incept of train_specgan.py make them.",
         "not the default data_dir",
         "specgan_tf 0.1.0 Python 3.",
     ):
@@ -417,6 +418,35 @@ def test_previews_come_first(trained, tmp_path):
     assert len(report.latents(folder, 5, 100)) == 5
     (folder / "preview" / "z.pkl").write_bytes(b"damaged")
     assert "z.pkl is not a pickle of float arrays, or damaged" in made(folder).text
+
+
+def test_scores(trained, tmp_path):
+    """Of the score mode, as JSON, and of incept, as summaries."""
+    folder = copy_of(trained, tmp_path)
+    (folder / "score").mkdir()
+    for step in (500, 1000):
+        numbers = {
+            "clips": 64,
+            "similarity_self": [step / 10, 2.5],
+            "classes": {"a": 1},
+        }
+        said = {"checkpoint": "c", "generated": numbers, "real": {"clips": 77}}
+        (folder / "score" / f"{step:08d}.json").write_text(json.dumps(said))
+    for damaged in ("[]", "no JSON", '{"generated": {"clips": "<b>"}, "real": {}}'):
+        (folder / "score" / f"{len(damaged):08d}.json").write_text(damaged)
+    writer = tf.summary.create_file_writer(str(folder / "incept"))
+    with writer.as_default():
+        for step in (1, 2):
+            tf.summary.scalar("incept_mean", 3.0 + step, step)
+    writer.close()
+    found = report.read_scores(folder)
+    assert [*found] == [500, 1000]
+    page_of = made(folder, "--report_n", 1)
+    rows = "clips |D|self step 500 64 50 ± 2.5 step 1000 64 100 ± 2.5 real sounds 77"
+    assert rows in page_of.text
+    labels = [a["aria-label"] for a in page_of.all("svg")]
+    assert "|D|self: similarity_self from 50 to 100" in labels
+    assert "incept_mean of each checkpoint: incept_mean from 4 to 5" in labels
 
 
 # In a browser
