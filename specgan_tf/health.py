@@ -10,23 +10,26 @@ import dataclasses
 import numpy as np
 
 # "It was" is said of a healthy wgan-gp training on the embedded drums: dim 4, batch 8,
-# 1500 steps, summaries at every 15th.
+# 1500 steps, summaries at every 15th (tests/goldens/make_health.py).
 EARLY = 100  # steps; before, D has no opinion and swings between none and its first
 LATE = 2000  # steps; sounds were silent for 540, the gap was at its peak at 270
 WINDOW = 12  # of the latest values
 ENOUGH = 6  # fewer of them tell noise from nothing
 
 # dcgan: a D that is right with 95% confidence has log losses of 0.05; a draw is 0.69.
-# lsgan: errors of 0.1 on labels 0 and 1; a draw is 0.25.
+# lsgan: errors of 0.1 on labels 0 and 1; a draw is 0.25. To be that sure early is
+# normal: dcgan's was 0.001 from step 100 on, while G found its first sounds.
 WON = {"dcgan": 0.05, "lsgan": 0.01}
 NEAR_PEAK = 0.9  # the gap is where it was at its largest; in the end it was at 0.3
 LOST = 0.8  # share of values where D takes generated for real; chance is a half
-# D(real) and D(generated) this far from zero (it was 96), with a gap (it was 0.6 of that
-# or more) and movements of a twentieth.
+# D(real) and D(generated) this far from zero (it was 96), with a gap (it was 0.6 of
+# that or more) and movements of a twentieth.
 STUCK_LEVEL, STUCK_GAP, STUCK_MOVE = 20.0, 0.05, 0.05
 WILD = 1.0  # of one value to the next, relative to their size; it was 0.05 to 0.6
 SLOPES = 0.2, 5.0  # it was 1.6 to 3.0
-VARIED = 0.25  # diversity that can be lost; it was 0 at step 450, 0.8 in the end
+# Diversity that can be lost; it was 0 at step 450, 0.8 in the end. dcgan's fell from
+# 0.3 and rose again while its first sounds came and went.
+VARIED = 0.5
 COLLAPSED = 0.4  # of the largest diversity so far; it was 0.9 or more
 SILENCE = 0.01  # of full scale, -40 dB: a peak below it is hardly heard
 MANY = 0.5  # share of clips that makes a sign of what one clip may do
@@ -105,7 +108,7 @@ def critic_wins(loss, series):
     if loss in WON and (found := window(series, "D_loss")):
         steps, D_loss = found
         median, draw = np.median(D_loss), {"dcgan": 0.69, "lsgan": 0.25}[loss]
-        if median < WON[loss]:
+        if steps[0] >= LATE and median < WON[loss]:
             return Sign(
                 "the critic wins",
                 f"D_loss is {median:.2g} {_span(steps)}; a draw is {draw}",

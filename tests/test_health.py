@@ -1,16 +1,16 @@
 """Each sign on a synthetic run that shows it and on one that does not; real runs."""
 
-import json
 import logging
+import os
 import sys
 
 import numpy as np
 import pytest
-from conftest import ROOT
+from conftest import REDUCED, ROOT
 
 sys.path.insert(0, ROOT)
 import train_specgan
-from specgan_tf import callbacks, health, report, spectral
+from specgan_tf import callbacks, health, spectral
 
 STEPS = np.arange(1, 4001, 40)
 
@@ -97,6 +97,8 @@ def test_a_critic_that_wins(loss, won, even):
     assert steps in found["the critic wins"].says
     assert "--specgan_disc_nupdates 1" in found["the critic wins"].remedy
     assert signs(loss, D_loss=even * (1 + noise(0.2))) == {}
+    early = {"D_loss": (STEPS // 4 + 1, won * (1 + noise(0.2)))}
+    assert health.of_training(loss, early) == []
 
 
 def test_a_wasserstein_critic_that_wins():
@@ -255,25 +257,29 @@ def test_a_sign_is_said_once_until_it_is_gone(caplog):
         assert len(summary(tones(2), 2004)) == 1
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("loss", ["wgan-gp", "dcgan"])
-def test_a_normal_beginning_is_no_sign(tmp_path, monkeypatch, caplog, loss):
-    """Real trainings on the embedded drums, with summaries at every other step."""
-    monkeypatch.setattr(train_specgan, "BUFFER", 64)
-    rate = callbacks.Summaries.on_train_batch_end
-
-    def often(self, batch, logs=None):
-        self.secs = 1e9 if self.model.global_step % 4 else 0
-        rate(self, batch, logs)
-
-    monkeypatch.setattr(callbacks.Summaries, "on_train_batch_end", often)
-    argv = ["train", tmp_path, "--specgan_dim", 4, "--train_batch_size", 8]
-    argv += ["--specgan_loss", loss, "--seed", 1, "--train_max_steps", 200]
-    assert train_specgan.main([str(a) for a in argv]) == 0
-    logging.getLogger().handlers.clear()
-    series, _ = report.read_events(tmp_path)
+def test_a_normal_beginning_is_no_sign(loss):
+    """Real trainings on the embedded drums, at any time: see goldens/make_health.py."""
+    with np.load(os.path.join(REDUCED, "health.npz")) as f:
+        recorded = {k.partition("/")[2]: f[k] for k in f.files if k.startswith(loss)}
+    steps, D_loss = recorded["D_loss"]
+    assert steps[-1] >= 300 and len(recorded) >= 10 and np.ptp(D_loss) > 0.5
+    for n in range(len(steps) + 1):
+        series = {tag: values[:, :n] for tag, values in recorded.items()}
+        series = {tag: (s.astype(int), values) for tag, (s, values) in series.items()}
+        assert health.of_training(loss, series) == [], n
     assert not health.is_early(series)
-    for n in range(len(series["D_loss"][0]) + 1):
-        so_far = {tag: (steps[:n], v[:n]) for tag, (steps, v) in series.items()}
-        assert health.of_training(loss, so_far) == [], (n, json.dumps(loss))
-    assert "Step " not in caplog.text
+
+
+@pytest.mark.slow
+def test_a_short_training_says_nothing_of_its_health(tmp_path, monkeypatch, capfd):
+    """The same, as it is now: up to where an opinion begins."""
+    from goldens import make_health
+
+    monkeypatch.setattr(train_specgan, "BUFFER", 64)
+    steps = health.EARLY + 4 * health.ENOUGH
+    series = make_health.record(str(tmp_path), "wgan-gp", steps, 4)
+    logging.getLogger().handlers.clear()
+    assert not health.is_early(series)
+    assert health.of_training("wgan-gp", series) == []
+    assert "Step " not in capfd.readouterr().out
