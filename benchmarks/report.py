@@ -16,13 +16,13 @@ def main(argv=None):
     p.add_argument("out", help="PNG file to write")
     p.add_argument("--dark", action="store_true")
     p.add_argument("--width", type=int, default=1100, help="pixels")
-    p.add_argument("--height", type=int, default=1000, help="pixels; 0: all of it")
+    p.add_argument("--height", type=int, default=1230, help="pixels; 0: all of it")
     args = p.parse_args(argv)
     if not os.path.isfile(args.report):
         p.error(f"{args.report} is not there")
     if reason := screenshot.missing():
         p.error(reason)
-    with screenshot.browser() as driver:
+    with screenshot.browser(["--hide-scrollbars"]) as driver:
         screenshot.look(driver, args.width, args.height or 1000, dark=args.dark)
         driver.get(pathlib.Path(args.report).absolute().as_uri())
         if not args.height:
