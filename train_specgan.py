@@ -106,9 +106,15 @@ def make_parser():
         choices=list(MODES),
         help="train also computes moments if there are none",
     )
-    p.add_argument("train_dir", help="training folder")
     p.add_argument(
-        "out_dir", nargs="?", default=argparse.SUPPRESS, help="of to_tf1: a new folder"
+        "train_dir",
+        help="training folder; of classifier the sounds; of score WAV files too",
+    )
+    p.add_argument(
+        "out_dir",
+        nargs="?",
+        default=argparse.SUPPRESS,
+        help="of to_tf1 a new folder; of classifier where it goes",
     )
 
     # differs: the reference prefetches to GPU 0, and fails where there is none. fit
@@ -209,7 +215,7 @@ def make_parser():
 
     g = p.add_argument_group("Preview")
     p.flag(g, "--preview_n", 32, "clips in a preview", type=positive)
-    p.flag(g, "--once", False, "preview the newest checkpoint and end")
+    p.flag(g, "--once", False, "the newest checkpoint and end; of incept, backup too")
 
     g = p.add_argument_group("Generate")
     p.flag(g, "--generate_n", 16, "clips to generate", type=positive)
@@ -223,7 +229,70 @@ def make_parser():
     g = p.add_argument_group("Report")
     p.flag(g, "--report_n", 8, "clips of each kind in a report", type=positive)
     p.flag(g, "--report_fp", None, "HTML file; default TRAIN_DIR/report.html")
+    add_score_flags(p)
     return p
+
+
+def add_score_flags(p):
+    """Of incept, score and classifier.  [train_specgan.py:682-691, 707-710]"""
+    g = p.add_argument_group("Incept")
+    p.flag(
+        g,
+        "--incept_metagraph_fp",
+        "./eval/inception/infer.meta",
+        "a classifier as the reference has it: x:0 [n, 16384] to scores:0",
+    )
+    p.flag(
+        g,
+        "--incept_ckpt_fp",
+        "./eval/inception/best_acc-103005",
+        "checkpoint of that MetaGraph",
+    )
+    p.flag(g, "--incept_n", 5000, "generated clips to score", type=positive)
+    p.flag(g, "--incept_k", 10, "groups of an inception score", type=positive)
+    p.flag(g, "--incept_classifier", None, "what the classifier mode made, instead")
+    p.flag(
+        g,
+        "--incept_measure",
+        "inception",
+        "what the best checkpoint is kept by; frechet_log_mel needs no classifier",
+        choices=["inception", "frechet_log_mel"],
+    )
+
+    g = p.add_argument_group("Score")
+    p.flag(
+        g,
+        "--score_n",
+        None,
+        "clips: generated (default: 512), or WAV files (default: all)",
+        type=positive,
+    )
+    p.flag(g, "--score_real_n", 5000, "real clips, at most", type=positive)
+    p.flag(
+        g, "--score_fp", None, "JSON file; default in TRAIN_DIR/score, or the folder"
+    )
+    p.flag(g, "--fix_length", False, "cut WAV files to 16384 samples, or add zeros")
+
+    g = p.add_argument_group("Classifier")
+    p.flag(g, "--classifier_dim", 128, "channels of each convolution", type=positive)
+    p.flag(
+        g,
+        "--classifier_optimizer",
+        "adam",
+        "sgd, at 1e-4, is the reference's",
+        choices=["adam", "sgd"],
+    )
+    p.flag(g, "--classifier_epochs", 100, "times through the sounds", type=positive)
+    p.flag(
+        g, "--classifier_patience", 5, "epochs that are no better: end", type=positive
+    )
+    p.flag(
+        g,
+        "--classifier_test",
+        None,
+        "files to test with and not train on: a regular expression, found in their "
+        "names",
+    )
 
 
 # What a folder records outranks a default; what is given outranks what is recorded, but
@@ -252,6 +321,21 @@ MOMENTARY = {
     "report_fp",
     "shard",
     "overwrite",
+    "incept_metagraph_fp",
+    "incept_ckpt_fp",
+    "incept_n",
+    "incept_k",
+    "incept_classifier",
+    "incept_measure",
+    "score_n",
+    "score_real_n",
+    "score_fp",
+    "fix_length",
+    "classifier_dim",
+    "classifier_optimizer",
+    "classifier_epochs",
+    "classifier_patience",
+    "classifier_test",
 }
 
 
@@ -267,7 +351,7 @@ def settle(parser, given):
 
     path, mode = given["train_dir"], given["mode"]
     folder = checkpoint.folder_of(path)
-    if folder != path and mode not in ("generate", "infer", "to_tf1"):
+    if folder != path and mode not in ("generate", "infer", "score", "to_tf1"):
         raise InputError(f"{path} is a checkpoint; {mode} takes its folder, {folder}")
     if mode == "train":
         checkpoint.check_name(path)
@@ -820,24 +904,28 @@ def draw_seed(args):
 
 def preview(args):
     """[train_specgan.py:384-460]"""
+    for prefix in each_checkpoint(args):
+        # Settings anew: when this began, there may have been no training yet.
+        preview_checkpoint(prefix, args.settle())
+
+
+def each_checkpoint(args):
+    """Each new checkpoint of a training, as they come; or the newest `--once`."""
     from specgan_tf import checkpoint
     from specgan_tf.files import InputError
 
     if not os.path.isdir(args.train_dir):
         raise InputError(f"train_dir {args.train_dir} is not a folder")
-    if not args.once:
-        log.info("Waiting for checkpoints in %s; Ctrl-C ends", args.train_dir)
+    if args.once:
+        yield checkpoint.require(args.train_dir)
+        return
+    log.info("Waiting for checkpoints in %s; Ctrl-C ends", args.train_dir)
     done = None
     while True:
-        prefix = (checkpoint.require if args.once else checkpoint.latest)(
-            args.train_dir
-        )
+        prefix = checkpoint.latest(args.train_dir)
         if prefix and prefix != done:
-            # Settings anew: when this began, there may have been no training yet.
-            preview_checkpoint(prefix, args.settle())
+            yield prefix
             done = prefix
-        if args.once:
-            return
         time.sleep(1)
 
 
@@ -1062,9 +1150,345 @@ def original_flags(args):
             yield f"--{name} {value}"
 
 
+def backup(args):
+    """Copy the newest checkpoint again and again, as backup.py.  [backup.py:17-38]"""
+    from specgan_tf import checkpoint
+
+    mins = args.train_backup_mins or 60.0
+    if not args.once:
+        log.info("A copy every %g minutes; Ctrl-C ends", mins)
+    for _ in each_checkpoint(args):
+        try:
+            log.info("Wrote %s", checkpoint.back_up(args.train_dir))
+        except FileNotFoundError:  # it was not the newest any more, and is gone
+            if args.once:
+                raise
+            continue
+        if not args.once:
+            time.sleep(60 * mins)
+
+
+def load_classifier(args):
+    """What --incept_classifier or the MetaGraph flags name; None if nothing does."""
+    from specgan_tf import score
+    from specgan_tf.files import InputError
+
+    fp = args.incept_metagraph_fp
+    default = fp == make_parser().defaults["incept_metagraph_fp"]
+    if not args.incept_classifier and default and not os.path.exists(fp):
+        return None
+    if args.data_sample_rate != score.RATE:
+        raise InputError(
+            f"classifiers hear {score.RATE} Hz, and this is --data_sample_rate "
+            f"{args.data_sample_rate}"
+        )
+    if args.incept_classifier:
+        return score.Classifier.load(args.incept_classifier)
+    return score.MetaGraph.load(fp, args.incept_ckpt_fp)
+
+
+def read_real(args):
+    """Real clips to measure by, float32 [n, 16384]: as a training hears them."""
+    import itertools
+
+    import numpy as np
+
+    from specgan_tf import loader, spectral
+    from specgan_tf.files import InputError
+
+    fps = find_files(args)
+    random.Random(0).shuffle(fps)
+    slices = loader.decode_and_extract(
+        fps, **decoding(args), **slicing(args), seed=args.seed or 0
+    )
+    clips = [x[:, 0, 0] for x in itertools.islice(slices, args.score_real_n)]
+    if not clips:
+        raise InputError(loader.no_slices(len(fps), spectral.SLICE_LEN))
+    real = np.zeros([len(clips), spectral.SLICE_LEN], np.float32)
+    for row, clip in zip(real, clips, strict=True):
+        row[: len(clip)] = clip
+    return real
+
+
+def render_clips(prefix, z, args):
+    """Waveforms float32 [n, 16384] that a checkpoint makes of latents."""
+    import numpy as np
+
+    from specgan_tf import checkpoint, generate
+
+    G = load_generator(prefix, args)
+    mean, std = checkpoint.load_moments(prefix, args.data_moments_fp)
+    made = generate.render_chunks(G, mean, std, z, *griffin_lim(args))
+    return np.concatenate([chunk["G_z"][:, :, 0] for chunk in made])
+
+
+def incept(args):
+    """Score each checkpoint, and keep the best apart.
+
+    differs: what was best is remembered when this begins again; the original forgets,
+    and replaces the best by whatever comes next.  [train_specgan.py:518, 557-559]
+
+    [train_specgan.py:463-569]
+    """
+    from specgan_tf.files import InputError
+
+    judge = None
+    for prefix in each_checkpoint(args):
+        now = args.settle()
+        judge = judge or JUDGES[args.incept_measure](now)
+        try:
+            incept_checkpoint(prefix, now, judge)
+        except (InputError, FileNotFoundError):
+            if os.path.exists(f"{prefix}.index"):
+                raise
+            log.warning("%s is gone: more of them stay with --train_keep", prefix)
+
+
+class InceptionJudge:
+    """Inception scores of clips: the more, the better."""
+
+    folder, name, better = "incept", "inception score", "larger"
+
+    def __init__(self, args):
+        from specgan_tf.files import InputError
+
+        self.k, self.classifier = args.incept_k, load_classifier(args)
+        if self.classifier is None:
+            raise InputError(
+                "an inception score needs a classifier: make one with the classifier "
+                "mode for --incept_classifier, or take --incept_measure frechet_log_mel"
+            )
+        if args.incept_n < self.k:
+            raise InputError(f"--incept_n {args.incept_n} is less than --incept_k")
+        self.by = {"k": self.k, "classifier": self.classifier.digest()}
+
+    def __call__(self, x):
+        from specgan_tf import score
+
+        mean, std = score.inception_score(self.classifier.probabilities(x), self.k)
+        return {"incept_mean": mean, "incept_std": std}
+
+
+class FrechetJudge:
+    """Frechet distances of clips from real ones, in log-mel: the less, the better."""
+
+    folder, name, better = "frechet", "log-mel Frechet distance", "smaller"
+
+    def __init__(self, args):
+        import zlib
+
+        from specgan_tf import score
+
+        real = read_real(args)
+        self.real = score.features_log_mel(real)
+        self.by = {"real": f"{len(real)} clips, {zlib.crc32(real):08x}"}
+
+    def __call__(self, x):
+        from specgan_tf import score
+
+        features = score.features_log_mel(x)
+        return {"frechet_log_mel": score.frechet_distance(features, self.real)}
+
+
+JUDGES = {"inception": InceptionJudge, "frechet_log_mel": FrechetJudge}
+
+
+def incept_checkpoint(prefix, args, judge):
+    """The score of one checkpoint, from the folder's fixed latents."""
+    import json
+
+    import tensorflow as tf
+
+    from specgan_tf import checkpoint, generate
+    from specgan_tf.files import InputError, replacing
+
+    folder = os.path.join(args.train_dir, judge.folder)
+    os.makedirs(folder, exist_ok=True)
+    step, z_fp = checkpoint.step_of(prefix), os.path.join(folder, "z.pkl")
+    if not os.path.exists(z_fp):
+        latent_dim = checkpoint.options_of(prefix)["latent_dim"]
+        z = generate.sample_z(args.incept_n, latent_dim, draw_seed(args))
+        generate.save_z(z_fp, z)
+    z = generate.load_z(z_fp, args.specgan_latent_dim)
+    if len(z) != args.incept_n:
+        log.info("Scoring the %d latents that %s holds", len(z), z_fp)
+    scores = judge(render_clips(prefix, z, args))
+    writer = tf.summary.create_file_writer(folder)
+    with writer.as_default(step):
+        for tag, value in scores.items():
+            tf.summary.scalar(tag, value)
+    writer.close()
+
+    best_fp, by = os.path.join(folder, "best_score.json"), {"n": len(z), **judge.by}
+    best = {}
+    if os.path.isfile(best_fp):
+        try:
+            with open(best_fp) as f:
+                best = json.load(f)
+            was = next(float(best[tag]) for tag in scores)
+        except (KeyError, TypeError, ValueError):
+            raise InputError(f"{best_fp} is damaged: remove it") from None
+    value = next(iter(scores.values()))
+    said = f"Step {step}: {judge.name} {value:.3f}"
+    if best and best.get("by") != by:
+        log.info("The best so far was scored by other means: it counts no more")
+        best = {}
+    if best and (value <= was if judge.better == "larger" else value >= was):
+        log.info("%s; the best is %.3f, of step %s", said, was, best.get("step"))
+        return
+    old = checkpoint.latest(folder)
+    new = checkpoint.copy(prefix, folder, f"best_score-{step}")
+    with replacing(best_fp, "w") as f:
+        json.dump({"step": step, **scores, "by": by}, f)
+    if old and old != new:
+        checkpoint.remove(old)
+    log.info("%s; the best so far, kept as %s", said, new)
+
+
+def score(args):
+    """All measures of a generator's sounds, or of WAV files, against real sounds."""
+    import json
+
+    from specgan_tf import checkpoint, generate, score
+    from specgan_tf.files import InputError, replacing
+
+    prefix = checkpoint.latest(args.train_dir)
+    folder = checkpoint.folder_of(args.train_dir)
+    name = "score.json"
+    if prefix:
+        name = os.path.join("score", f"{checkpoint.step_of(prefix):08d}.json")
+    fp = args.score_fp or os.path.join(folder, name)
+    if os.path.exists(fp) and not args.overwrite:
+        raise InputError(f"{fp} exists; --overwrite replaces it")
+    classifier = load_classifier(args)
+    if prefix:
+        n = args.score_n or 512
+        latent_dim = checkpoint.options_of(prefix)["latent_dim"]
+        z = generate.sample_z(n, latent_dim, args.seed or 0).numpy()
+        made = render_clips(prefix, z, args)
+        of = {"checkpoint": os.path.basename(prefix), "seed": args.seed or 0}
+    elif not any(name.endswith(".wav") for name in os.listdir(folder)):
+        raise InputError(f"{folder} holds neither a checkpoint nor WAV files")
+    else:
+        made = score.read_folder(args.train_dir, args.score_n, args.fix_length)
+        of = {"folder": os.path.abspath(folder)}
+    real = read_real(args)
+    measures = score.measure(made, real, classifier, args.incept_k)
+    if classifier is None:
+        log.info("No --incept_classifier: what needs one is left out")
+    for line in score.table(measures):
+        log.info("%s", line)
+    of |= {"data_dir": args.data_dir or "embedded drums", "incept_k": args.incept_k}
+    os.makedirs(os.path.dirname(os.path.abspath(fp)), exist_ok=True)
+    with replacing(fp, "w") as f:
+        json.dump({**of, **measures}, f, indent=1)
+        f.write("\n")
+    log.info("Wrote %s", fp)
+
+
+def classifier(args):
+    """Train the classifier behind the inception score, on a folder of labelled sounds.
+
+    [train.py:223-260]
+    """
+    import re
+
+    import numpy as np
+
+    from specgan_tf import classifier, loader
+    from specgan_tf.files import InputError, only_training
+
+    data_dir, out_dir = args.train_dir, args.out_dir
+    fps = loader.find_audio(data_dir, args.data_recursive)
+    try:
+        test = re.compile(args.classifier_test or "(?!)")  # which nothing matches
+    except re.error as e:
+        raise InputError(f"--classifier_test is no regular expression: {e}") from None
+    test = np.array([bool(test.search(os.path.basename(fp))) for fp in fps])
+    if args.classifier_test and not test.any():
+        raise InputError(f"--classifier_test {args.classifier_test} finds no file")
+    labels = np.array([classifier.label_of(fp, data_dir) for fp in fps])
+    classes = classifier.require_classes(labels[~test], data_dir)
+    if unknown := set(labels[test]) - set(classes):
+        raise InputError(f"--classifier_test takes all sounds of {min(unknown)}")
+    log.info("%d sounds of %d labels: %s", len(fps), len(classes), ", ".join(classes))
+
+    how = decoding(args)
+    for name in ("decode_fs", "decode_num_channels"):  # the classifier's own
+        del how[name]
+    x, kept = classifier.read_clips(fps, **how)
+    y, test = np.searchsorted(classes, labels[kept]), test[kept]
+    classifier.require_classes(labels[kept][~test], data_dir)
+    os.makedirs(out_dir, exist_ok=True)
+    with only_training(out_dir):
+        training = classifier.Training(
+            x[~test],
+            y[~test],
+            classes,
+            out_dir,
+            args.classifier_dim,
+            args.classifier_optimizer,
+            args.train_batch_size,
+            args.seed or 0,
+        )
+        best = training.run(args.classifier_epochs, args.classifier_patience)
+        if not test.any():
+            x, y, test = training.x, training.y, training.held
+        report_classifier(best, x[test], y[test], training, args)
+
+
+def report_classifier(best, x, y, training, args):
+    """How well it does on clips that it was not trained on."""
+    import json
+
+    import numpy as np
+
+    from specgan_tf import classifier, score
+    from specgan_tf.files import replacing
+
+    order = np.random.default_rng(0).permutation(len(x))  # groups of all classes
+    p = best.probabilities(x[order])
+    matrix = classifier.confusion(y[order], p.argmax(axis=1), len(best.labels))
+    report = {
+        "labels": best.labels,
+        "clips": {"trained": len(training.rest), "held out": len(training.held)},
+        "tested": {
+            "clips": len(x),
+            "held out while training": not args.classifier_test,
+            "accuracy": float(np.trace(matrix) / len(x)),
+            "confusion": matrix.tolist(),
+        },
+        "settings": training.settings,
+        "epochs": training.epoch,
+        "CPU seconds": round(training.seconds),
+    }
+    log.info("Accuracy on %d clips: %.2f%%", len(x), 100 * np.trace(matrix) / len(x))
+    wrong = [
+        (matrix[i, j], f"{matrix[i, j]} of {matrix[i].sum()} {a!r} taken for {b!r}")
+        for i, a in enumerate(best.labels)
+        for j, b in enumerate(best.labels)
+        if i != j and matrix[i, j]
+    ]
+    for _, line in sorted(wrong, reverse=True)[:5]:
+        log.info("  %s", line)
+    for k in sorted({1, args.incept_k}):
+        if len(x) >= k:
+            mean, std = score.inception_score(p, k)
+            report["tested"][f"inception score, k {k}"] = [mean, std]
+            log.info("Inception score of them, k %d: %.2f +- %.2f", k, mean, std)
+    fp = os.path.join(args.out_dir, "report.json")
+    with replacing(fp, "w") as f:
+        json.dump(report, f, indent=1)
+        f.write("\n")
+    log.info("Wrote %s and %s", os.path.join(args.out_dir, classifier.BEST), fp)
+
+
 MODES = {
     f.__name__: f
-    for f in (train, moments, merge, preview, generate, report, infer, to_tf1)
+    for f in (
+        *(train, moments, merge, preview, generate, report, infer, to_tf1),
+        *(incept, score, classifier, backup),
+    )
 }
 
 
@@ -1152,8 +1576,11 @@ def main(argv=None):
         return 0
     parser = make_parser()
     given = vars(parser.parse_args(argv))
-    if (given["mode"] == "to_tf1") != ("out_dir" in given):
-        parser.error("to_tf1, and nothing else, takes TRAIN_DIR and OUT_DIR")
+    if (given["mode"] in ("to_tf1", "classifier")) != ("out_dir" in given):
+        parser.error(
+            "to_tf1 TRAIN_DIR OUT_DIR and classifier DATA_DIR OUT_DIR take two "
+            "folders, nothing else does"
+        )
     if "shard" in given and given["mode"] != "moments":
         parser.error("--shard is of the mode moments")
     return run(parser.prog, lambda: start(parser, given))

@@ -8,6 +8,7 @@ slots are named after the variable: `<var>/Adam`, `<var>/Adam_1`, `<var>/RMSProp
 """
 
 import contextlib
+import errno
 import functools
 import glob
 import logging
@@ -265,9 +266,7 @@ def save(gan, train_dir, data=None, keep=KEEP):
     kept = [p for p in _said(train_dir) if p != prefix] + [prefix]
     _write_list(train_dir, [os.path.basename(p) for p in kept[-keep:]])
     for old in kept[:-keep]:
-        for fp in glob.glob(f"{glob.escape(old)}.*"):  # `.`: not model.ckpt-660 for -66
-            with contextlib.suppress(FileNotFoundError):
-                os.remove(fp)
+        remove(old)
     return prefix
 
 
@@ -280,18 +279,44 @@ def back_up(train_dir):
     differs: the original copies with a separate script, which sleeps two seconds in the
     hope that a checkpoint is complete by then.  [backup.py:23-34]
     """
-    folder = os.path.join(train_dir, "backup")
+    return copy(require(train_dir), os.path.join(train_dir, "backup"))
+
+
+def copy(prefix, folder, name=None):
+    """Copy a checkpoint, and what belongs to it, to a folder; returns its prefix there.
+
+    The folder's list names it alone.
+
+    Args:
+      name: of the copy; its own by default.
+
+    Raises:
+      FileNotFoundError: it is gone; a training keeps the newest alone.
+    """
     os.makedirs(folder, exist_ok=True)
-    prefix = require(train_dir)
-    beside = [os.path.join(train_dir, name) for name in ("args.txt", "moments.pkl")]
-    for fp in [*filter(os.path.isfile, beside), *_shards(prefix), f"{prefix}.index"]:
-        with (
-            open(fp, "rb") as old,
-            replacing(os.path.join(folder, os.path.basename(fp))) as new,
-        ):
-            shutil.copyfileobj(old, new)
-    _write_list(folder, [os.path.basename(prefix)])
-    return os.path.join(folder, os.path.basename(prefix))
+    new = os.path.join(folder, name or os.path.basename(prefix))
+    train_dir = os.path.dirname(prefix)
+    for beside in ("args.txt", "moments.pkl"):
+        if os.path.isfile(fp := os.path.join(train_dir, beside)):
+            _copy_file(fp, os.path.join(folder, beside))
+    if not (shards := _shards(prefix)):
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), prefix)
+    for fp in [*shards, f"{prefix}.index"]:  # the index last: then it is whole
+        _copy_file(fp, new + fp.removeprefix(prefix))
+    _write_list(folder, [os.path.basename(new)])
+    return new
+
+
+def _copy_file(fp, new):
+    with open(fp, "rb") as source, replacing(new) as target:
+        shutil.copyfileobj(source, target)
+
+
+def remove(prefix):
+    """Remove the files of a checkpoint."""
+    for fp in glob.glob(f"{glob.escape(prefix)}.*"):  # `.`: not model.ckpt-660 for -66
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(fp)
 
 
 def data_of(prefix):

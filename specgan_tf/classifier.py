@@ -1,10 +1,11 @@
 """What says which class a sound is of: the network behind the inception score.
 
-Port of eval/inception/train.py (chrisdonahue/wavegan 40e85e8), whose weights could be
-had nowhere: `train` makes one from a folder of labelled sounds.
+Port of eval/inception/train.py (chrisdonahue/wavegan 40e85e8). `Classifier` is that
+network, `Training` teaches it the labels of any folder of sounds, and `MetaGraph` is
+one in the original's files.
 
-differs: that script learns from TFRecords, whose maker is gone, for ever, by SGD, and
-another process keeps the best. Here it is one process that ends.  [train.py:75-260]
+differs: the original learns from TFRecords, whose maker is gone, for ever, by SGD, and
+another process keeps the best. Here it is one process that ends.  [train.py:75-258]
 
 Waveforms are float32 [n, 16384, 1] or [n, 16384], full scale at +-1.
 """
@@ -118,6 +119,10 @@ class Classifier:
         with replacing(fp) as f:
             np.savez(f, labels=np.array(self.labels), **arrays, **more)
 
+    def digest(self):
+        """Tells it from others: of its weights, as text."""
+        return digest(v.numpy() for v in self.net.variables)
+
     @classmethod
     def load(cls, path):
         """What `save` wrote; `path` is the file, or the folder of a training.
@@ -137,14 +142,22 @@ class Classifier:
     def of(cls, arrays, fp):
         """From the arrays of a file."""
         labels, kernel = arrays.get("labels"), arrays.get("classifier/conv2d/kernel")
-        plain = getattr(labels, "ndim", 0) == 1 and labels.dtype.kind == "U"
-        if not plain or len(labels) < 2 or getattr(kernel, "ndim", 0) != 4:
+        named = getattr(labels, "ndim", 0) == 1 and labels.dtype.kind == "U"
+        fits = named and np.shape(arrays.get("classifier/dense/bias")) == labels.shape
+        if not fits or len(labels) < 2 or np.ndim(kernel) != 4:
             raise InputError(f"{fp} is not a classifier")
         if not 1 <= kernel.shape[3] <= 1024:
             raise InputError(f"{fp}: a dim of {kernel.shape[3]} cannot be")
         self = cls([str(label) for label in labels], kernel.shape[3])
         assign(self.values(), arrays, fp)
         return self
+
+
+def digest(parts):
+    crc = 0
+    for part in parts:
+        crc = zlib.crc32(part, crc)
+    return f"{crc:08x}"
 
 
 def chunks(x):
@@ -203,12 +216,14 @@ class MetaGraph:
     place of variables, and what has effects is refused.  [train_specgan.py:497-503]
     """
 
-    def __init__(self, graph, labels, has_features):
-        self.graph, self.labels, self.has_features = graph, labels, has_features
+    def __init__(self, graph_def, graph, labels, has_features):
+        self.graph_def, self.graph = graph_def, graph
+        self.labels, self.has_features = labels, has_features
 
     @classmethod
     def load(cls, metagraph_fp, ckpt_fp):
-        """
+        """From the two files, as the original's --incept_... flags name them.
+
         Raises:
           InputError: one of the files is missing or damaged; no `x` or `scores`; a
             variable that the checkpoint lacks; an operation that could do more than
@@ -235,10 +250,9 @@ class MetaGraph:
             )
         ckpt = checkpoint.reader(checkpoint.require(ckpt_fp))
         graph_def = tf.compat.v1.GraphDef(versions=said.versions)
-        graph_def.node.extend(
-            frozen(nodes[name], ckpt, ckpt_fp) for name in upstream(nodes, "scores")
-        )
-        has_features = FEATURES in nodes
+        names = upstream(nodes, "scores")
+        graph_def.node.extend(frozen(nodes[name], ckpt, ckpt_fp) for name in names)
+        has_features = FEATURES in names
         outputs = ["scores:0"] + [f"{FEATURES}:0"] * has_features
         try:
             whole = tf.compat.v1.wrap_function(
@@ -262,7 +276,7 @@ class MetaGraph:
         if "labels" in nodes and nodes["labels"].op == "Const":
             named = tf.make_ndarray(nodes["labels"].attr["value"].tensor)
             labels = (label.decode(errors="replace") for label in named)
-        return cls(graph, list(labels), has_features)
+        return cls(graph_def, graph, list(labels), has_features)
 
     def probabilities(self, x):
         """Waveforms [n, 16384(, 1)] -> float32 [n, classes]."""
@@ -274,6 +288,10 @@ class MetaGraph:
             return None
         made = [self.graph(tf.constant(c))[1] for c in chunks(x)]
         return np.concatenate(made).mean(axis=(1, 2))
+
+    def digest(self):
+        """As `Classifier.digest`."""
+        return digest([self.graph_def.SerializeToString(deterministic=True)])
 
 
 def upstream(nodes, name):
@@ -319,36 +337,36 @@ def frozen(node, ckpt, prefix):
 # Training
 
 
-def label_files(fps, data_dir):
-    """What each file is a sound of: its sub-folder of `data_dir`, or how its name
-    begins, up to one of SEPARATORS (`7_speaker_3.wav`, `kick__x.wav`).
+def label_of(fp, data_dir):
+    """What a file is a sound of: its sub-folder of `data_dir`, or where there is none
+    how its name begins, up to one of SEPARATORS: `7_speaker_3.wav`, `kick__x.wav`."""
+    folder = os.path.relpath(os.path.dirname(fp), data_dir)
+    if folder != os.curdir:
+        return folder.split(os.sep)[0]
+    return re.split(f"[{re.escape(SEPARATORS)}]", os.path.basename(fp))[0]
 
-    Returns:
-      One label for each file.
+
+def require_classes(labels, data_dir):
+    """The different labels, sorted.
 
     Raises:
-      InputError: one label for all; a file that is the only one of its label.
+      InputError: there is one alone, or one of a single sound.
     """
-    folders = [os.path.relpath(os.path.dirname(fp), data_dir) for fp in fps]
-    labels = [folder.split(os.sep)[0] for folder in folders]
-    if set(labels) == {"."}:
-        stems = (os.path.splitext(os.path.basename(fp))[0] for fp in fps)
-        labels = [re.split(f"[{re.escape(SEPARATORS)}]", stem)[0] for stem in stems]
-    counts = collections.Counter(labels)
+    counts = collections.Counter(map(str, labels))
     how = (
         "name sub-folders after the labels, or begin each file's name with its label "
         "and an underscore"
     )
     if len(counts) < 2:
-        raise InputError(f"{data_dir} has one label, {labels[0]!r}, for all: {how}")
+        raise InputError(f"{data_dir} has one label, {min(counts)!r}, for all: {how}")
     alone = sorted(label for label, n in counts.items() if n < 2)
     if alone:
         more = f" and {len(alone) - 1} more" if len(alone) > 1 else ""
         raise InputError(
-            f"{data_dir}: {alone[0]!r}{more} is the label of one sound only; at least "
-            f"two are needed. If these are no labels, {how}"
+            f"{data_dir}: {alone[0]!r}{more} is the label of one sound only, and at "
+            f"least two are needed. If these are no labels, {how}"
         )
-    return labels
+    return sorted(counts)
 
 
 def read_clips(fps, **decoding):
@@ -438,7 +456,7 @@ class Training:
         self.rest, self.held = split(self.y, HELD_OUT, seed)
         self.epoch, self.since, self.best, self.seconds = 0, 0, (-1.0, 0.0), 0.0
         self.settings = {
-            "clips": f"{len(x)} ({zlib.crc32(self.x, zlib.crc32(self.y)):08x})",
+            "clips": f"{len(x)} ({digest([self.y, self.x])})",
             "dim": dim,
             "optimizer": optimizer,
             "batch size": batch_size,

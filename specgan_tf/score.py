@@ -21,6 +21,7 @@ from specgan_tf.files import InputError
 
 __all__ = ["Classifier", "MetaGraph"]  # the two that inception scores come from
 
+RATE = spectral.MEL_RATE  # Hz, of classifiers
 CHUNK = 64  # clips whose spectra are held at a time
 CLASSIFIER_NFFT, SIMILARITY_NFFT = 1024, 2048
 # A full-scale sine peaks at half the sum of the window. 80 dB below is silence: between
@@ -297,8 +298,7 @@ def _in_chunks(function, x):
     """A function of float32 tensors, of some clips at a time: float32 [n, whatever]."""
     parts = (x[i : i + CHUNK].astype(np.float32) for i in range(0, len(x), CHUNK))
     made = [function(tf.constant(part)).numpy() for part in parts]
-    made = np.concatenate(made) if made else np.zeros([0, 1], np.float32)
-    return made.reshape(len(made), -1)
+    return np.concatenate(made).reshape(len(x), -1) if made else np.zeros([0, 1])
 
 
 def _flat(x):
@@ -423,9 +423,8 @@ def read_folder(folder, n=None, fix_length=False):
     """
     names = sorted(name for name in os.listdir(folder) if name.endswith(".wav"))
     random.Random(0).shuffle(names)
-    if not names or len(names) < (n or 0):
-        wanted = f", {n} are asked for" if n else ""
-        raise InputError(f"{folder} holds {len(names)} WAV files{wanted}")
+    if len(names) < (n or 1):
+        raise InputError(f"{folder} holds {len(names)} WAV files, not {n or 1}")
     return np.stack(
         [_read_wav(os.path.join(folder, name), fix_length) for name in names[:n]]
     )
@@ -438,8 +437,8 @@ def _read_wav(fp, fix_length):
         fs, x = wavfile.read(fp)
     except Exception as e:  # scipy raises whatever an odd header makes it stumble over
         raise InputError(f"{fp} cannot be read: {e}") from None
-    if fs != spectral.MEL_RATE:
-        raise InputError(f"{fp} is at {fs} Hz, not {spectral.MEL_RATE}")
+    if fs != RATE:
+        raise InputError(f"{fp} is at {fs} Hz, not {RATE}")
     if x.ndim != 1 or x.dtype not in (np.int16, np.float32):
         raise InputError(
             f"{fp} is {x.dtype} {list(x.shape)}; scores take mono WAV, 16-bit or float"

@@ -9,6 +9,8 @@ exceed; spectrograms float32 [b, 128, 128, 1] in [-1, 1], time then frequency.
 
 import tensorflow as tf
 
+from specgan_tf import tf1
+
 NFFT, NHOP = 256, 128  # samples
 NBINS = NFFT // 2 + 1  # 129, with the Nyquist bin
 SLICE_LEN = 16384  # samples; 1.024 s at 16 kHz
@@ -154,7 +156,7 @@ def mel_magnitude(x, nfft):
     [train.py:23-37, feats.py:35-46]
     """
     X_mag = tf.abs(tf.signal.stft(x, nfft, NHOP, pad_end=True))
-    W = tf.signal.linear_to_mel_weight_matrix(NMELS, nfft // 2 + 1, MEL_RATE, *MEL_HZ)
+    W = tf1.linear_to_mel_weight_matrix(NMELS, nfft // 2 + 1, MEL_RATE, *MEL_HZ)
     return tf.matmul(X_mag, W)
 
 

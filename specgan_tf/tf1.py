@@ -4,6 +4,7 @@ Each item was measured against TensorFlow 1.12.0; the parity tests hold it.
 """
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 
@@ -141,3 +142,47 @@ def _double_bicubic(x, axis):
     target = [shape[0], *x.shape[1:]]
     target[axis] = 2 * n
     return tf.reshape(doubled, target)
+
+
+# Coefficients of Eigen's float32 logarithm, which are those of the Cephes library.
+LOG = (
+    (7.0376836292e-2, -1.1514610310e-1, 1.1676998740e-1),
+    (-1.2420140846e-1, 1.4249322787e-1, -1.6668057665e-1),
+    (2.0000714765e-1, -2.4999993993e-1, 3.3333331174e-1),
+)
+
+
+def log(x):
+    """TF 1.12's natural logarithm of normal float32 numbers, to the last bit."""
+    m, e = np.frexp(np.asarray(x, np.float32))
+    small = m < np.float32(0.5**0.5)
+    x = np.where(small, m + m, m) - np.float32(1)
+    e = e.astype(np.float32) - small
+    y = np.float32(0)
+    for a, b, c in np.float32(LOG):
+        y = y * (x * x * x) + ((a * x + b) * x + c)
+    y = y * (x * x * x) + e * np.float32(-2.12194440e-4)
+    return x - x * x * np.float32(0.5) + y + e * np.float32(0.693359375)
+
+
+def linear_to_mel_weight_matrix(num_mel_bins, num_spectrogram_bins, rate, low, high):
+    """`tf.contrib.signal`'s, to the last bit: float32 [spectrogram bins, mel bins].
+
+    A mel band at low frequencies may hold no more than the edge of a single bin, and
+    that weight is little but rounding. TF 2's logarithm rounds otherwise.
+    """
+
+    def linspace(start, stop, n):
+        return start + (stop - start) / np.float32(n - 1) * np.arange(n, dtype="f4")
+
+    def hertz_to_mel(hertz):
+        return np.float32(1127) * log(np.float32(1) + hertz / np.float32(700))
+
+    rate, low, high = np.float32([rate, low, high])
+    bins = linspace(np.float32(0), rate / 2, num_spectrogram_bins)[1:, np.newaxis]
+    edges = linspace(hertz_to_mel(low), hertz_to_mel(high), num_mel_bins + 2)
+    lower, centre, upper = edges[:-2], edges[1:-1], edges[2:]
+    rising = (hertz_to_mel(bins) - lower) / (centre - lower)
+    falling = (upper - hertz_to_mel(bins)) / (upper - centre)
+    weights = np.maximum(np.float32(0), np.minimum(rising, falling))
+    return np.pad(weights, [[1, 0], [0, 0]])

@@ -1,7 +1,9 @@
 """Where things are, and measured errors for every test."""
 
+import logging
 import os
 import signal
+import sys
 
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     # A shell's background jobs ignore Ctrl-C, and so would what they start.
@@ -16,6 +18,9 @@ SHARED = os.path.join(ROOT, "..", "shared")
 REDUCED = os.path.join(ROOT, "tests", "goldens")
 FULL = os.path.join(SHARED, "golden")
 DRUMS = os.path.join(ROOT, "specgan_tf", "data", "drums")
+
+sys.path.insert(0, ROOT)
+import train_specgan
 
 
 def shared(*path):
@@ -32,6 +37,40 @@ def installed(there, reason):
         pytest.fail(reason)
     if not there:
         pytest.skip(reason)
+
+
+@pytest.fixture(autouse=True)
+def log_again():
+    yield
+    logging.getLogger().handlers.clear()
+
+
+@pytest.fixture
+def run(capfd):
+    """Run a script in this process: (status, stdout, stderr)."""
+
+    def call(*argv, script=train_specgan):
+        try:
+            status = script.main([str(a) for a in argv])
+        except SystemExit as e:
+            status = e.code
+        return status, *capfd.readouterr()
+
+    return call
+
+
+@pytest.fixture
+def refused(run):
+    """A user's mistake: status 2, one line on stderr; returns the line."""
+
+    def call(*argv, **kwargs):
+        status, _, err = run(*argv, **kwargs)
+        lines = [line for line in err.splitlines() if line]
+        assert status == 2 and len(lines) == 1, (status, err)
+        assert "error: " in lines[0] and "Traceback" not in err
+        return lines[0]
+
+    return call
 
 
 @pytest.fixture

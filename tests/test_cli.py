@@ -1,7 +1,6 @@
 """The two scripts as their users meet them."""
 
 import json
-import logging
 import os
 import pickle
 import re
@@ -33,40 +32,6 @@ def small_buffer():
     with pytest.MonkeyPatch.context() as m:
         m.setattr(train_specgan, "BUFFER", 64)
         yield
-
-
-@pytest.fixture(autouse=True)
-def log_again():
-    yield
-    logging.getLogger().handlers.clear()
-
-
-@pytest.fixture
-def run(capfd):
-    """Run a script in this process: (status, stdout, stderr)."""
-
-    def call(*argv, script=train_specgan):
-        try:
-            status = script.main([str(a) for a in argv])
-        except SystemExit as e:
-            status = e.code
-        return status, *capfd.readouterr()
-
-    return call
-
-
-@pytest.fixture
-def refused(run):
-    """A user's mistake: status 2, one line on stderr; returns the line."""
-
-    def call(*argv, **kwargs):
-        status, _, err = run(*argv, **kwargs)
-        lines = [line for line in err.splitlines() if line]
-        assert status == 2 and len(lines) == 1, (status, err)
-        assert "error: " in lines[0] and "Traceback" not in err
-        return lines[0]
-
-    return call
 
 
 @pytest.fixture(scope="module")
@@ -904,6 +869,10 @@ def test_flags_and_defaults_are_the_references():
         "train_save_secs": 300,
         "train_summary_secs": 120,
         "preview_n": 32,
+        "incept_metagraph_fp": "./eval/inception/infer.meta",
+        "incept_ckpt_fp": "./eval/inception/best_acc-103005",
+        "incept_n": 5000,
+        "incept_k": 10,
     }
     assert want.items() <= defaults.items()
     argv = ["train", "T", "--data_prefetch_gpu_num", "-1", "--data_normalize"]

@@ -15,6 +15,10 @@ REFERENCE = {
     "loader.py": 198,
     "train_specgan.py": 762,
     "backup.py": 38,
+    "score.py": 164,
+    "train.py": 340,
+    "feats.py": 60,
+    "sim.py": 61,
 }
 FUNCTIONS = {
     "specgan.py": {
@@ -36,12 +40,26 @@ FUNCTIONS = {
         "moments": (575, 613),
     },
     "backup.py": {},
+    "score.py": {"inception_score": (8, 88)},
+    "train.py": {
+        "model": (9, 72),
+        "record_to_xy": (75, 103),
+        "eval": (106, 183),
+        "infer": (186, 220),
+        "train": (223, 258),
+    },
+    "feats.py": {},
+    "sim.py": {"nn_dist": (9, 37)},
 }
 AROUND = {  # constants; flags and modes
     "specgan.py": [],
     "loader.py": [],
     "train_specgan.py": [(1, 30), (298, 326), (616, 762)],
     "backup.py": [(1, 38)],
+    "score.py": [(91, 164)],
+    "train.py": [(261, 340)],
+    "feats.py": [(1, 60)],
+    "sim.py": [(40, 61)],
 }
 HOMES = {
     "specgan.py": "specgan_tf.specgan",
@@ -51,15 +69,19 @@ HOMES = {
     "f_to_t": "specgan_tf.spectral",
     "f_to_img": "specgan_tf.spectral",
     "train_specgan.py": "train_specgan",
+    "score.py": "specgan_tf.score",
+    "train.py": "specgan_tf.classifier",
+    "sim.py": "specgan_tf.score",
 }
-NOT_PORTED = {"incept"}
+# record_to_xy reads what has no maker; `classifier.Training` does what the others do.
+NOT_PORTED = {("train.py", name) for name in "record_to_xy eval infer train".split()}
 
 # Each module, and what of the package it may import.
 MAY_IMPORT = {
     "files": set(),
     "tf1": set(),
     "kernels": set(),
-    "spectral": set(),
+    "spectral": {"tf1"},
     "loader": {"files"},
     "specgan": {"kernels", "tf1"},
     "losses": {"tf1"},
@@ -68,6 +90,8 @@ MAY_IMPORT = {
     "moments": {"files", "spectral"},
     "checkpoint": {"files", "losses", "moments", "specgan", "tf1"},
     "generate": {"files", "spectral"},
+    "classifier": {"checkpoint", "files", "loader", "spectral"},
+    "score": {"classifier", "files", "spectral"},
     "tflite": {"files", "generate", "spectral"},
     "verify": {"files", "generate", "spectral"},
     "artefact": set(),
@@ -182,7 +206,7 @@ def test_every_mark_says_why_and_where():
 @pytest.mark.parametrize("file", FUNCTIONS)
 def test_every_function_has_a_home_that_names_its_lines(file):
     for name, (first, last) in FUNCTIONS[file].items():
-        if name in NOT_PORTED:
+        if (file, name) in NOT_PORTED:
             continue
         home = importlib.import_module(HOMES.get(name) or HOMES[file])
         cited = re.findall(
