@@ -45,6 +45,7 @@ $(OUT)/export/synthesize.f32.tflite:
 	$(MAKE) demo
 
 $(WEB)/vendor/litert.js: $(WEB)/package-lock.json $(WEB)/vendor.mjs
+	@command -v npm >/dev/null || { echo "npm is not there: install Node.js"; exit 1; }
 	cd $(WEB) && npm ci --silent && npm run --silent vendor
 
 test: $(VENV)/test-installed

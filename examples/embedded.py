@@ -20,7 +20,10 @@ from ai_edge_litert.interpreter import Interpreter
 
 def load(path, signature):
     """A function of a .tflite file, and what the file says of itself."""
-    run = Interpreter(path).get_signature_runner(signature)
+    try:
+        run = Interpreter(path).get_signature_runner(signature)
+    except ValueError as e:
+        raise ValueError(f"{path}: {e}") from None
     with open(path, "rb") as f:
         model = schema.Model.GetRootAs(f.read())
     for entry in map(model.Metadata, range(model.MetadataLength())):
@@ -51,7 +54,7 @@ def main():
         sounds.append(invert(G_z_norm=G_z_norm, ngl=np.int32(about["ngl"]))["G_z"])
         seconds.append(time.perf_counter() - start)
     samples = np.clip(np.concatenate(sounds).ravel() * 32767, -32767, 32767)
-    with open(args.wav, "xb") as f, wave.open(f) as w:
+    with open(args.wav, "xb") as f, wave.open(f, "wb") as w:
         w.setparams((1, 2, about["sample_rate"], 0, "NONE", ""))
         w.writeframes(samples.astype("<i2").tobytes())
     print(

@@ -78,6 +78,7 @@ async function use(files) {
   const status = $("about").textContent;
   $("about").textContent = "Loading\u2026";
   document.body.setAttribute("aria-busy", "true");
+  enable(false);
   try {
     await model.load(await Promise.all(files));
     turn();
@@ -88,9 +89,13 @@ async function use(files) {
     throw error;
   } finally {
     document.body.removeAttribute("aria-busy");
+    enable(model.latentDim > 0);
   }
   $("about").textContent = description();
-  $("controls").disabled = false;
+}
+
+function enable(yes) {
+  $("controls").disabled = $("controls").inert = !yes;
 }
 
 function description() {
@@ -120,18 +125,22 @@ function put(x, y) {
   $("place").textContent = `${place.x.toFixed(2)}, ${place.y.toFixed(2)}`;
 }
 
-let showing; // while sounds are made for the pad
-let stale = false;
+let wish; // {loud}: that the sound under the dot be made
+let loudPlace; // where the last one to be heard was wished
+let showing; // while sounds are made
 
 /** Make and draw the sound under the dot; of many wishes meanwhile, the last. */
-function show() {
-  stale = true;
+function show(loud = false) {
+  wish = { loud: loud || wish?.loud };
+  if (loud) loudPlace = place;
   showing ??= (async () => {
     try {
-      while (stale) {
-        stale = false;
+      while (wish) {
+        const { loud } = wish;
+        wish = undefined;
         sound = await model.synthesize(move(way, place.x, place.y));
         draw();
+        if (loud) play();
       }
     } finally {
       showing = undefined;
@@ -149,33 +158,30 @@ function draw() {
   $("took").textContent = `made in ${Math.round(sound.ms)} ms`;
 }
 
+let played = 0; // when, in ms
+
 function play() {
   player.play(sound.audio, model.sampleRate);
+  played = performance.now();
 }
 
 on("play", "click", play);
-on("fresh", "click", async () => {
+on("fresh", "click", () => {
   turn();
-  await show();
-  play();
+  return show(true);
 });
-on("turn", "click", async () => {
-  turn(move(way, place.x, place.y));
-  await show();
+on("turn", "click", () => {
+  turn(move(way, place.x, place.y)); // sounds the same, for now
 });
 on("save", "click", () => {
   save(encodeWav(sound.audio, model.sampleRate), `specgan-${++saved}.wav`);
 });
 
-let played = 0;
-const drag = guarded(async (event) => {
+const drag = guarded((event) => {
   const { left, top, width, height } = $("pad").getBoundingClientRect();
   const [x, y] = [(event.clientX - left) / width, (event.clientY - top) / height];
   put(2 * x - 1, 1 - 2 * y);
-  await show();
-  if (event.type === "pointermove" && performance.now() - played < RETRIGGER) return;
-  played = performance.now();
-  play();
+  return show(event.type === "pointerdown" || performance.now() - played > RETRIGGER);
 });
 $("pad").addEventListener("pointerdown", (event) => {
   $("pad").setPointerCapture(event.pointerId);
@@ -184,7 +190,9 @@ $("pad").addEventListener("pointerdown", (event) => {
 $("pad").addEventListener("pointermove", (event) => {
   if ($("pad").hasPointerCapture(event.pointerId)) drag(event);
 });
-$("pad").addEventListener("pointerup", drag);
+on("pad", "lostpointercapture", () => {
+  if (place !== loudPlace) return show(true); // where it has come to rest
+});
 
 const ARROWS = {
   ArrowLeft: [-1, 0],
@@ -192,13 +200,12 @@ const ARROWS = {
   ArrowUp: [0, 1],
   ArrowDown: [0, -1],
 };
-on("pad", "keydown", async (event) => {
+on("pad", "keydown", (event) => {
   if (!(event.key in ARROWS)) return;
   event.preventDefault();
   const [dx, dy] = ARROWS[event.key].map((d) => d * (event.shiftKey ? 0.25 : 0.05));
   put(place.x + dx, place.y + dy);
-  await show();
-  play();
+  return show(true);
 });
 
 // The sequencer
@@ -302,7 +309,7 @@ function run() {
   if (sequencer.playing) sequencer.stop();
   else sequencer.play(model.sampleRate);
   $("run").textContent = sequencer.playing ? "Stop" : "Start";
-  $("run").setAttribute("aria-pressed", sequencer.playing);
+  $("run").classList.toggle("running", sequencer.playing);
   follow();
 }
 

@@ -10,6 +10,7 @@ export class Model {
   #worker;
   #waiting = new Map();
   #count = 0;
+  #broken;
 
   /** What the files say of themselves: sample_rate, step, dim, ...; {} if nothing. */
   about = {};
@@ -27,14 +28,15 @@ export class Model {
     };
     this.#worker.onerror = (event) => {
       event.preventDefault();
-      const error = new Error(event.message || "worker.js does not load");
-      for (const { reject } of this.#waiting.values()) reject(error);
+      this.#broken = new Error(event.message || "worker.js does not load");
+      for (const { reject } of this.#waiting.values()) reject(this.#broken);
       this.#waiting.clear();
     };
   }
 
   #ask(message, transfer = []) {
     return new Promise((resolve, reject) => {
+      if (this.#broken) throw this.#broken;
       const id = this.#count++;
       this.#waiting.set(id, { resolve, reject });
       this.#worker.postMessage({ id, ...message }, transfer);
@@ -55,8 +57,8 @@ export class Model {
         throw new Error(`${name} ${error.message}.`);
       }
     });
-    const trainings = new Set(told.map((about) => about?.moments_sha256));
-    if (trainings.size > 1) {
+    const said = told.map((about) => about?.moments_sha256).filter(Boolean);
+    if (new Set(said).size > 1) {
       throw new Error("These files are of different trainings: choose a pair.");
     }
     const contents = files.map(({ content }) => content);

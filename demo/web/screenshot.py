@@ -14,6 +14,7 @@ import os
 import shutil
 import sys
 import threading
+import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 # The first in order wins. Nothing but the page is to be looked up or fetched.
@@ -122,14 +123,28 @@ def wait_until_ready(driver):
     )[0]
 
 
-def picture(driver, full=True):
-    """The page as an image."""
+def use(driver):
+    """Move on the pad, and start the beat."""
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.common.keys import Keys
+
+    keys = Keys.ARROW_RIGHT * 9 + Keys.ARROW_UP * 7
+    driver.find_element(By.ID, "pad").send_keys(keys)
+    driver.execute_async_script(
+        "import('/main.js').then(({ page }) => page.show()).then(arguments[0])"
+    )
+    driver.find_element(By.ID, "run").click()
+    time.sleep(1)
+
+
+def picture(driver):
+    """The page as an image, all of it."""
     import base64
 
     from PIL import Image
 
     png = driver.execute_cdp_cmd(
-        "Page.captureScreenshot", {"format": "png", "captureBeyondViewport": full}
+        "Page.captureScreenshot", {"format": "png", "captureBeyondViewport": True}
     )
     return Image.open(io.BytesIO(base64.b64decode(png["data"])))
 
@@ -141,7 +156,6 @@ def main(argv=None):
     p.add_argument("--seed", type=int, default=7, help="of the sounds")
     p.add_argument("--light", action="store_true")
     p.add_argument("--width", type=int, default=1040, help="pixels")
-    p.add_argument("--height", type=int, default=1020)
     args = p.parse_args(argv)
     if not os.path.isfile(args.model):
         p.error(f"{args.model} is not there")
@@ -149,12 +163,16 @@ def main(argv=None):
         p.error(reason)
     folder, name = os.path.split(os.path.abspath(args.model))
     with serving(folder) as url, browser() as driver:
-        look(driver, args.width, args.height, dark=not args.light)
+        look(driver, args.width, dark=not args.light)
         driver.get(f"{url}?model=model/{name}&seed={args.seed}")
         if said := wait_until_ready(driver):
             p.error(said)
-        image = picture(driver, full=False)
-        image.convert("P", palette=1, colors=256).save(args.out, optimize=True)
+        height = driver.execute_script("return document.documentElement.offsetHeight")
+        look(driver, args.width, height, dark=not args.light)
+        use(driver)
+        picture(driver).convert("P", palette=1, colors=256).save(
+            args.out, optimize=True
+        )
 
 
 if __name__ == "__main__":

@@ -35,17 +35,21 @@ function find(content, view) {
   };
   const length = (vector) => view.getUint32(vector, true);
   const entry = (vector, i) => at(vector + 4 + 4 * i);
+  const bytes = (buffer) => {
+    const data = field(buffer, 0);
+    return new Uint8Array(content, data && at(data) + 4, data && length(at(data)));
+  };
 
   const model = at(0);
   const [buffers, entries] = [field(model, 4), field(model, 6)];
+  for (let i = 0; i < length(at(buffers)); i++) bytes(entry(at(buffers), i)); // all there?
   if (!entries) return null;
   for (let i = 0; i < length(at(entries)); i++) {
     const about = entry(at(entries), i);
     const name = at(field(about, 0));
     if (latin1(content, name + 4, length(name)) !== METADATA) continue;
-    const data = field(entry(at(buffers), view.getUint32(field(about, 1), true)), 0);
-    const bytes = new Uint8Array(content, at(data) + 4, length(at(data)));
-    return JSON.parse(new TextDecoder().decode(bytes));
+    const buffer = entry(at(buffers), view.getUint32(field(about, 1), true));
+    return JSON.parse(new TextDecoder().decode(bytes(buffer)));
   }
   return null;
 }

@@ -9,7 +9,7 @@ let litert;
 let models = [];
 
 const jobs = {
-  /** Compile files in place of those before. Their signatures' inputs, by name. */
+  /** Compile files in place of those before, which stay where it fails: {latentDim}. */
   async load({ load }) {
     litert ??= await start().catch((error) => {
       throw new Error(
@@ -20,15 +20,7 @@ const jobs = {
     const compiled = [];
     let run;
     try {
-      for (const { name, content } of load) {
-        const bytes = new Uint8Array(content);
-        const compiling = litert.loadAndCompile(bytes, { accelerator: "wasm" });
-        compiled.push(
-          await compiling.catch((error) => {
-            throw new Error(`${name} does not load: ${error.message ?? error}`);
-          }),
-        );
-      }
+      for (const file of load) compiled.push(await compile(file));
       run = signatures(compiled);
       refuse(run, load.map(({ name }) => name).join(" and "));
     } catch (error) {
@@ -42,7 +34,7 @@ const jobs = {
   },
 
   /** Latent -> {audio, spectrogram, ms}. */
-  async z({ z, ngl }) {
+  async synthesize({ z, ngl }) {
     const start = performance.now();
     const run = signatures(models);
     const steps = { data: new Int32Array([ngl]), shape: [] };
@@ -64,11 +56,24 @@ const jobs = {
 };
 
 async function start() {
-  // Workers have no script element from which the .wasm's place could be seen.
-  self.Module = { locateFile: (file) => `${vendor}wasm/${file}` };
+  self.Module = {
+    // Workers have no script element from which the .wasm's place could be seen.
+    locateFile: (file) => `${vendor}wasm/${file}`,
+    // Its progress would stand in the console as errors.
+    printErr: (line) => console[/^(INFO|WARNING)/.test(line) ? "debug" : "error"](line),
+  };
   const module = await import(`${vendor}litert.js`);
   await module.loadLiteRt(`${vendor}wasm/`);
   return module;
+}
+
+async function compile({ name, content }) {
+  try {
+    const bytes = new Uint8Array(content);
+    return await litert.loadAndCompile(bytes, { accelerator: "wasm" });
+  } catch (error) {
+    throw new Error(`${name} does not load: ${error.message ?? error}`);
+  }
 }
 
 /** Of all of these models, by name. */
@@ -121,7 +126,7 @@ let queue = Promise.resolve(); // one job at a time
 self.onmessage = ({ data }) => {
   queue = queue.then(async () => {
     try {
-      const job = data.load ? jobs.load : jobs.z;
+      const job = data.load ? jobs.load : jobs.synthesize;
       const { result, transfer = [] } = await job(data);
       self.postMessage({ id: data.id, result }, transfer);
     } catch (error) {
