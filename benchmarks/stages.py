@@ -18,7 +18,7 @@ SUMMARY_SECS = 120  # --train_summary_secs by default
 MORE = 1.02  # memory of more clips: as much, but for a list of their names
 
 # The original's modules, before any of ours with the same names.
-THEIR_PATH = "sys.path.insert(0, argv.pop(0))"
+THEIR_PATH = "sys.path.insert(0, argv.pop(0))\n"
 
 MOMENTS = """
 import glob, types
@@ -88,6 +88,25 @@ def job():
         librosa.griffinlim(clip, n_iter=16, hop_length=128, n_fft=256, momentum=0,
             init=None)
     return len(X_mag)
+serve(job=job)
+""",
+    "FFTs": F_TO_T
+    + """
+import tensorflow as tf
+X = tf.complex(*[tf.random.normal([64, 128, 129]) for _ in range(2)])
+def job():
+    for _ in range(17):
+        tf.signal.rfft(tf.signal.irfft(X))
+    return len(X)
+serve(job=job)
+""",
+    "libsndfile": """
+import glob, soundfile
+fps = sorted(glob.glob(argv[0] + "/*"))
+def job():
+    for fp in fps * 4:
+        soundfile.read(fp, dtype="float32")
+    return 4 * len(fps)
 serve(job=job)
 """,
     "summaries": """
@@ -179,10 +198,12 @@ class Stages:
             side.end()
         ours, *others = sides
         ours = medians(seconds[ours])
-        return [
+        rows = [
             times(what, than, ours, medians(seconds[than]), bounds.get(than))
             for than in others
         ]
+        # What is a part of our own work, no competitor.
+        return [r | {"kind": "part"} if " alone" in r["than"] else r for r in rows]
 
     def moments(self, warm_up, what):
         """The mode without its imports; a process each turn, or the same again."""
@@ -214,7 +235,7 @@ class Stages:
 
     def decoding(self, bound, kind, rate):
         """Default decoding of one format. The original here opens WAV alone: it gets
-        the same sounds as WAV."""
+        the same sounds as WAV. libsndfile alone neither resamples nor slices."""
         import librosa
         import soundfile
 
@@ -228,6 +249,7 @@ class Stages:
         sides = {
             "ours": self.ours("loader", folders[kind], json.dumps(few), 80),
             "the original": self.theirs("loader", folders["wav"], json.dumps(few), 4),
+            "libsndfile alone": self.ours("libsndfile", folders[kind]),
         }
         what = f"a slice, default decoding, {kind.upper()} at {rate / 1000:g} kHz"
         return self.compare(what, sides, {"the original": bound})
@@ -239,6 +261,7 @@ class Stages:
             "the original": self.theirs("f_to_t"),
             "librosa.griffinlim": self.ours("librosa", "one by one"),
             "the same, all at once": self.ours("librosa", "batch"),
+            "its FFTs alone": self.ours("FFTs"),
         }
         bounds = {"the original": 25, "librosa.griffinlim": 6}
         return self.compare("f_to_t of a clip, of 64, ngl 16", sides, bounds)
