@@ -23,14 +23,11 @@ def main(argv=None):
     if reason := screenshot.missing():
         p.error(reason)
     with screenshot.browser(["--hide-scrollbars"]) as driver:
-        screenshot.look(driver, args.width, args.height or 1000, dark=args.dark)
+        screenshot.look(driver, args.width, 1000, dark=args.dark)
         driver.get(pathlib.Path(args.report).absolute().as_uri())
-        if not args.height:
-            height = driver.execute_script(
-                "return document.documentElement.scrollHeight"
-            )
-            screenshot.look(driver, args.width, height, dark=args.dark)
-        image = screenshot.picture(driver, full=False)
+        image = screenshot.picture(driver)
+    if args.height:
+        image = image.crop((0, 0, args.width, args.height))
     image.convert("P", palette=1, colors=256).save(args.out, optimize=True)
 
 

@@ -59,6 +59,11 @@ img { display: block; width: 100%; height: auto; aspect-ratio: 1; }
 .pair { display: grid; grid-template-columns: 1fr 1fr; gap: 0.6rem; }
 .clip { min-width: 0; } .clip img { max-width: 16rem; }
 audio { display: block; width: 100%; height: 2.2rem; margin: 0.3rem 0; }
+@media (max-width: 34rem) {
+  .pair, .grid.small { grid-template-columns: 1fr; }
+  .clip { display: grid; grid-template-columns: 6rem 1fr; column-gap: 0.6rem; }
+  .clip img { grid-row: 1 / 3; }
+}
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-size: 0.9rem; }
 td, th { text-align: left; padding: 0.15rem 1rem 0.15rem 0; vertical-align: top;
