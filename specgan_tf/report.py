@@ -26,6 +26,7 @@ from specgan_tf.page import element
 GENERATOR = "specgan_tf report"
 CLIPS = 8  # of each kind, if nobody asks for more
 STEPS, LATENTS = 8, 4  # of spectrograms over time
+PICTURES = 500  # of which that many steps at most are held
 POOL = 512  # real slices, among which the nearest are looked for
 POOL_SECS = 60  # for decoding them
 HEADERS = 20_000  # files whose rate and length are read
@@ -44,34 +45,37 @@ def read_events(train_dir):
     A file that is cut off or damaged is read as far as it goes.
 
     Returns:
-      (series, images): tag -> (steps, values) of scalars; step -> [PNG file] of G_z.
+      (series, images): tag -> (steps, values) of scalars; step -> [PNG file] of G_z,
+      of some steps where there are many.
     """
     from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
     series, images = {}, {}
-    names = sorted(n for n in os.listdir(train_dir) if "tfevents" in n)
-    for name in names:
-        run, first = [], None
+    for name in sorted(n for n in os.listdir(train_dir) if "tfevents" in n):
+        run, pictures = {}, {}
         try:
             for event in EventFileLoader(os.path.join(train_dir, name)).Load():
                 for value in event.summary.value:
                     kind = value.metadata.plugin_data.plugin_name
-                    if kind == "scalars" or (kind == "images" and value.tag == "G_z"):
-                        run.append((value.tag, event.step, value.tensor, kind))
+                    if kind == "scalars":
+                        number = float(tf.make_ndarray(value.tensor).reshape(-1)[0])
+                        run.setdefault(value.tag, {})[event.step] = number
+                    elif kind == "images" and value.tag == "G_z":
+                        # after its width and height
+                        pictures[event.step] = list(value.tensor.string_val[2:])
+                if len(pictures) > PICTURES:
+                    for step in sorted(pictures)[1::2]:
+                        del pictures[step]
         except Exception as e:  # whatever a damaged file makes the reader trip over
             log.warning("%s: read no further (%s)", name, type(e).__name__)
-        if not run:
-            continue
-        first = min(step for _, step, _, _ in run)
-        for points in (*series.values(), images):
-            for step in [s for s in points if s >= first]:
-                del points[step]
-        for tag, step, tensor, kind in run:
-            if kind == "images":
-                images[step] = list(tensor.string_val[2:])  # after width and height
-            else:
-                value = float(tf.make_ndarray(tensor).reshape(-1)[0])
-                series.setdefault(tag, {})[step] = value
+        first = min((step for points in run.values() for step in points), default=None)
+        if first is not None:
+            for points in (*series.values(), images):
+                for step in [s for s in points if s >= first]:
+                    del points[step]
+        for tag, points in run.items():
+            series.setdefault(tag, {}).update(points)
+        images |= pictures
     return {tag: _sorted(points) for tag, points in series.items() if points}, images
 
 

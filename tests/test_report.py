@@ -171,6 +171,25 @@ def test_events_of_several_runs(tmp_path):
     assert report.read_events(tmp_path / "empty") == ({}, {})
 
 
+def test_events_that_are_odd_or_many(tmp_path, monkeypatch):
+    """A scalar that is text ends its file; of many pictures some stay, the last too."""
+    writer = tf.summary.create_file_writer(str(tmp_path))
+    with writer.as_default():
+        metadata = tf.compat.v1.SummaryMetadata()
+        metadata.plugin_data.plugin_name = "scalars"
+        tf.summary.scalar("a", 1.0, 1)
+        tf.summary.write("a", "text", 2, metadata)
+        tf.summary.scalar("a", 3.0, 3)
+    writer.close()
+    assert report.read_events(tmp_path)[0]["a"][0].tolist() == [1]
+    (tmp_path / "many").mkdir()
+    write_events(tmp_path / "many", ".a", {step: 0.0 for step in range(40)})
+    monkeypatch.setattr(report, "PICTURES", 10)
+    series, images = report.read_events(tmp_path / "many")
+    assert len(series["D_loss"][0]) == 40
+    assert 5 < len(images) <= 11 and max(images) == 39 and 0 in images
+
+
 def test_events_of_the_original(tmp_path):
     """TF 1's scalars and pictures have another form; its latents are not the same."""
     with tf.io.TFRecordWriter(str(tmp_path / "events.out.tfevents.1.vm")) as f:
