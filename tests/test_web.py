@@ -1,6 +1,5 @@
 """demo/web in a real browser: its sounds are Keras', and nothing leaves the machine."""
 
-import glob
 import json
 import os
 import shutil
@@ -92,46 +91,21 @@ def models(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def chromium(vendored, tmp_path_factory):
-    """A browser that finds no host but loopback, and logs what it asks of networks."""
-    reason = screenshot.missing()
-    installed(reason is None, reason)
+    """A browser, and the folder it saves to."""
+    installed(screenshot.missing() is None, screenshot.missing())
     folder = tmp_path_factory.mktemp("browser")
-    flags = (
-        "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
-        f"--log-net-log={folder}/net.json",
-        "--window-size=1100,1000",
-    )
-    with screenshot.browser(flags, downloads=folder / "downloads") as driver:
+    with screenshot.browser(["--window-size=1100,1000"], folder) as driver:
         driver.execute_cdp_cmd(
             "Page.addScriptToEvaluateOnNewDocument", {"source": WATCH}
         )
-        driver.folder = folder
-        yield driver
-    check_network(folder / "net.json")
-
-
-def check_network(log):
-    """Every request of a page was to loopback.  Chromium writes the log as it ends."""
-    with open(log) as f:
-        log = json.load(f)
-    kinds = log["constants"]["logEventTypes"]
-    asked = {}
-    for event in log["events"]:
-        if event["type"] == kinds["URL_REQUEST_START_JOB"] and "params" in event:
-            initiator = event["params"].get("initiator", "")
-            if initiator.startswith("http"):
-                url = urllib.parse.urlsplit(event["params"]["url"])
-                asked.setdefault(url.hostname, set()).add(os.path.basename(url.path))
-    wanted = {"worker.js", "litert_wasm_internal.wasm", "synthesize.f32.tflite"}
-    assert asked.keys() == {"127.0.0.1"}, asked
-    assert wanted <= asked["127.0.0.1"], asked
+        yield driver, folder
 
 
 class Page:
     """The page in the browser, and what it says of itself."""
 
-    def __init__(self, driver, url):
-        self.driver, self.url = driver, url
+    def __init__(self, driver, url, downloads):
+        self.driver, self.url, self.downloads = driver, url, downloads
 
     def open(self, query=""):
         self.driver.get(self.url + query)
@@ -179,7 +153,7 @@ class Page:
         return screenshot.wait_until_ready(self.driver)
 
     def saved(self, name):
-        path = self.driver.folder / "downloads" / name
+        path = self.downloads / name
         self.until(path.exists)
         return wavfile.read(path)
 
@@ -200,13 +174,28 @@ class Page:
 
 @pytest.fixture
 def page(chromium, models):
+    driver, downloads = chromium
     with screenshot.serving(models[1]) as url:
-        page = Page(chromium, url)
-        chromium.get_log("browser")
-        screenshot.look(chromium)
-        yield page
-        for path in glob.glob(str(chromium.folder / "downloads" / "*")):
-            os.remove(path)
+        driver.get_log("browser")  # what came before
+        screenshot.look(driver)
+        yield Page(driver, url, downloads)
+        for path in downloads.iterdir():
+            path.unlink()
+
+
+def test_what_npm_installs_is_pinned():
+    """To a version and its digest, wherever a registry's files come from."""
+    with open(os.path.join(WEB, "package.json")) as f:
+        wanted = json.load(f)
+    with open(os.path.join(WEB, "package-lock.json")) as f:
+        text = f.read()
+    assert "resolved" not in text and "://" not in text
+    locked = json.loads(text)["packages"]
+    direct = wanted["dependencies"] | wanted["devDependencies"]
+    for name, version in direct.items():
+        assert locked[f"node_modules/{name}"]["version"] == version
+    assert locked.keys() == {"", *(f"node_modules/{name}" for name in direct)}
+    assert all(v["integrity"].startswith("sha512-") for k, v in locked.items() if k)
 
 
 def rms(x):
@@ -535,17 +524,48 @@ def test_the_policy(page, models):
 
     header = "Content-Security-Policy"
     with screenshot.serving(models[1], {header: policy}) as url:
-        bound = Page(page.driver, url)
+        bound = Page(page.driver, url, page.downloads)
         page.driver.get_log("browser")
         assert bound.open() == ""
         assert bound.problems() == []
     without = policy.replace(" 'wasm-unsafe-eval'", "")
     with screenshot.serving(models[1], {header: without}) as url:
-        said = Page(page.driver, url).open()
+        said = Page(page.driver, url, page.downloads).open()
         assert said.startswith("LiteRT does not start here (")
         assert said.endswith(
             "needs WebAssembly with SIMD, and the folder vendor/ beside it."
         )
+
+
+def test_nothing_leaves_the_machine(vendored, models, tmp_path):
+    """By what Chromium logs of its network, workers and all, until its end."""
+    installed(screenshot.missing() is None, screenshot.missing())
+    log = tmp_path / "net.json"
+    no_names = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
+    flags = (no_names, f"--log-net-log={log}")
+    with (
+        screenshot.serving(models[1]) as url,
+        screenshot.browser(flags, tmp_path) as driver,
+    ):
+        page = Page(driver, url, tmp_path)
+        assert page.open() == ""
+        page.changed(page.find("#fresh").click)
+        for button in ("run", "save", "save-loop"):
+            page.find(f"#{button}").click()
+        page.saved("specgan-loop-112bpm.wav")
+    log = json.loads(log.read_text())
+    started = log["constants"]["logEventTypes"]["URL_REQUEST_START_JOB"]
+    asked = {}
+    for event in log["events"]:
+        about = event.get("params", {})
+        if event["type"] == started and about.get("initiator", "").startswith("http"):
+            asked_for = urllib.parse.urlsplit(about["url"])
+            paths = asked.setdefault(asked_for.hostname, set())
+            paths.add(os.path.basename(asked_for.path))
+    assert asked.keys() == {"127.0.0.1"}, asked
+    wasm = {"litert_wasm_internal.wasm", "litert_wasm_compat_internal.wasm"}
+    assert {"worker.js", "synthesize.f32.tflite"} <= asked["127.0.0.1"]
+    assert len(wasm & asked["127.0.0.1"]) == 1
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])

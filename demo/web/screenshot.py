@@ -17,9 +17,8 @@ import threading
 import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-# The first in order wins. Nothing but the page is to be looked up or fetched.
-BROWSERS = "chromium", "chromium-browser", "google-chrome"
-FLAGS = (
+BROWSERS = "chromium", "chromium-browser", "google-chrome"  # the first that is there
+FLAGS = (  # so that nothing but the page is looked up or fetched
     "--headless=new",
     "--disable-gpu",
     "--disable-background-networking",
@@ -56,8 +55,10 @@ def serving(model, headers=None):
     handler = functools.partial(_Handler, model=model, headers=headers or {})
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}/"
-        server.shutdown()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/"
+        finally:
+            server.shutdown()
 
 
 def missing():
@@ -94,14 +95,14 @@ def browser(flags=(), downloads=None):
         driver.quit()
 
 
-def look(driver, width=1100, height=960, scale=1, dark=False):
+def look(driver, width=1100, height=960, dark=False):
     """How wide the page is, in CSS pixels, and whether in dark colours."""
     driver.execute_cdp_cmd(
         "Emulation.setDeviceMetricsOverride",
         {
             "width": width,
             "height": height,
-            "deviceScaleFactor": scale,
+            "deviceScaleFactor": 1,
             "mobile": width < 600,
         },
     )
