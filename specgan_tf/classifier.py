@@ -405,8 +405,8 @@ def split(y, fraction, seed):
 def augmented(x, rng):
     """Clips as they could have been recorded too, and as Griffin-Lim could make them.
 
-    Up to 0.1 s later, up to 12 dB quieter, over noise of -100 to -40 dB: what is made
-    has no such silence as zeros are.
+    Up to 0.1 s later and up to 12 dB quieter; every other one over noise of -100 to
+    -40 dB, since what is made has no such silence as the zeros that fill real clips.
     """
     out = np.zeros_like(x)
     for row, clip, shift in zip(out, x, rng.integers(1600, size=len(x)), strict=True):
@@ -415,6 +415,7 @@ def augmented(x, rng):
         np.float32(10 ** (rng.uniform(low, high, [len(x), 1]) / 20))
         for low, high in ((-12.0, 0.0), (-100.0, -40.0))
     )
+    noise *= rng.integers(2, size=[len(x), 1])
     return out * gain + rng.standard_normal(x.shape, np.float32) * noise
 
 
