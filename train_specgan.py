@@ -959,8 +959,8 @@ def preview_checkpoint(prefix, args):
     writer = tf.summary.create_file_writer(preview_dir)
     sheet = generate.contact_sheet(made["G_z_norm_uint8"])
     with writer.as_default(step):
-        tf.summary.audio("preview", flat[tf.newaxis], args.data_sample_rate)
-        tf.summary.image("preview", sheet[tf.newaxis])
+        tf.summary.audio("preview/audio", flat[tf.newaxis], args.data_sample_rate)
+        tf.summary.image("preview/image", sheet[tf.newaxis])
     writer.close()
     generate.write_png(f"{name}.png", sheet)
     flat_int16 = spectral.float_to_int16(flat)

@@ -270,7 +270,7 @@ class Summaries(keras.callbacks.Callback):
     def write_all(self, logs, rates):
         if self.last is None:
             hparams_plugin.hparams(self.hparams)
-            tf.summary.audio("x_wav", self.x_wav, self.sample_rate)
+            tf.summary.audio("x_wav/audio", self.x_wav, self.sample_rate)
             self.write("x", self.x, self.x_gl)
         # Not the model's own draws: summaries must not change a training.
         G_z = self.model.G(self.z, training=False)
@@ -298,8 +298,9 @@ class Summaries(keras.callbacks.Callback):
         return spectral.f_to_t(X_norm, *self.moments, *self.griffin_lim)
 
     def write(self, tag, X_norm, x_gl):
-        tf.summary.audio(tag, x_gl, self.sample_rate)
-        tf.summary.image(tag, spectral.f_to_img(X_norm))
+        # As TF 1 names them: TensorBoard shows one kind of thing under a tag.
+        tf.summary.audio(f"{tag}/audio", x_gl, self.sample_rate)
+        tf.summary.image(f"{tag}/image", spectral.f_to_img(X_norm))
         tf.summary.histogram(f"{tag}_rms_batch", rms(x_gl))
 
 

@@ -216,8 +216,8 @@ class SpecGAN(keras.Model):
 
         Returns:
           dict of scalars: D_loss, D_x, D_G_z, D_gradient_norm, of wgan-gp also
-          gradient_penalty, slopes. A replica's are those of its own rows; `fit` takes
-          their means, so for the norm, which is none, that of smaller batches.
+          gradient_penalty, slopes. A replica's are those of its own rows, and `fit`
+          takes their means; the norm then is that of smaller batches' gradients.
         """
         with tf.GradientTape() as tape:
             loss, values = self.D_loss(x, z, alpha)

@@ -60,7 +60,7 @@ def read_events(train_dir):
                     if kind == "scalars":
                         number = float(tf.make_ndarray(value.tensor).reshape(-1)[0])
                         run.setdefault(value.tag, {})[event.step] = number
-                    elif kind == "images" and value.tag == "G_z":
+                    elif kind == "images" and value.tag == "G_z/image":
                         # after its width and height
                         pictures[event.step] = list(value.tensor.string_val[2:])
                 if len(pictures) > PICTURES:

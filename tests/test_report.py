@@ -141,8 +141,8 @@ def write_events(folder, suffix, values):
         for step, value in values.items():
             tf.summary.scalar("D_loss", value, step)
             image = np.full([1, 128, 128, 1], step, np.uint8)
-            tf.summary.image("G_z", image, step)
-            tf.summary.audio("G_z", np.zeros([1, 9, 1], np.float32), 16000, step)
+            tf.summary.image("G_z/image", image, step)
+            tf.summary.image("x/image", image, step)
     writer.close()
     (name,) = [n for n in os.listdir(folder) if n.endswith(suffix)]
     return folder / name
