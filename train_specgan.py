@@ -301,6 +301,10 @@ def make_parser():
         g, "--shard", None, "of moments: every Nth file only; then merge", type=shard
     )
     p.flag(g, "--overwrite", False, "replace files that are there already")
+
+    g = p.add_argument_group("Report")
+    p.flag(g, "--report_n", 8, "clips of each kind in a report", type=positive)
+    p.flag(g, "--report_fp", None, "HTML file; default TRAIN_DIR/report.html")
     add_score_flags(p)
     return p
 
@@ -394,6 +398,8 @@ MOMENTARY = {
     "walk",
     "grid",
     "truncation",
+    "report_n",
+    "report_fp",
     "shard",
     "overwrite",
     "incept_metagraph_fp",
@@ -526,6 +532,12 @@ def settings(args):
         if settings[name] not in (None, "memory"):
             settings[name] = os.path.abspath(settings[name])
     return [f"{k},{v}" for k, v in sorted(settings.items())]
+
+
+def hparams(args):
+    """The settings, but for paths, for TensorBoard's table of trainings."""
+    settings = {k: v for k, v in vars(args).items() if k not in {*MOMENTARY, *PATHS}}
+    return {k: v for k, v in settings.items() if isinstance(v, (int, float, str))}
 
 
 def write_args(args):
@@ -700,6 +712,7 @@ def merge(args):
 
 
 BUFFER = 4096  # slices, shuffled
+HEARD = 16  # real clips that summaries hold generated ones against
 
 
 def train(args):
@@ -823,7 +836,8 @@ def train_on(fps, args):
     if chief:
         some = random.Random(seed).sample(fps, len(fps))
         with data_errors():
-            heard = next(iter(decode(some, args, batch_size=4, repeat=True, seed=seed)))
+            some = decode(some, args, batch_size=HEARD, repeat=True, seed=seed)
+            heard = next(iter(some))
         summaries = callbacks.Summaries(
             args.train_dir,
             heard,
@@ -832,15 +846,19 @@ def train_on(fps, args):
             args.data_sample_rate,
             griffin_lim(args),
             args.train_summary_secs,
+            hparams(args),
         )
+        health = callbacks.Health(summaries)
         progress = callbacks.Progress(args.train_max_steps)
-        watch = [callbacks.Divergence(), progress, summaries, save, stop]
+        watch = [callbacks.Divergence(), progress, summaries, health, save, stop]
         log.info("-" * 80)
         log.info("Training has started. Ctrl-C saves and ends. To monitor it:")
         log.info("  tensorboard --logdir=%s", args.train_dir)
         log.info("The first step comes late: a buffer of %d slices fills first", BUFFER)
     try:
         x = distribute.feed(strategy, batches)
+        if not distribute.is_distributed(strategy):  # which prefetches once more
+            x = loader.timed(x, summaries.add_wait)
         with distribute.partners(strategy), data_errors():
             gan.fit(x, shuffle=False, verbose=0, callbacks=watch)
     except FloatingPointError as e:
@@ -974,9 +992,13 @@ def print_vars(name, net):
 def load_generator(prefix, args):
     from specgan_tf import checkpoint
 
+    return checkpoint.load_generator(prefix, upsample_of(args))
+
+
+def upsample_of(args):
     # zeros shows in a checkpoint; the default must not hide that nothing was said.
     upsample = args.specgan_genr_upsample
-    return checkpoint.load_generator(prefix, None if upsample == "zeros" else upsample)
+    return None if upsample == "zeros" else upsample
 
 
 def griffin_lim(args):
@@ -1042,10 +1064,11 @@ def preview_checkpoint(prefix, args):
     # original: half a slice of silence after each clip.  [train_specgan.py:423]
     flat = spectral.flatten(made["G_z"], spectral.SLICE_LEN // 2)
     writer = tf.summary.create_file_writer(preview_dir)
-    with writer.as_default(step):
-        tf.summary.audio("preview", flat[tf.newaxis], args.data_sample_rate)
-    writer.close()
     sheet = generate.contact_sheet(made["G_z_norm_uint8"])
+    with writer.as_default(step):
+        tf.summary.audio("preview/audio", flat[tf.newaxis], args.data_sample_rate)
+        tf.summary.image("preview/image", sheet[tf.newaxis])
+    writer.close()
     generate.write_png(f"{name}.png", sheet)
     flat_int16 = spectral.float_to_int16(flat)
     generate.write_wav(f"{name}.wav", flat_int16, args.data_sample_rate)  # last: done
@@ -1053,10 +1076,9 @@ def preview_checkpoint(prefix, args):
     log.info("Wrote %s.wav and .png", name)
 
 
-SILENCE = 0.01  # of full scale, -40 dB: a peak below it is hardly heard
-
-
 def warn_of_silence(peaks):
+    from specgan_tf.health import SILENCE
+
     quiet = sum(peak < SILENCE for peak in peaks)
     if quiet:
         log.warning(
@@ -1170,6 +1192,43 @@ def latents(args, latent_dim):
     if args.grid:
         z = generate.grid(z[:4], *args.grid)
     return drawn, generate.truncate(z, args.truncation)
+
+
+def report(args):
+    """TRAIN_DIR/report.html: curves, sounds, health, data and settings on one page."""
+    from specgan_tf import checkpoint, report
+    from specgan_tf.files import InputError
+
+    if not os.path.isdir(args.train_dir):
+        raise InputError(f"train_dir {args.train_dir} is not a folder")
+    fp = args.report_fp or os.path.join(args.train_dir, "report.html")
+    report.check_replaceable(fp)  # before the work
+    try:
+        fps = find_files(args)
+        prefix = checkpoint.latest(args.train_dir)
+        lengths = checkpoint.data_of(prefix).get("lengths") if prefix else None
+        folder = os.path.dirname(fps[0]) if args.data_dir is None else args.data_dir
+        sounds = report.read_sounds(folder, fps, decoding(args), slicing(args), lengths)
+    except (InputError, OSError) as e:
+        log.warning("Without the sounds: %s", e)
+        sounds = str(e)
+    defaults = make_parser().defaults
+    settings = [
+        (name, value, value == defaults[name])
+        for name, value in sorted(vars(args).items())
+        if name in defaults and name not in MOMENTARY
+    ]
+    training = report.Training(
+        args.train_dir,
+        settings,
+        sounds,
+        args.report_n,
+        griffin_lim(args),
+        upsample_of(args),
+        args.data_moments_fp,
+    )
+    report.write(fp, training)
+    log.info("Wrote %s (%.1f MB)", fp, os.path.getsize(fp) / 1e6)
 
 
 def infer(args):
@@ -1593,7 +1652,7 @@ def report_classifier(best, x, y, training, args):
 MODES = {
     f.__name__: f
     for f in (
-        *(train, moments, merge, preview, generate, infer, to_tf1),
+        *(train, moments, merge, preview, generate, report, infer, to_tf1),
         *(incept, score, classifier, backup),
     )
 }

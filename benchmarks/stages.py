@@ -114,13 +114,15 @@ import tensorflow as tf
 from specgan_tf import SpecGAN, SpecGANDiscriminator, SpecGANGenerator, callbacks
 gan = SpecGAN(SpecGANGenerator(), SpecGANDiscriminator(), seed=0)
 gan.compile()
-x_wav = np.random.uniform(-1, 1, (4, 16384, 1)).astype("f4")
+x_wav = np.random.uniform(-1, 1, (16, 16384, 1)).astype("f4")
 c = callbacks.Summaries(argv[0], x_wav, np.zeros(129, "f4"), np.ones(129, "f4"), 16000)
 c.set_model(gan)
 c.secs = 0
 c.on_train_begin()
-logs = dict.fromkeys(["D_loss", "G_loss", "gradient_penalty", "slopes"], 1.0)
-serve(2, job=lambda: c.on_train_batch_end(0, logs))
+h = callbacks.Health(c)
+h.set_model(gan)
+logs = dict.fromkeys(gan.trackers, 1.0)
+serve(2, job=lambda: [w.on_train_batch_end(0, logs) for w in (c, h)])
 """,
     "memory": f"""{PEAK}
 import glob, sys
@@ -265,7 +267,7 @@ class Stages:
         return self.compare("f_to_t of a clip, of 64, ngl 16", sides, bounds)
 
     def summaries(self):
-        """Losses, images and audio of a default training, over their interval."""
+        """Numbers, images, audio, health of a default training, over their interval."""
         side = Side(sys.executable, OURS["summaries"], self.folder)
         for _ in range(TURNS):
             side.turn("job")

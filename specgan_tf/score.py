@@ -194,8 +194,8 @@ def frechet_distance(features_a, features_b):
     covariances (fewer clips than features) lose no digits, and equal sets are at zero.
 
     Covariances of few clips make it too large: two sets of one kind are not at zero,
-    but the further apart the fewer they are. Compare sets of equal size, and hold
-    them against the distance between two halves of the real ones.
+    but the further apart the fewer they are. Compare sets of equal size, and hold them
+    against the distance of some of the real clips from the others, as `measure` does.
 
     Args:
       features_a, features_b: [n, d] and [m, d], n and m at least 2.
@@ -317,8 +317,8 @@ def to_int16(x):
 def measure(generated, real, classifier=None, k=10):
     """Every measure of generated sounds, and the same of real ones beside them.
 
-    Real sounds are compared among as many of themselves as there are generated ones,
-    and (Frechet) one half of them with the other: what a perfect generator would reach.
+    Of the real sounds as many are taken as there are generated ones, and (Frechet, half
+    of them at most) compared with the others: what a perfect generator would reach.
 
     Args:
       generated, real: waveforms float32 [n, 16384(, 1)] and [m, 16384(, 1)].
@@ -341,13 +341,14 @@ def measure(generated, real, classifier=None, k=10):
         if len(bad):
             raise InputError(f"{name} clip {bad[0]} holds NaN or infinite samples")
     order = np.random.default_rng(0).permutation(len(real))
-    some, halves = order[: len(generated)], (order[::2], order[1::2])
+    some, half = order[: len(generated)], min(len(generated), len(real) // 2)
+    parts = order[:half], order[half:]
     made = {"clips": len(generated)}
     true = {"clips": len(real)}
 
     features = [features_log_mel(x) for x in (generated, real)]
     made["frechet_log_mel"] = frechet_distance(*features)
-    true["frechet_log_mel"] = frechet_distance(*(features[1][h] for h in halves))
+    true["frechet_log_mel"] = frechet_distance(*(features[1][i] for i in parts))
     features = [similarity_features(to_int16(x)) for x in (generated, real)]
     made["similarity_self"] = nn_dist(features[0], features[0], True)
     true["similarity_self"] = nn_dist(features[1][some], features[1][some], True)
@@ -365,8 +366,8 @@ def measure(generated, real, classifier=None, k=10):
     features = [classifier.features(x) for x in (generated, real)]
     if features[0] is not None:
         made["frechet_classifier"] = frechet_distance(*features)
-        halves = (features[1][h] for h in halves)
-        true["frechet_classifier"] = frechet_distance(*halves)
+        parts = (features[1][i] for i in parts)
+        true["frechet_classifier"] = frechet_distance(*parts)
     return {"generated": made, "real": true}
 
 

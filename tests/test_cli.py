@@ -26,6 +26,7 @@ from specgan_tf import (
     checkpoint,
     generate,
     moments,
+    report,
     tflite,
 )
 from specgan_tf.files import only_training
@@ -99,6 +100,7 @@ def test_the_whole_way_on_the_embedded_drums(run, tmp_path):
 
     status, out, _ = run("preview", train, "--once", "--preview_n", 3)
     assert status == 0
+    assert summaries(train / "preview") == {f"preview/{k}": v for k, v in SHOWN.items()}
     rate, wav = wavfile.read(train / "preview" / "00000003.wav")
     assert (
         rate == 16000 and wav.dtype == np.int16 and wav.shape == (3 * (16384 + 8192),)
@@ -191,15 +193,70 @@ def test_recordings_of_every_format(run, tmp_path):
     assert "Skipped" in out and "lmms_kick04_malformed.ogg" in out
 
 
-def test_summaries_have_the_references_tags(trained):
-    tags = set()
-    for name in os.listdir(trained):
-        if name.startswith("events"):
-            for record in tf.data.TFRecordDataset(str(trained / name)):
-                event = tf.compat.v1.Event.FromString(record.numpy())
-                tags |= {v.tag for v in event.summary.value}
-    want = "x_wav x G_z x_rms G_z_rms x_rms_batch G_z_rms_batch G_loss D_loss".split()
-    assert set(want) <= tags
+SHOWN = {"audio": "audio", "image": "images"}  # end of a tag -> TensorBoard's plugin
+
+
+def summaries(folder):
+    """Of a folder's event files: {tag: its TensorBoard plugin}; a tag has but one."""
+    from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+
+    found = {
+        (value.tag, value.metadata.plugin_data.plugin_name)
+        for name in os.listdir(folder)
+        if name.startswith("events")
+        for event in EventFileLoader(str(folder / name)).Load()
+        for value in event.summary.value
+    }
+    assert len(found) == len(dict(found)), found
+    return dict(found)
+
+
+def test_summaries(trained):
+    """The reference's tags, and ours."""
+    from tensorboard.plugins.hparams import metadata
+
+    tags = summaries(trained)
+    shown = {tag for tag, plugin in tags.items() if plugin in ("audio", "images")}
+    assert shown == {"x_wav/audio", *(f"{t}/{k}" for t in ("x", "G_z") for k in SHOWN)}
+    assert all(SHOWN[tag.partition("/")[2]] == tags[tag] for tag in shown)
+    scalars = {tag for tag, plugin in tags.items() if plugin == "scalars"}
+    assert scalars == set(
+        "D_loss G_loss D_x D_G_z D_x_minus_D_G_z gradient_penalty slopes x_rms G_z_rms "
+        "D_gradient_norm G_gradient_norm G_z_diversity".split()
+    )
+    histograms = {tag for tag, plugin in tags.items() if plugin == "histograms"}
+    assert histograms == {"x_rms_batch", "G_z_rms_batch", "slopes_batch"}
+    assert tags[metadata.SESSION_START_INFO_TAG] == metadata.PLUGIN_NAME
+
+
+def test_summaries_change_no_training_and_say_its_pace(run, clips, tmp_path):
+    """Bit for bit, with summaries at every step, of weights and random state."""
+    argv = ["--data_dir", clips, "--seed", 1, "--train_max_steps", 4, *TINY]
+    with pytest.MonkeyPatch.context() as m:
+        m.setattr(callbacks.Summaries, "on_train_batch_end", lambda *_, **__: None)
+        assert run("train", tmp_path / "none", *argv)[0] == 0
+    end = callbacks.Summaries.on_train_batch_end
+
+    def every_step(self, *args, **kwargs):
+        self.secs = 0
+        end(self, *args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as m:
+        m.setattr(callbacks.Summaries, "on_train_batch_end", every_step)
+        assert run("train", tmp_path / "all", *argv)[0] == 0
+    name = "model.ckpt-4.data-00000-of-00001"
+    assert (tmp_path / "none" / name).read_bytes() == (
+        tmp_path / "all" / name
+    ).read_bytes()
+    assert not summaries(tmp_path / "none")
+    series, images = report.read_events(tmp_path / "all")
+    assert series["D_loss"][0].tolist() == [1, 2, 3, 4] and [*images] == [1, 2, 3, 4]
+    for tag, (low, high) in {"steps_per_second": (0, 1e3), "data_wait": (0, 1)}.items():
+        steps, values = series[tag]
+        assert steps.tolist() == [2, 3, 4]
+        assert (values > low).all() and (values < high).all()
+    gap = series["D_x"][1] - series["D_G_z"][1]
+    np.testing.assert_allclose(series["D_x_minus_D_G_z"][1], gap, atol=1e-6)
 
 
 def test_a_seed_repeats_a_training(run, trained, clips, tmp_path):

@@ -97,7 +97,12 @@ MAY_IMPORT = {
     "verify": {"files", "generate", "spectral"},
     "artefact": set(),
     "export": {"generate", "spectral", "tflite", "verify"},
-    "callbacks": {"checkpoint", "generate", "spectral"},
+    "health": set(),
+    "page": set(),
+    "callbacks": set("checkpoint generate health losses score spectral".split()),
+    "report": set(
+        "checkpoint files generate health loader page score spectral".split()
+    ),
     "crosscheck": set(
         "checkpoint export files gan loader losses moments specgan spectral".split()
     ),
