@@ -1742,11 +1742,10 @@ def main(argv=None):
         return 0
     parser = make_parser()
     given = vars(parser.parse_args(argv))
-    if (given["mode"] in ("to_tf1", "classifier")) != ("out_dir" in given):
-        parser.error(
-            "to_tf1 TRAIN_DIR OUT_DIR and classifier DATA_DIR OUT_DIR take two "
-            "folders, nothing else does"
-        )
+    folders = {"to_tf1": "TRAIN_DIR and OUT_DIR", "classifier": "DATA_DIR and OUT_DIR"}
+    takes = folders.get(given["mode"], "TRAIN_DIR alone")
+    if (given["mode"] in folders) != ("out_dir" in given):
+        parser.error(f"{given['mode']} takes {takes}")
     if "train_dir" not in given and given["mode"] not in ("generate", "infer"):
         parser.error("the following arguments are required: train_dir")
     if "shard" in given and given["mode"] != "moments":

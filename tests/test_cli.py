@@ -629,7 +629,7 @@ def test_to_tf1_takes_a_checkpoint_with_optimizers_and_two_folders(
     refused, trained, tmp_path
 ):
     assert "takes TRAIN_DIR and OUT_DIR" in refused("to_tf1", trained)
-    assert "takes TRAIN_DIR and OUT_DIR" in refused("generate", trained, tmp_path)
+    assert "generate takes TRAIN_DIR alone" in refused("generate", trained, tmp_path)
     folder = copy_of(trained, tmp_path)
     prefix = str(folder / "model.ckpt-2")
     values = tf.train.load_checkpoint(prefix)

@@ -484,7 +484,7 @@ def test_sounds_without_labels(refused, tmp_path):
     line = refused("classifier", data, out, "--classifier_test", "one_")
     assert "--classifier_test takes all sounds of 300" in line
     assert "does not exist" in refused("classifier", tmp_path / "none", out)
-    assert "take two folders" in refused("classifier", data)
+    assert "classifier takes DATA_DIR and OUT_DIR" in refused("classifier", data)
     assert not out.exists()
 
 
