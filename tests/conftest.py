@@ -11,7 +11,9 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as the scripts do
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+import numpy as np
 import pytest
+from scipy.io import wavfile
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 SHARED = os.path.join(ROOT, "..", "shared")
@@ -37,6 +39,17 @@ def installed(there, reason):
         pytest.fail(reason)
     if not there:
         pytest.skip(reason)
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    """Twelve seconds of sound in six files."""
+    folder = tmp_path_factory.mktemp("clips")
+    rs = np.random.RandomState(0)
+    for i in range(6):
+        sound = rs.randn(32000) * np.exp(-np.arange(32000) / 4000) * 3000
+        wavfile.write(folder / f"{i}.wav", 16000, sound.astype(np.int16))
+    return folder
 
 
 @pytest.fixture(autouse=True)

@@ -44,17 +44,6 @@ def small_buffer():
 
 
 @pytest.fixture(scope="module")
-def clips(tmp_path_factory):
-    """Twelve seconds of sound in six files."""
-    folder = tmp_path_factory.mktemp("clips")
-    rs = np.random.RandomState(0)
-    for i in range(6):
-        sound = rs.randn(32000) * np.exp(-np.arange(32000) / 4000) * 3000
-        wavfile.write(folder / f"{i}.wav", 16000, sound.astype(np.int16))
-    return folder
-
-
-@pytest.fixture(scope="module")
 def trained(tmp_path_factory, clips):
     """A folder trained for two steps; tests must not change it."""
     folder = tmp_path_factory.mktemp("trained") / "train"
