@@ -215,6 +215,8 @@ def describe(x):
     """Medians over clips float32 [n, 16384] of what an ear would say first."""
     import numpy as np
 
+    from specgan_tf import health
+
     power = np.square(x.reshape(len(x), -1, FRAME)).mean(axis=2)
     loudest = power.argmax(axis=1)
     after = np.arange(power.shape[1]) >= loudest[:, np.newaxis]
@@ -223,7 +225,7 @@ def describe(x):
     spectrum = np.square(np.abs(np.fft.rfft(x, axis=1)))
     bins = np.arange(spectrum.shape[1]) / x.shape[1]
     centroid = (spectrum * bins).sum(axis=1) / np.maximum(spectrum.sum(axis=1), 1e-12)
-    quiet = np.abs(x).max(axis=1) < train_specgan.SILENCE
+    quiet = np.abs(x).max(axis=1) < health.SILENCE
     return {
         "peak": float(np.median(np.abs(x).max(axis=1))),
         "nearly silent": int(quiet.sum()),
