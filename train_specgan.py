@@ -360,7 +360,11 @@ def add_score_flags(p):
     )
     p.flag(g, "--classifier_epochs", 100, "times through the sounds", type=positive)
     p.flag(
-        g, "--classifier_patience", 5, "epochs that are no better: end", type=positive
+        g,
+        "--classifier_patience",
+        5,
+        "epochs no better: slower; then end",
+        type=positive,
     )
     p.flag(
         g,

@@ -455,7 +455,8 @@ class Training:
         self.net.optimizer.build(self.net.trainable_variables)
         self.log_mel = tf.function(lambda x: spectral.log_mel(x, NFFT))
         self.rest, self.held = split(self.y, HELD_OUT, seed)
-        self.epoch, self.since, self.best, self.seconds = 0, 0, (-1.0, 0.0), 0.0
+        self.epoch, self.since, self.best = 0, 0, (-1.0, 0.0)
+        self.slowed, self.seconds = False, 0.0
         self.settings = {
             "clips": f"{len(x)} ({digest([self.y, self.x])})",
             "dim": dim,
@@ -476,7 +477,7 @@ class Training:
         try:
             state = json.loads(str(arrays["state"]))
             settings, numbers = state["settings"], state["numbers"]
-            self.epoch, self.since, self.best, self.seconds = numbers
+            self.epoch, self.since, self.best, self.slowed, self.seconds = numbers
         except (KeyError, TypeError, ValueError):
             raise InputError(f"{self.fp} is damaged: remove it to begin anew") from None
         for name, value in self.settings.items():
@@ -489,15 +490,20 @@ class Training:
         log.info("Going on after epoch %d", self.epoch)
 
     def save(self):
-        numbers = [self.epoch, self.since, list(self.best), self.seconds]
+        numbers = [self.epoch, self.since, self.best, self.slowed, self.seconds]
         state = json.dumps({"settings": self.settings, "numbers": numbers})
         arrays = {name: np.asarray(v) for name, v in self.values().items()}
         with replacing(self.fp) as f:
             np.savez(f, state=np.array(state), **arrays)
 
     def run(self, epochs=100, patience=5):
-        """Train until `patience` epochs in a row are no better; returns the best."""
-        while self.epoch < epochs and self.since < patience:
+        """Train until `patience` epochs in a row are no better, and from the best again
+        at a tenth of the rate; returns the best."""
+        while self.epoch < epochs:
+            if self.since >= patience:
+                if self.slowed:
+                    break
+                self.slow_down()
             began = time.process_time()
             loss = self.run_epoch()
             accuracy, xent = self.evaluate(self.held)
@@ -515,6 +521,14 @@ class Training:
                 self.seconds,
             )
         return Classifier.load(self.folder)
+
+    def slow_down(self):
+        log.info("No better for %d epochs: on from the best, slower", self.since)
+        best_fp = os.path.join(self.folder, BEST)
+        assign(self.classifier.values(), read_arrays(best_fp), best_fp)
+        rate = self.net.optimizer.learning_rate
+        rate.assign(0.1 * rate)  # saved with the optimizer's other variables
+        self.since, self.slowed = 0, True
 
     def run_epoch(self):
         """Every clip once; the mean loss."""

@@ -469,6 +469,40 @@ def test_a_classifiers_training_goes_on(run, refused, tmp_path):
     assert "holds a training with clips 12 (" in refused(*argv, 3)
 
 
+def test_a_training_that_is_no_better_slows_down_from_the_best_and_ends(
+    tmp_path, monkeypatch, caplog
+):
+    caplog.set_level("INFO")
+    x, y = noise(8), np.array([0, 1] * 4)
+    training = classifier.Training(x, y, ["a", "b"], str(tmp_path), dim=1, batch_size=4)
+    found = iter(
+        [(0.5, 1.0), (0.7, 1.0), (0.7, 1.0), (0.7, 1.1), (0.6, 0.1), (0.7, 0.9)]
+    )
+    weights, kernel = [], training.net.trainable_variables[2]
+    kernel.assign(tf.zeros_like(kernel))
+
+    def run_epoch():
+        weights.append(kernel.numpy())
+        kernel.assign_add(tf.ones_like(kernel))
+        return 0.0
+
+    monkeypatch.setattr(training, "run_epoch", run_epoch)
+    monkeypatch.setattr(training, "evaluate", lambda held: next(found, (0.0, 9.0)))
+    training.run(patience=2)
+    # epoch 2 is best; 5 and 6 are from it, 6 is better; 7 and 8 are not
+    assert training.epoch == 8 and training.best == (0.7, -0.9)
+    for epoch, steps in enumerate([0, 1, 2, 3, 2, 3, 4, 5]):
+        np.testing.assert_array_equal(weights[epoch], np.full(kernel.shape, steps))
+    rate = float(training.net.optimizer.learning_rate.numpy())
+    assert rate == pytest.approx(1e-4)
+    assert caplog.text.count("No better for 2 epochs: on from the best, slower") == 1
+    assert int(np.load(tmp_path / classifier.BEST)["epoch"]) == 6
+    # what was written remembers it
+    again = classifier.Training(x, y, ["a", "b"], str(tmp_path), dim=1, batch_size=4)
+    assert again.slowed and again.epoch == 8 and again.since == 2
+    assert float(again.net.optimizer.learning_rate.numpy()) == pytest.approx(1e-4)
+
+
 def test_sounds_without_labels(refused, tmp_path):
     data, out = tones(tmp_path / "tones", 2), tmp_path / "out"
     line = refused("classifier", data / "300", out)
