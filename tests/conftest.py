@@ -17,7 +17,8 @@ from scipy.io import wavfile
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 SHARED = os.path.join(ROOT, "..", "shared")
-REDUCED = os.path.join(ROOT, "tests", "goldens")
+REDUCED = os.path.join(ROOT, "tests", "goldens")  # what the cross-check replays
+RECORDED = os.path.join(ROOT, "tests", "recorded")  # other results to hold ours against
 FULL = os.path.join(SHARED, "golden")
 DRUMS = os.path.join(ROOT, "specgan_tf", "data", "drums")
 

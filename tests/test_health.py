@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import REDUCED, ROOT
+from conftest import RECORDED, ROOT
 
 sys.path.insert(0, ROOT)
 import train_specgan
@@ -260,7 +260,7 @@ def test_a_sign_is_said_once_until_it_is_gone(caplog):
 @pytest.mark.parametrize("loss", ["wgan-gp", "dcgan"])
 def test_a_normal_beginning_is_no_sign(loss):
     """Real trainings on the embedded drums, at any time: see goldens/make_health.py."""
-    with np.load(os.path.join(REDUCED, "health.npz")) as f:
+    with np.load(os.path.join(RECORDED, "health.npz")) as f:
         recorded = {k.partition("/")[2]: f[k] for k in f.files if k.startswith(loss)}
     steps, D_loss = recorded["D_loss"]
     assert steps[-1] >= 300 and len(recorded) >= 10 and np.ptp(D_loss) > 0.5

@@ -1,6 +1,6 @@
 """What two healthy trainings recorded, for tests of health: about 5 CPU minutes.
 
-    python tests/goldens/make_health.py    # writes tests/goldens/health.npz
+    python tests/recorded/make_health.py    # writes tests/recorded/health.npz
 
 On the embedded drums, with networks so small that they take long to make any sound.
 """
