@@ -274,7 +274,7 @@ def test_a_normal_beginning_is_no_sign(loss):
 @pytest.mark.slow
 def test_a_short_training_says_nothing_of_its_health(tmp_path, monkeypatch, capfd):
     """The same, as it is now: up to where an opinion begins."""
-    from goldens import make_health
+    from recorded import make_health
 
     monkeypatch.setattr(train_specgan, "BUFFER", 64)
     steps = health.EARLY + 4 * health.ENOUGH
