@@ -1644,8 +1644,13 @@ def report_classifier(best, x, y, training, args):
     for k in sorted({1, args.incept_k}):
         if len(x) >= k:
             mean, std = score.inception_score(p, k)
+            right, _ = score.inception_score(np.eye(len(best.labels))[y[order]], k)
             report["tested"][f"inception score, k {k}"] = [mean, std]
-            log.info("Inception score of them, k %d: %.2f +- %.2f", k, mean, std)
+            report["tested"][f"inception score of their labels, k {k}"] = right
+            log.info(
+                "Inception score of them, k %d: %.2f +- %.2f (of their labels: %.2f)",
+                *(k, mean, std, right),
+            )
     fp = os.path.join(args.out_dir, "report.json")
     with replacing(fp, "w") as f:
         json.dump(report, f, indent=1)

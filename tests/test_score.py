@@ -443,6 +443,7 @@ def test_a_classifier_learns_tones(heard):
     assert tested["clips"] == 12 and tested["accuracy"] == 1.0
     np.testing.assert_array_equal(tested["confusion"], 4 * np.eye(3))
     assert 2.5 < tested["inception score, k 1"][0] <= 3
+    assert tested["inception score of their labels, k 1"] == pytest.approx(3)
     assert report["settings"]["dim"] == 8 and report["epochs"] == 40
     one = score.Classifier.load(heard / "made")
     x = score.read_folder(heard / "tones")
