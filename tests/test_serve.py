@@ -212,6 +212,14 @@ ROWS = [
 ]
 
 
+def test_an_answers_body_does_not_wait_for_word_of_its_headers():
+    with contextlib.ExitStack() as stack:
+        listening = stack.enter_context(serve.listen("127.0.0.1", 0))
+        stack.enter_context(socket.create_connection(listening.getsockname()))
+        connection = stack.enter_context(listening.accept()[0])
+        assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
 def test_requests_become_the_tensors_of_a_predict_request():
     predict_pb2 = pytest.importorskip("tensorflow_serving.apis.predict_pb2")
     wanted = predict_pb2.PredictRequest()
