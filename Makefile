@@ -8,7 +8,7 @@ BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 WEB = demo/web
-MODEL ?= $(OUT)/export/synthesize.f32.tflite
+MODEL ?= $(OUT)/box/synthesize.f32.tflite
 PORT ?= 8000
 
 .PHONY: sounds demo web test quick lint matrix clean
@@ -38,15 +38,16 @@ demo: $(VENV)/installed
 	@echo "Look at     $(OUT)/sounds/sheet.png"
 	@echo "Go on with  $(BIN)/python train_specgan.py train $(OUT)/train"
 
-# The page, with the demo's model or MODEL=another.tflite, at http://127.0.0.1:8000
+# The page, with the model that comes along or MODEL=another.tflite, at
+# http://127.0.0.1:8000
 web: $(WEB)/vendor/litert.js $(MODEL)
 	@mkdir -p $(WEB)/model
 	@cp $(MODEL) $(WEB)/model/synthesize.f32.tflite
 	@echo "Open http://127.0.0.1:$(PORT)    (Ctrl-C ends)"
 	@$(PYTHON) -m http.server --bind 127.0.0.1 --directory $(WEB) $(PORT)
 
-$(OUT)/export/synthesize.f32.tflite:
-	$(MAKE) demo
+$(OUT)/box/synthesize.f32.tflite: specgan_tf/data/box/generator.npz | $(VENV)/installed
+	$(BIN)/python export.py --formats tflite --tflite f32 --out_dir $(@D) --overwrite
 
 $(WEB)/vendor/litert.js: $(WEB)/package-lock.json $(WEB)/vendor.mjs
 	@command -v npm >/dev/null || { echo "npm is not there: install Node.js"; exit 1; }
