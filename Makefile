@@ -1,11 +1,17 @@
-# make demo: train, hear, see and export a small SpecGAN.  make test: the test suite.
+# make sounds: hear the model that comes along.
+# make demo: train, hear, see and export a small SpecGAN.  make web: play it in a browser.
+# make test: the test suite.
 PYTHON ?= python3
 VENV ?= .venv
 OUT ?= demo_out
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test quick lint matrix clean
+WEB = demo/web
+MODEL ?= $(OUT)/box/synthesize.f32.tflite
+PORT ?= 8000
+
+.PHONY: sounds demo web test quick lint matrix clean
 
 $(VENV)/installed: setup.py
 	$(PYTHON) -m venv $(VENV)
@@ -16,6 +22,9 @@ $(VENV)/installed: setup.py
 $(VENV)/test-installed: $(VENV)/installed
 	$(PIP) -e '.[test]'
 	@touch $@
+
+sounds: $(VENV)/installed
+	$(BIN)/python train_specgan.py generate --generate_dir $(OUT)/generated --overwrite
 
 demo: $(VENV)/installed
 	$(BIN)/python train_specgan.py train $(OUT)/train --train_max_steps 250 \
@@ -29,8 +38,23 @@ demo: $(VENV)/installed
 	@echo "Look at     $(OUT)/sounds/sheet.png"
 	@echo "Go on with  $(BIN)/python train_specgan.py train $(OUT)/train"
 
+# The page, with the model that comes along or MODEL=another.tflite, at
+# http://127.0.0.1:8000
+web: $(WEB)/vendor/litert.js $(MODEL)
+	@mkdir -p $(WEB)/model
+	@cp $(MODEL) $(WEB)/model/synthesize.f32.tflite
+	@echo "Open http://127.0.0.1:$(PORT)    (Ctrl-C ends)"
+	@$(PYTHON) -m http.server --bind 127.0.0.1 --directory $(WEB) $(PORT)
+
+$(OUT)/box/synthesize.f32.tflite: specgan_tf/data/box/generator.npz | $(VENV)/installed
+	$(BIN)/python export.py --formats tflite --tflite f32 --out_dir $(@D) --overwrite
+
+$(WEB)/vendor/litert.js: $(WEB)/package-lock.json $(WEB)/vendor.mjs
+	@command -v npm >/dev/null || { echo "npm is not there: install Node.js"; exit 1; }
+	cd $(WEB) && npm ci --silent && npm run --silent vendor
+
 test: $(VENV)/test-installed
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 # Without the slow ones.
 quick: $(VENV)/test-installed
@@ -50,4 +74,5 @@ matrix:
 	done
 
 clean:
+	rm -rf $(WEB)/node_modules $(WEB)/vendor $(WEB)/model
 	rm -rf $(VENV) .venv-* $(OUT) build *.egg-info .pytest_cache .ruff_cache

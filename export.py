@@ -33,8 +33,15 @@ def some_of(names):
 
 def make_parser():
     p = Parser(description=__doc__)
-    p.add_argument("train_dir", help="training folder, or a checkpoint's prefix")
-    p.add_argument("--out_dir", help="default TRAIN_DIR/export")
+    p.add_argument(
+        "train_dir",
+        nargs="?",
+        help="training folder, a checkpoint's prefix, or a model in an .npz; without "
+        "it, the one that comes along",
+    )
+    p.add_argument(
+        "--out_dir", help="default TRAIN_DIR/export, without TRAIN_DIR ./exported"
+    )
     p.add_argument(
         "--checkpoint", help="one of TRAIN_DIR's, such as model.ckpt-100; or the newest"
     )
@@ -74,10 +81,12 @@ def export(args):
 
     path = args.train_dir
     if args.checkpoint:
+        if path is None:
+            raise InputError("--checkpoint is one of TRAIN_DIR's: name that too")
         path = os.path.join(path, os.path.basename(args.checkpoint))
     prefix = checkpoint.require(path)
-    folder = checkpoint.folder_of(path)
-    out_dir = os.path.abspath(args.out_dir or os.path.join(folder, "export"))
+    unasked = train_specgan.unasked_dir(args, "export", "exported")
+    out_dir = os.path.abspath(args.out_dir or unasked)
     paths = artefacts(args)
     everything = [*paths, "report.json", "report.md", "spectrograms.png"]
     there = [p for p in everything if os.path.exists(os.path.join(out_dir, p))]
@@ -89,7 +98,7 @@ def export(args):
     os.makedirs(out_dir, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out_dir, prefix=".export.") as new:
         log.info("Exporting %s", prefix)
-        make(prefix, folder, new, paths, args, out_dir)
+        make(prefix, new, paths, args, out_dir)
         for path in everything:  # all verified: now, and only now, put in place
             target = os.path.join(out_dir, path)
             os.makedirs(os.path.dirname(target), exist_ok=True)
@@ -110,7 +119,7 @@ def artefacts(args):
     return paths
 
 
-def make(prefix, folder, new, paths, args, out_dir):
+def make(prefix, new, paths, args, out_dir):
     """Write all of `paths` into the folder `new`, and the report of them."""
     from specgan_tf import checkpoint, tflite, verify
     from specgan_tf.export import save_saved_model

@@ -11,6 +11,15 @@ LITERT = (
     "ai-edge-litert"  # runs .tflite files; tf.lite.Interpreter is leaving TensorFlow
 )
 BENCHMARKS = ["torch>=2.4", "matplotlib"]  # the twin compared with, and the picture
+NOTEBOOK = ["nbclient", "ipykernel"]  # run examples/specgan.ipynb
+SERVE = [  # python -m specgan_tf.serve
+    "starlette>=1.0",
+    "uvicorn>=0.50",
+    "orjson>=3.11",
+    "prometheus_client>=0.20",
+]
+# TensorFlow Serving's messages: what ours must parse as
+SERVING_API = "tensorflow-serving-api>=2.21"
 RESAMPY = "resampy>=0.4"  # --data_resample kaiser_best, the reference's resampler
 
 setup(
@@ -22,7 +31,9 @@ setup(
     license="MIT",
     python_requires=">=3.10",
     packages=find_packages(include=["specgan_tf", "specgan_tf.*"]),
-    package_data={"specgan_tf": ["data/provenance.csv", "data/drums/*.wav"]},
+    package_data={
+        "specgan_tf": ["data/provenance.csv", "data/drums/*.wav", "data/box/*"]
+    },
     install_requires=[
         "tensorflow>=2.21",
         "keras>=3.10",
@@ -37,6 +48,18 @@ setup(
         "litert": [LITERT],
         "resampy": [RESAMPY],
         "benchmarks": BENCHMARKS,
-        "test": [LITERT, RESAMPY, "pytest", "pytest-xdist", "ruff"],
+        "serve": SERVE,
+        "test": [
+            LITERT,
+            RESAMPY,
+            *NOTEBOOK,
+            *SERVE,
+            SERVING_API,
+            "pytest",
+            "pytest-xdist",
+            "ruff",
+            "selenium",
+            "pillow",
+        ],
     },
 )

@@ -16,6 +16,8 @@ import time
 
 START = """SpecGAN learns to make one-second sounds from a folder of sounds:
 
+  python train_specgan.py generate
+      makes drum sounds, with the small model that comes along
   python train_specgan.py train ./train --specgan_dim 8 --train_batch_size 16
       learns from the drum sounds that come along, or your own: --data_dir FOLDER;
       Ctrl-C saves and ends, the same command goes on
@@ -45,7 +47,7 @@ class Parser(argparse.ArgumentParser):
     def error(self, message):
         self.exit(2, f"{self.prog}: error: {message} (--help lists every flag)\n")
 
-    def flag(self, group, name, default, help, **kwargs):
+    def flag(self, group, name, default, help, short=None, **kwargs):
         dest = name.removeprefix("--")
         self.defaults[dest] = default
         self.types[dest] = kwargs.get("type", str)
@@ -55,7 +57,11 @@ class Parser(argparse.ArgumentParser):
             kwargs["action"] = argparse.BooleanOptionalAction
         elif default is not None:
             help += f" (default: {default})"
-        group.add_argument(name, default=argparse.SUPPRESS, help=help, **kwargs)
+        names = [name]
+        if short:
+            names, kwargs["action"] = [name, short], TwoNames
+        kwargs |= {"dest": dest, "default": argparse.SUPPRESS, "help": help}
+        group.add_argument(*names, **kwargs)
 
     def parse_recorded(self, name, text):
         """The value that `text` gives a flag; ValueError if it gives none."""
@@ -66,6 +72,16 @@ class Parser(argparse.ArgumentParser):
         if self.choices[name] and value not in self.choices[name]:
             raise ValueError
         return value
+
+
+class TwoNames(argparse.Action):
+    """Stores, but not one value by one name and another by the other."""
+
+    def __call__(self, parser, namespace, value, option_string=None):
+        if (had := getattr(namespace, self.dest, value)) != value:
+            names = " and ".join(self.option_strings)
+            parser.error(f"{names} are the same; which is it: {had} or {value}?")
+        setattr(namespace, self.dest, value)
 
 
 def number(kind, says, accepts):
@@ -92,6 +108,14 @@ shard = number(
     lambda s: len(s) == 2 and 1 <= s[0] <= s[1],
 )
 ratio = number(float, "in [0, 1)", lambda r: 0.0 <= r < 1.0)
+two_or_more = number(int, "a whole number of at least 2", lambda n: n >= 2)
+stride = number(float, "in (0, 2]", lambda s: 0.0 < s <= 2.0)
+share = number(float, "in (0, 1]", lambda t: 0.0 < t <= 1.0)
+sheet = number(
+    lambda text: tuple(map(int, text.split("x"))),
+    "ROWSxCOLUMNS, each at least 2, as 5x5",
+    lambda s: len(s) == 2 and min(s) >= 2,
+)
 
 
 def boolean(text):
@@ -108,7 +132,11 @@ def make_parser():
     )
     p.add_argument(
         "train_dir",
-        help="training folder; of classifier the sounds; of score WAV files too",
+        nargs="?",
+        default=argparse.SUPPRESS,
+        help="training folder; of classifier the sounds; of score WAV files too; of "
+        "generate and infer a checkpoint's prefix, a model in an .npz, or nothing: the "
+        "one that comes along",
     )
     p.add_argument(
         "out_dir",
@@ -173,12 +201,13 @@ def make_parser():
         "upsampling in G; linear and cubic are lin and cub",
         choices=["zeros", "nn", "lin", "cub", "linear", "cubic"],
     )
-    p.flag(g, "--specgan_ngl", 16, "Griffin-Lim iterations", type=count)
+    p.flag(g, "--specgan_ngl", 16, "Griffin-Lim iterations", type=count, short="--ngl")
     p.flag(
         g,
         "--specgan_gl_window",
         "hann",
         "synthesis window; dual inverts exactly, hann is the reference's",
+        short="--gl_window",
         choices=["hann", "dual"],
     )
     p.flag(
@@ -186,6 +215,7 @@ def make_parser():
         "--specgan_gl_momentum",
         0.0,
         "of fast Griffin-Lim, [0, 1)",
+        short="--gl_momentum",
         type=ratio,
     )
 
@@ -218,13 +248,63 @@ def make_parser():
     p.flag(g, "--once", False, "the newest checkpoint and end; of incept, backup too")
 
     g = p.add_argument_group("Generate")
-    p.flag(g, "--generate_n", 16, "clips to generate", type=positive)
-    p.flag(g, "--generate_dir", None, "folder for them; default TRAIN_DIR/generate")
+    p.flag(
+        g,
+        "--generate_n",
+        None,
+        "clips to generate (default: 16); latents to go through with --interpolate "
+        "(default: 2)",
+        type=positive,
+    )
+    p.flag(
+        g,
+        "--generate_dir",
+        None,
+        "folder for them; default TRAIN_DIR/generate, without TRAIN_DIR ./generated",
+    )
+    p.flag(g, "--generate_format", "wav", "of the sounds", choices=["wav", "flac"])
     p.flag(g, "--z_fp", None, "latents to use if the file exists, else to save there")
+    ways = g.add_mutually_exclusive_group()
+    p.flag(
+        ways,
+        "--interpolate",
+        None,
+        "STEPS clips on the line from each latent to the next, both included",
+        type=two_or_more,
+        metavar="STEPS",
+    )
+    p.flag(
+        ways,
+        "--walk",
+        None,
+        "a random walk from the first latent, whose coordinates move by at most STEP "
+        "from clip to clip, (0, 2]",
+        type=stride,
+        metavar="STEP",
+    )
+    p.flag(
+        ways,
+        "--grid",
+        None,
+        "a sheet of clips between four latents, its corners",
+        type=sheet,
+        metavar="ROWSxCOLUMNS",
+    )
+    p.flag(
+        g,
+        "--truncation",
+        1.0,
+        "scale latents by this: clips are more alike, (0, 1]",
+        type=share,
+    )
     p.flag(
         g, "--shard", None, "of moments: every Nth file only; then merge", type=shard
     )
     p.flag(g, "--overwrite", False, "replace files that are there already")
+
+    g = p.add_argument_group("Report")
+    p.flag(g, "--report_n", 8, "clips of each kind in a report", type=positive)
+    p.flag(g, "--report_fp", None, "HTML file; default TRAIN_DIR/report.html")
     add_score_flags(p)
     return p
 
@@ -316,7 +396,14 @@ MOMENTARY = {
     "once",
     "generate_n",
     "generate_dir",
+    "generate_format",
     "z_fp",
+    "interpolate",
+    "walk",
+    "grid",
+    "truncation",
+    "report_n",
+    "report_fp",
     "shard",
     "overwrite",
     "incept_metagraph_fp",
@@ -343,11 +430,16 @@ def settle(parser, given):
     differs: the reference's every mode rewrites args.txt; here train does, and a flag
     that contradicts the networks in the folder is refused.  [train_specgan.py:720-722]
     """
-    from specgan_tf import checkpoint
+    from specgan_tf import box, checkpoint
     from specgan_tf.files import InputError
     from specgan_tf.specgan import UPSAMPLE_ALIASES
 
-    path, mode = given["train_dir"], given["mode"]
+    path, mode = given.setdefault("train_dir", None), given["mode"]
+    upsample = given.get("specgan_genr_upsample")
+    if upsample in UPSAMPLE_ALIASES:
+        given["specgan_genr_upsample"] = UPSAMPLE_ALIASES[upsample]
+    if box.is_one(path):
+        return settle_box(parser, given)
     folder = checkpoint.folder_of(path)
     if folder != path and mode not in ("generate", "infer", "score", "to_tf1"):
         raise InputError(f"{path} is a checkpoint; {mode} takes its folder, {folder}")
@@ -361,10 +453,9 @@ def settle(parser, given):
             recorded[name] = parser.parse_recorded(name, text)
         except ValueError:
             raise InputError(f"{source}: {name} cannot be {text!r}") from None
-    for settings in (given, recorded):
-        upsample = settings.get("specgan_genr_upsample")
-        if upsample in UPSAMPLE_ALIASES:
-            settings["specgan_genr_upsample"] = UPSAMPLE_ALIASES[upsample]
+    upsample = recorded.get("specgan_genr_upsample")
+    if upsample in UPSAMPLE_ALIASES:
+        recorded["specgan_genr_upsample"] = UPSAMPLE_ALIASES[upsample]
 
     prefix = checkpoint.latest(path) if os.path.exists(folder) else None
     if prefix:
@@ -378,12 +469,7 @@ def settle(parser, given):
             fixed.append("specgan_loss")
             require_known(prefix, os.path.isfile(source), {**recorded, **given})
         source = f"{source} and {os.path.basename(prefix)}"
-        for name in fixed:
-            if name in given and name in recorded and given[name] != recorded[name]:
-                raise InputError(
-                    f"--{name} {given[name]} contradicts {name} {recorded[name]} of "
-                    f"{source}; leave the flag out, or use another train_dir"
-                )
+        refuse_contradictions(given, recorded, fixed, source)
     # Not inherited: the moments in the folder come first, and a training's seed is not
     # for what is made with it.
     recorded.pop("data_moments_fp", None)
@@ -399,6 +485,33 @@ def settle(parser, given):
         log.info("As recorded in %s: %s", folder, settings)
     again = {"settle": lambda: settle(parser, dict(given))}
     return argparse.Namespace(**{**parser.defaults, **recorded, **given, **again})
+
+
+def settle_box(parser, given):
+    """`settle`, of a model in one file: its card says what args.txt does elsewhere."""
+    from specgan_tf import box
+    from specgan_tf.files import InputError
+
+    path, mode = given["train_dir"] or box.PATH, given["mode"]
+    if mode not in ("generate", "infer"):
+        raise InputError(f"{path} is a model alone; {mode} takes a training folder")
+    card = box.read_card(path)
+    recorded = {flag: card["options"][option] for flag, option in STRUCTURE.items()}
+    recorded["data_sample_rate"] = card["sample_rate"]
+    refuse_contradictions(given, recorded, recorded, path)
+    return argparse.Namespace(**{**parser.defaults, **recorded, **given})
+
+
+def refuse_contradictions(given, recorded, names, source):
+    """Refuse a flag given that is not as `source` recorded it, among these."""
+    from specgan_tf.files import InputError
+
+    for name in names:
+        if name in given and name in recorded and given[name] != recorded[name]:
+            raise InputError(
+                f"--{name} {given[name]} contradicts {name} {recorded[name]} of "
+                f"{source}; leave the flag out, or use another train_dir"
+            )
 
 
 def require_known(prefix, has_args, settings):
@@ -423,6 +536,12 @@ def settings(args):
         if settings[name] not in (None, "memory"):
             settings[name] = os.path.abspath(settings[name])
     return [f"{k},{v}" for k, v in sorted(settings.items())]
+
+
+def hparams(args):
+    """The settings, but for paths, for TensorBoard's table of trainings."""
+    settings = {k: v for k, v in vars(args).items() if k not in {*MOMENTARY, *PATHS}}
+    return {k: v for k, v in settings.items() if isinstance(v, (int, float, str))}
 
 
 def write_args(args):
@@ -597,6 +716,7 @@ def merge(args):
 
 
 BUFFER = 4096  # slices, shuffled
+HEARD = 16  # real clips that summaries hold generated ones against
 
 
 def train(args):
@@ -720,7 +840,8 @@ def train_on(fps, args):
     if chief:
         some = random.Random(seed).sample(fps, len(fps))
         with data_errors():
-            heard = next(iter(decode(some, args, batch_size=4, repeat=True, seed=seed)))
+            some = decode(some, args, batch_size=HEARD, repeat=True, seed=seed)
+            heard = next(iter(some))
         summaries = callbacks.Summaries(
             args.train_dir,
             heard,
@@ -729,15 +850,19 @@ def train_on(fps, args):
             args.data_sample_rate,
             griffin_lim(args),
             args.train_summary_secs,
+            hparams(args),
         )
+        health = callbacks.Health(summaries)
         progress = callbacks.Progress(args.train_max_steps)
-        watch = [callbacks.Divergence(), progress, summaries, save, stop]
+        watch = [callbacks.Divergence(), progress, summaries, health, save, stop]
         log.info("-" * 80)
         log.info("Training has started. Ctrl-C saves and ends. To monitor it:")
         log.info("  tensorboard --logdir=%s", args.train_dir)
         log.info("The first step comes late: a buffer of %d slices fills first", BUFFER)
     try:
         x = distribute.feed(strategy, batches)
+        if not distribute.is_distributed(strategy):  # which prefetches once more
+            x = loader.timed(x, summaries.add_wait)
         with distribute.partners(strategy), data_errors():
             gan.fit(x, shuffle=False, verbose=0, callbacks=watch)
     except FloatingPointError as e:
@@ -871,9 +996,13 @@ def print_vars(name, net):
 def load_generator(prefix, args):
     from specgan_tf import checkpoint
 
+    return checkpoint.load_generator(prefix, upsample_of(args))
+
+
+def upsample_of(args):
     # zeros shows in a checkpoint; the default must not hide that nothing was said.
     upsample = args.specgan_genr_upsample
-    return checkpoint.load_generator(prefix, None if upsample == "zeros" else upsample)
+    return None if upsample == "zeros" else upsample
 
 
 def griffin_lim(args):
@@ -939,10 +1068,11 @@ def preview_checkpoint(prefix, args):
     # original: half a slice of silence after each clip.  [train_specgan.py:423]
     flat = spectral.flatten(made["G_z"], spectral.SLICE_LEN // 2)
     writer = tf.summary.create_file_writer(preview_dir)
-    with writer.as_default(step):
-        tf.summary.audio("preview", flat[tf.newaxis], args.data_sample_rate)
-    writer.close()
     sheet = generate.contact_sheet(made["G_z_norm_uint8"])
+    with writer.as_default(step):
+        tf.summary.audio("preview/audio", flat[tf.newaxis], args.data_sample_rate)
+        tf.summary.image("preview/image", sheet[tf.newaxis])
+    writer.close()
     generate.write_png(f"{name}.png", sheet)
     flat_int16 = spectral.float_to_int16(flat)
     generate.write_wav(f"{name}.wav", flat_int16, args.data_sample_rate)  # last: done
@@ -950,10 +1080,9 @@ def preview_checkpoint(prefix, args):
     log.info("Wrote %s.wav and .png", name)
 
 
-SILENCE = 0.01  # of full scale, -40 dB: a peak below it is hardly heard
-
-
 def warn_of_silence(peaks):
+    from specgan_tf.health import SILENCE
+
     quiet = sum(peak < SILENCE for peak in peaks)
     if quiet:
         log.warning(
@@ -965,8 +1094,11 @@ def warn_of_silence(peaks):
         )
 
 
+LATENTS = "latents.npy"  # of the sounds beside it, where no --z_fp would be those
+
+
 def generate(args):
-    """N WAV files and one picture of their spectrograms."""
+    """N sounds and one picture of their spectrograms."""
     import re
 
     import numpy as np
@@ -975,41 +1107,132 @@ def generate(args):
     from specgan_tf.files import InputError
 
     prefix = checkpoint.require(args.train_dir)
-    folder = checkpoint.folder_of(args.train_dir)
-    out_dir = args.generate_dir or os.path.join(folder, "generate")
+    out_dir = args.generate_dir or unasked_dir(args, "generate", "generated")
     if os.path.exists(out_dir) and not os.path.isdir(out_dir):
         raise InputError(f"{out_dir} is a file; choose another --generate_dir")
     if os.path.isdir(out_dir) and os.listdir(out_dir) and not args.overwrite:
         raise InputError(
             f"{out_dir} is not empty; choose another --generate_dir, or --overwrite"
         )
+    latents_fp = os.path.join(out_dir, LATENTS)
+    if args.z_fp and os.path.abspath(args.z_fp) == os.path.abspath(latents_fp):
+        raise InputError(
+            f"--z_fp {args.z_fp} is a file that generate may replace; choose another "
+            "--generate_dir"
+        )
     G = load_generator(prefix, args)
     mean, std = checkpoint.load_moments(prefix, args.data_moments_fp)
-    if args.z_fp and os.path.exists(args.z_fp):
-        z = generate.load_z(args.z_fp, G.latent_dim)
-        log.info("Using the %d latents of %s", len(z), args.z_fp)
-    else:
-        z = generate.sample_z(args.generate_n, G.latent_dim, draw_seed(args)).numpy()
-        if args.z_fp:
-            generate.save_z(args.z_fp, z)
+    drawn, z = latents(args, G.latent_dim)
     os.makedirs(out_dir, exist_ok=True)
-    images, peaks = [], []
+    write = generate.WRITERS[args.generate_format]
+    names, images, peaks = [], [], []
     for made in generate.render_chunks(G, mean, std, z, *griffin_lim(args)):
         for G_z, image in zip(made["G_z"], made["G_z_norm_uint8"], strict=True):
             # A clip that is too loud is turned down; G_z_int16 would clip its peaks.
             peaks.append(np.abs(G_z).max())
             samples = spectral.float_to_int16(G_z / max(1.0, peaks[-1]))
-            wav_fp = os.path.join(out_dir, f"{len(images):04d}.wav")
-            generate.write_wav(wav_fp, samples, args.data_sample_rate)
+            names.append(f"{len(names):04d}.{args.generate_format}")
+            write(os.path.join(out_dir, names[-1]), samples, args.data_sample_rate)
             images.append(image)
-    sheet = generate.contact_sheet(np.stack(images))
+    columns = args.grid[1] if args.grid else 8
+    sheet = generate.contact_sheet(np.stack(images), columns)
     generate.write_png(os.path.join(out_dir, "sheet.png"), sheet)
-    for name in os.listdir(out_dir):  # of an earlier, larger set
-        if re.fullmatch(r"\d{4,}\.wav", name) and int(name[:-4]) >= len(z):
+    if not np.array_equal(drawn, z):
+        generate.save_z(latents_fp, z)
+        names.append(LATENTS)
+    formats = "|".join(generate.WRITERS)
+    for name in os.listdir(out_dir):  # of an earlier set, --overwrite
+        ours = name == LATENTS or re.fullmatch(rf"\d{{4,}}\.({formats})", name)
+        if ours and name not in names:
             os.remove(os.path.join(out_dir, name))
     warn_of_silence(peaks)
-    step = checkpoint.step_of(prefix)
-    log.info("Wrote %d WAV files and sheet.png to %s (step %d)", len(z), out_dir, step)
+    log.info(
+        "Wrote %d %s files and sheet.png to %s (step %d)",
+        len(z),
+        args.generate_format.upper(),
+        out_dir,
+        checkpoint.step_of(prefix),
+    )
+
+
+def unasked_dir(args, name, alone):
+    """Where to write: in a training's folder; of the model that comes along, here."""
+    from specgan_tf import checkpoint
+
+    if args.train_dir is None:
+        return alone
+    return os.path.join(checkpoint.folder_of(args.train_dir), name)
+
+
+def latents(args, latent_dim):
+    """Those drawn or read, and those to make sound of: float32 [n, latent_dim] each."""
+    from specgan_tf import generate
+    from specgan_tf.files import InputError
+
+    n, need = args.generate_n or 16, 1  # clips, and the latents that they begin with
+    if args.interpolate:
+        n, need = args.generate_n or 2, 2
+    if args.grid:
+        n = need = 4
+    seed, known = draw_seed(args), args.z_fp and os.path.exists(args.z_fp)
+    if known:
+        drawn = generate.load_z(args.z_fp, latent_dim)
+        if len(drawn) < need:
+            raise InputError(
+                f"{args.z_fp} holds {len(drawn)} of the {need} latents that it takes"
+            )
+        log.info("Using the %d latents of %s", len(drawn), args.z_fp)
+    else:
+        drawn = generate.sample_z(1 if args.walk else n, latent_dim, seed).numpy()
+        if args.z_fp:
+            generate.save_z(args.z_fp, drawn)
+    if args.walk or not known:
+        log.info("Drawn with --seed %d", seed)
+    z = drawn
+    if args.interpolate:
+        z = generate.path(z, args.interpolate)
+    if args.walk:
+        z = generate.walk(z[0], n, args.walk, seed)
+    if args.grid:
+        z = generate.grid(z[:4], *args.grid)
+    return drawn, generate.truncate(z, args.truncation)
+
+
+def report(args):
+    """TRAIN_DIR/report.html: curves, sounds, health, data and settings on one page."""
+    from specgan_tf import checkpoint, report
+    from specgan_tf.files import InputError
+
+    if not os.path.isdir(args.train_dir):
+        raise InputError(f"train_dir {args.train_dir} is not a folder")
+    fp = args.report_fp or os.path.join(args.train_dir, "report.html")
+    report.check_replaceable(fp)  # before the work
+    try:
+        fps = find_files(args)
+        prefix = checkpoint.latest(args.train_dir)
+        lengths = checkpoint.data_of(prefix).get("lengths") if prefix else None
+        folder = os.path.dirname(fps[0]) if args.data_dir is None else args.data_dir
+        sounds = report.read_sounds(folder, fps, decoding(args), slicing(args), lengths)
+    except (InputError, OSError) as e:
+        log.warning("Without the sounds: %s", e)
+        sounds = str(e)
+    defaults = make_parser().defaults
+    settings = [
+        (name, value, value == defaults[name])
+        for name, value in sorted(vars(args).items())
+        if name in defaults and name not in MOMENTARY
+    ]
+    training = report.Training(
+        args.train_dir,
+        settings,
+        sounds,
+        args.report_n,
+        griffin_lim(args),
+        upsample_of(args),
+        args.data_moments_fp,
+    )
+    report.write(fp, training)
+    log.info("Wrote %s (%.1f MB)", fp, os.path.getsize(fp) / 1e6)
 
 
 def infer(args):
@@ -1022,13 +1245,15 @@ def infer(args):
 
     from specgan_tf import checkpoint, verify
     from specgan_tf.export import save_saved_model
-    from specgan_tf.files import replacing_dir
+    from specgan_tf.files import InputError, replacing_dir
 
     prefix = checkpoint.require(args.train_dir)
     G = load_generator(prefix, args)
     mean, std = checkpoint.load_moments(prefix, args.data_moments_fp)
-    infer_dir = os.path.join(checkpoint.folder_of(args.train_dir), "infer")
+    infer_dir = unasked_dir(args, "infer", "infer")
     if os.path.isdir(infer_dir):  # as the reference does; it is made from the training
+        if args.train_dir is None and not args.overwrite:
+            raise InputError(f"{infer_dir} exists; --overwrite replaces it")
         log.info("Replacing %s", infer_dir)
     with replacing_dir(infer_dir) as new:
         ngl, *inversion = griffin_lim(args)
@@ -1436,7 +1661,7 @@ def report_classifier(best, x, y, training, args):
 MODES = {
     f.__name__: f
     for f in (
-        *(train, moments, merge, preview, generate, infer, to_tf1),
+        *(train, moments, merge, preview, generate, report, infer, to_tf1),
         *(incept, score, classifier, backup),
     )
 }
@@ -1530,9 +1755,23 @@ def main(argv=None):
     takes = folders.get(given["mode"], "TRAIN_DIR alone")
     if (given["mode"] in folders) != ("out_dir" in given):
         parser.error(f"{given['mode']} takes {takes}")
+    if "train_dir" not in given and given["mode"] not in ("generate", "infer"):
+        parser.error("the following arguments are required: train_dir")
     if "shard" in given and given["mode"] != "moments":
         parser.error("--shard is of the mode moments")
+    check_generate(parser, given)
     return run(parser.prog, lambda: start(parser, given))
+
+
+def check_generate(parser, given):
+    """Refuse flags of generate that go nowhere, or against each other."""
+    for name in ("interpolate", "walk", "grid", "truncation", "generate_format"):
+        if name in given and given["mode"] != "generate":
+            parser.error(f"--{name} is of the mode generate")
+    if "grid" in given and "generate_n" in given:
+        parser.error("--grid says how many clips: leave --generate_n out")
+    if "interpolate" in given and given.get("generate_n") == 1:
+        parser.error("--interpolate needs a --generate_n of at least 2")
 
 
 def start(parser, given):

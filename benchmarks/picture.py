@@ -1,7 +1,7 @@
-"""The README's picture: python -m benchmarks.picture TRAIN_DIR OUT.png
+"""The README's picture: python -m benchmarks.picture OUT.png [--model TRAIN_DIR]
 
-Two rows of real spectrograms, two generated ones by the newest checkpoint of TRAIN_DIR
-below them; both drawn by chance, with a fixed seed.
+Two rows of real spectrograms, two generated ones below them, by the model that comes
+along or the newest checkpoint of TRAIN_DIR; both drawn by chance, with a fixed seed.
 """
 
 import argparse
@@ -12,13 +12,13 @@ import numpy as np
 
 def main():
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    p.add_argument("train_dir")
     p.add_argument("out")
+    p.add_argument("--model", help="training folder, or a model's .npz")
     p.add_argument("--data_dir", default="specgan_tf/data/drums")
     args = p.parse_args()
-    from specgan_tf import generate, load_generator, loader, moments, spectral
+    from specgan_tf import generate, load_generator, load_moments, loader, spectral
 
-    mean, std = moments.load(f"{args.train_dir}/moments.pkl")
+    mean, std = load_moments(args.model)
     fps = random.Random(0).sample(loader.find_audio(args.data_dir), 16)
     first = {"slice_first_only": True, "slice_pad_end": True}
     batches = loader.decode_extract_and_batch(
@@ -26,7 +26,7 @@ def main():
     )
     (x,) = batches.as_numpy_iterator()
     real = spectral.f_to_img(spectral.t_to_f(x[:, :, 0], mean, std))
-    G = load_generator(args.train_dir)
+    G = load_generator(args.model)
     made = spectral.f_to_img(G(generate.sample_z(16, G.latent_dim, seed=0)))
     gap = np.full((8, 8 * 132 + 4, 1), 255, np.uint8)
     rows = [generate.contact_sheet(np.asarray(half)) for half in (real, made)]

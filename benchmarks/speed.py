@@ -9,10 +9,12 @@ otherwise. Ends with status 1 if a bound was not reached.
 """  # noqa: E501
 
 import argparse
+import contextlib
 import functools
 import json
 import os
 import platform
+import re
 import sys
 import tempfile
 
@@ -94,10 +96,12 @@ def picture(rows, path):
         color=[colours.get(r["than"], "#8a8a5c") for r in rows],
     )
     for i, r in enumerate(rows):
-        ax.text(r["ratio"] * 1.04, i, f"{r['ratio']:.3g}", va="center", fontsize=8)
+        end = max(r["ratio"], r["bound"] or 0)
+        ax.text(end * 1.06, i, f"{r['ratio']:.3g}", va="center", fontsize=8)
         if r["bound"]:
             ax.plot([r["bound"]] * 2, [i - 0.4, i + 0.4], color="black", lw=1.5)
     ax.set_xscale("log")
+    ax.set_ylim(-0.8, len(rows) - 0.2)
     ax.set_xlim(left=0.8, right=max(r["ratio"] for r in rows) * 1.8)
     ax.axvline(1, color="grey", lw=0.8)
     ax.set_yticks(y, [f"{r['what']}  /  {r['than']}" for r in rows], fontsize=8)
@@ -107,9 +111,14 @@ def picture(rows, path):
 
 
 def cpu():
-    with open("/proc/cpuinfo") as f:
-        names = [line.split(": ")[1].strip() for line in f if line[:10] == "model name"]
-    return f"{len(names)} cores, {names[0]}" if names else platform.processor()
+    """Cores, their name, and the widest vectors they compute with."""
+    said = {}
+    with contextlib.suppress(OSError), open("/proc/cpuinfo") as f:
+        said = dict(re.findall(r"^(model name|flags)\s*: (.*)$", f.read(), re.M))
+    flags = said.get("flags", "").split()
+    widest = next((v for v in ("avx512f", "avx2") if v in flags), "neither")
+    name = said.get("model name", platform.processor())
+    return f"{os.cpu_count()} cores, {name}, {widest}"
 
 
 def main():
@@ -121,7 +130,7 @@ def main():
     if bool(args.original) != bool(args.python):
         p.error("--original and --python go together")
     rows = []
-    print(HEAD)
+    print(f"On {cpu()}:\n\n{HEAD}")
     with tempfile.TemporaryDirectory() as folder:
         for name, job in jobs(args.original, args.python, folder):
             if args.only in name:

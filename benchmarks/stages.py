@@ -90,18 +90,39 @@ def job():
     return len(X_mag)
 serve(job=job)
 """,
+    "FFTs": F_TO_T
+    + """
+import tensorflow as tf
+X = tf.complex(*[tf.random.normal([64, 128, 129]) for _ in range(2)])
+def job():
+    for _ in range(17):
+        tf.signal.rfft(tf.signal.irfft(X))
+    return len(X)
+serve(job=job)
+""",
+    "libsndfile": """
+import glob, soundfile
+fps = sorted(glob.glob(argv[0] + "/*"))
+def job():
+    for fp in fps * 4:
+        soundfile.read(fp, dtype="float32")
+    return 4 * len(fps)
+serve(job=job)
+""",
     "summaries": """
 import tensorflow as tf
 from specgan_tf import SpecGAN, SpecGANDiscriminator, SpecGANGenerator, callbacks
 gan = SpecGAN(SpecGANGenerator(), SpecGANDiscriminator(), seed=0)
 gan.compile()
-x_wav = np.random.uniform(-1, 1, (4, 16384, 1)).astype("f4")
+x_wav = np.random.uniform(-1, 1, (16, 16384, 1)).astype("f4")
 c = callbacks.Summaries(argv[0], x_wav, np.zeros(129, "f4"), np.ones(129, "f4"), 16000)
 c.set_model(gan)
 c.secs = 0
 c.on_train_begin()
-logs = dict.fromkeys(["D_loss", "G_loss", "gradient_penalty", "slopes"], 1.0)
-serve(2, job=lambda: c.on_train_batch_end(0, logs))
+h = callbacks.Health(c)
+h.set_model(gan)
+logs = dict.fromkeys(gan.trackers, 1.0)
+serve(2, job=lambda: [w.on_train_batch_end(0, logs) for w in (c, h)])
 """,
     "memory": f"""{PEAK}
 import glob, sys
@@ -177,10 +198,12 @@ class Stages:
             side.end()
         ours, *others = sides
         ours = medians(seconds[ours])
-        return [
+        rows = [
             times(what, than, ours, medians(seconds[than]), bounds.get(than))
             for than in others
         ]
+        # What is a part of our own work, no competitor.
+        return [r | {"kind": "part"} if " alone" in r["than"] else r for r in rows]
 
     def moments(self, warm_up, what):
         """The mode without its imports; a process each turn, or the same again."""
@@ -212,7 +235,7 @@ class Stages:
 
     def decoding(self, bound, kind, rate):
         """Default decoding of one format. The original here opens WAV alone: it gets
-        the same sounds as WAV."""
+        the same sounds as WAV. libsndfile alone neither resamples nor slices."""
         import librosa
         import soundfile
 
@@ -226,6 +249,7 @@ class Stages:
         sides = {
             "ours": self.ours("loader", folders[kind], json.dumps(few), 80),
             "the original": self.theirs("loader", folders["wav"], json.dumps(few), 4),
+            "libsndfile alone": self.ours("libsndfile", folders[kind]),
         }
         what = f"a slice, default decoding, {kind.upper()} at {rate / 1000:g} kHz"
         return self.compare(what, sides, {"the original": bound})
@@ -237,12 +261,13 @@ class Stages:
             "the original": self.theirs("f_to_t"),
             "librosa.griffinlim": self.ours("librosa", "one by one"),
             "the same, all at once": self.ours("librosa", "batch"),
+            "its FFTs alone": self.ours("FFTs"),
         }
         bounds = {"the original": 25, "librosa.griffinlim": 6}
         return self.compare("f_to_t of a clip, of 64, ngl 16", sides, bounds)
 
     def summaries(self):
-        """Losses, images and audio of a default training, over their interval."""
+        """Numbers, images, audio, health of a default training, over their interval."""
         side = Side(sys.executable, OURS["summaries"], self.folder)
         for _ in range(TURNS):
             side.turn("job")

@@ -85,7 +85,8 @@ def row(what, than, unit, ours, theirs, bound, kind="times", **more):
 
     Args:
       kind: "times" (theirs over ours, at least `bound`), "share" (ours over theirs, at
-        least) or "cost" (ours over theirs, at most). bound None: no bound is set.
+        least), "cost" (ours over theirs, at most), or "part": as "times", of a part of
+        our own work alone. bound None: no bound is set.
     """
     ratio = theirs / ours if kind == "times" else ours / theirs
     reached = None

@@ -15,8 +15,9 @@ import time
 import keras
 import numpy as np
 import tensorflow as tf
+from tensorboard.plugins.hparams import api as hparams_plugin
 
-from specgan_tf import checkpoint, generate, spectral
+from specgan_tf import checkpoint, generate, health, losses, score, spectral
 
 log = logging.getLogger("specgan_tf")
 
@@ -70,7 +71,8 @@ class Divergence(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         for name, value in logs.items():
-            if not np.isfinite(value):
+            # A norm's squares overflow where no gradient does.
+            if not name.endswith("_gradient_norm") and not np.isfinite(value):
                 raise FloatingPointError(f"{name} is {float(value)}")
 
 
@@ -171,41 +173,73 @@ class Stop(keras.callbacks.Callback):
 class Summaries(keras.callbacks.Callback):
     """TensorBoard summaries every `secs` seconds, under the original's tags.
 
+    Those, and D_x, D_G_z and their difference, norms of gradients, slopes, how much
+    clips differ from each other, steps a second, the share of time that waits for data.
     What cannot be written (a full disk) is said, and training goes on.
 
-    differs: x_wav and x are one fixed batch of real clips, so they are written once.
+    differs: x_wav and x are one fixed batch of real clips, so they are written once,
+    and G_z is of the same latents each time: what changes is G.
     [train_specgan.py:145-158]
 
     Args:
       train_dir: where the event files go.
-      x_wav: real waveforms float32 [n, 16384, 1].
+      x_wav: real waveforms float32 [n, 16384, 1], n at least 2.
       X_mean, X_std: moments, float32 [129].
       sample_rate: Hz.
       griffin_lim: (ngl, window, momentum) of the audio, as in `spectral.f_to_t`.
+      hparams: the training's settings, name -> bool, number or text.
+
+    Attributes:
+      series: tag -> ([step], [value]) of the scalars of this run.
+      clips: (real, generated), float32 [n, 16384, 1], of the last summaries.
 
     [train_specgan.py:240-241]
     """
 
     def __init__(
-        self, train_dir, x_wav, X_mean, X_std, sample_rate, griffin_lim=(16,), secs=120
+        self,
+        train_dir,
+        x_wav,
+        X_mean,
+        X_std,
+        sample_rate,
+        griffin_lim=(16,),
+        secs=120,
+        hparams=None,
     ):
         super().__init__()
         self.train_dir, self.x_wav, self.moments = train_dir, x_wav, (X_mean, X_std)
         self.sample_rate, self.griffin_lim, self.secs = sample_rate, griffin_lim, secs
+        self.hparams = hparams or {}
+        self.series, self.clips, self.waited = {}, None, None
+
+    def add_wait(self, seconds):
+        """To be told of waiting for data: see `loader.timed`."""
+        self.waited = seconds + (self.waited or 0.0)
 
     def on_train_begin(self, logs=None):
         self.writer = tf.summary.create_file_writer(self.train_dir)
         self.render = tf.function(self.to_audio)
+        self.x = spectral.t_to_f(self.x_wav, *self.moments)
+        self.x_gl = self.render(self.x).numpy()
+        self.apart = score.diversity(self.x_gl)
+        self.z = generate.sample_z(len(self.x_wav), self.model.G.latent_dim, 0)
+        self.alpha = (
+            generate.sample_z(len(self.x_wav), 1, 1)[:, :, None, None] / 2 + 0.5
+        )
         self.last = None
 
     def on_train_batch_end(self, batch, logs=None):
-        if self.last is not None and time.monotonic() - self.last < self.secs:
+        now = time.monotonic()
+        if self.last is not None and now - self.last < self.secs:
             return
         with self.said():
             with self.writer.as_default(step=self.model.global_step):
-                self.write_all(logs)
+                self.write_all(logs, self.rates(now))
             self.writer.flush()
-        self.last = time.monotonic()
+        # Filling the shuffle buffer and tracing, of the first step, are no measure.
+        self.last, self.last_step = time.monotonic(), self.model.global_step
+        self.waited = None if self.waited is None else 0.0
 
     def on_train_end(self, logs=None):
         with self.said():
@@ -223,25 +257,75 @@ class Summaries(keras.callbacks.Callback):
                 "Summaries could not be written to %s: %s", self.train_dir, reason
             )
 
-    def write_all(self, logs):
+    def rates(self, now):
+        """Since the last summaries; {} at the first."""
         if self.last is None:
-            tf.summary.audio("x_wav", self.x_wav, self.sample_rate)
-            self.write("x", spectral.t_to_f(self.x_wav, *self.moments))
-        # Not the model's own draws: summaries must not change a training.
-        z = generate.sample_z(
-            len(self.x_wav), self.model.G.latent_dim, self.model.global_step
+            return {}
+        secs = now - self.last
+        rates = {"steps_per_second": (self.model.global_step - self.last_step) / secs}
+        return rates | (
+            {} if self.waited is None else {"data_wait": self.waited / secs}
         )
-        self.write("G_z", self.model.G(z, training=False))
-        for name, value in logs.items():
-            tf.summary.scalar(name, value)
+
+    def write_all(self, logs, rates):
+        if self.last is None:
+            hparams_plugin.hparams(self.hparams)
+            tf.summary.audio("x_wav/audio", self.x_wav, self.sample_rate)
+            self.write("x", self.x, self.x_gl)
+        # Not the model's own draws: summaries must not change a training.
+        G_z = self.model.G(self.z, training=False)
+        G_z_gl = self.render(G_z).numpy()
+        self.write("G_z", G_z, G_z_gl)
+        self.clips = self.x_gl, G_z_gl
+        values = {**logs, "x_rms": rms(self.x_gl).mean(), "G_z_rms": rms(G_z_gl).mean()}
+        values["D_x_minus_D_G_z"] = logs["D_x"] - logs["D_G_z"]
+        # Of two silent sets it would be NaN.
+        values["G_z_diversity"] = score.diversity(G_z_gl) / max(self.apart, 1e-3)
+        if self.model.loss_spec.penalty:
+            D = self.model.D
+            _, slopes = losses.gradient_penalty(D, self.x, G_z, self.alpha)
+            tf.summary.histogram("slopes_batch", slopes)
+        for name, value in (values | rates).items():
+            self.scalar(name, value)
+
+    def scalar(self, tag, value):
+        tf.summary.scalar(tag, value)
+        steps, values = self.series.setdefault(tag, ([], []))
+        steps.append(self.model.global_step)
+        values.append(float(value))
 
     def to_audio(self, X_norm):
         return spectral.f_to_t(X_norm, *self.moments, *self.griffin_lim)
 
-    def write(self, tag, X_norm):
-        x_gl = self.render(X_norm)
-        rms = np.sqrt(np.mean(np.square(x_gl[:, :, 0]), axis=1))
-        tf.summary.audio(tag, x_gl, self.sample_rate)
-        tf.summary.image(tag, spectral.f_to_img(X_norm))
-        tf.summary.histogram(f"{tag}_rms_batch", rms)
-        tf.summary.scalar(f"{tag}_rms", np.mean(rms))
+    def write(self, tag, X_norm, x_gl):
+        # As TF 1 names them: TensorBoard shows one kind of thing under a tag.
+        tf.summary.audio(f"{tag}/audio", x_gl, self.sample_rate)
+        tf.summary.image(f"{tag}/image", spectral.f_to_img(X_norm))
+        tf.summary.histogram(f"{tag}_rms_batch", rms(x_gl))
+
+
+def rms(x):
+    """Of each of [b, 16384, 1]."""
+    return np.sqrt(np.mean(np.square(x[:, :, 0]), axis=1))
+
+
+class Health(keras.callbacks.Callback):
+    """Says in the log what is wrong with a training, when `summaries` are written.
+
+    Each sign once, until it is gone.
+    """
+
+    def __init__(self, summaries):
+        super().__init__()
+        self.summaries, self.written, self.shown = summaries, None, set()
+
+    def on_train_batch_end(self, batch, logs=None):
+        if self.summaries.last == self.written or self.summaries.clips is None:
+            return
+        self.written = self.summaries.last
+        signs = health.of_training(self.model.loss_name, self.summaries.series)
+        signs += health.of_clips(self.model.global_step, *self.summaries.clips)
+        for sign in signs:
+            if sign.name not in self.shown:
+                log.warning("Step %d: %s", self.model.global_step, sign)
+        self.shown = {sign.name for sign in signs}

@@ -20,10 +20,15 @@ import shutil
 import numpy as np
 import tensorflow as tf
 
-from specgan_tf import moments, tf1
+from specgan_tf import box, moments, tf1
 from specgan_tf.files import InputError, replacing
 from specgan_tf.losses import LOSSES
-from specgan_tf.specgan import UPSAMPLE_ALIASES, UPSAMPLES, SpecGANGenerator
+from specgan_tf.specgan import (
+    UPSAMPLE_ALIASES,
+    UPSAMPLES,
+    SpecGANGenerator,
+    generator_options,
+)
 
 # What TensorFlow's reader raises for a damaged file depends on where the damage is.
 READ_ERRORS = tf.errors.OpError, ValueError, IndexError, RuntimeError, MemoryError
@@ -33,9 +38,10 @@ log = logging.getLogger("specgan_tf")
 
 
 def folder_of(path):
-    """The training folder: `path`, or where it lies if it is a checkpoint's prefix."""
+    """The training folder: `path`, or where it lies if it is a checkpoint's prefix (or
+    a generator's .npz)."""
     path = os.fspath(path)
-    if os.path.isfile(path.removesuffix(".index") + ".index"):
+    if box.is_one(path) or os.path.isfile(path.removesuffix(".index") + ".index"):
         return os.path.dirname(path) or "."
     return path
 
@@ -70,7 +76,13 @@ def latest(path):
 
 
 def require(path):
-    """As `latest`, but a folder without a checkpoint is an `InputError`."""
+    """As `latest`, but a folder without a checkpoint is an `InputError`.
+
+    A generator in one file (see box.py) is taken too, and for None the one that comes
+    along.
+    """
+    if box.is_one(path):
+        return os.fspath(path or box.PATH)
     prefix = latest(path)
     if prefix is None:
         raise InputError(f"no checkpoint in {path} yet: train first")
@@ -131,6 +143,8 @@ def _damage(prefix, *stamps):
 
 def step_of(prefix):
     """Updates of G when the checkpoint was written (0 if it does not say)."""
+    if box.is_one(prefix):
+        return box.read_card(prefix)["step"]
     ckpt = reader(prefix)
     return (
         int(_tensor(ckpt, "global_step", prefix))
@@ -140,24 +154,11 @@ def step_of(prefix):
 
 
 def options_of(prefix):
-    """The generator's options, as far as the shapes in a checkpoint tell them.
-
-    A dict of kernel_len, dim, use_batchnorm, latent_dim, and upsample where it is
-    "zeros"; nn, lin and cub leave the same variables, so there it is missing.
-    """
-    shapes = reader(prefix).get_variable_to_shape_map()
-    dense = shapes.get("G/z_project/dense/kernel")
-    zeros = shapes.get("G/upconv_0/conv2d_transpose/kernel")
-    conv = zeros or shapes.get("G/upconv_0/conv2d/kernel")
-    if not dense or not conv or len(dense) != 2 or len(conv) != 4:
+    """The generator's options, as `specgan.generator_options` has them."""
+    options = generator_options(reader(prefix).get_variable_to_shape_map())
+    if options is None:
         raise InputError(f"{prefix} holds no SpecGAN generator")
-    options = {
-        "kernel_len": conv[0],
-        "dim": dense[1] // 256,
-        "use_batchnorm": "G/z_project/batch_normalization/gamma" in shapes,
-        "latent_dim": dense[0],
-    }
-    return options | ({"upsample": "zeros"} if zeros else {})
+    return options
 
 
 def loss_of(prefix):
@@ -186,11 +187,12 @@ def loss_of(prefix):
     return None
 
 
-def load_generator(path, upsample=None):
+def load_generator(path=None, upsample=None):
     """The generator of a training, alone.
 
     Args:
-      path: a training folder or the prefix of a checkpoint, ours or the original's.
+      path: a training folder or the prefix of a checkpoint, ours or the original's; a
+        generator in one file (.npz), or None for the one that comes along.
       upsample: "nn", "lin" or "cub", which a checkpoint alone cannot tell apart; None
         takes what the folder's args.txt says.
 
@@ -200,6 +202,8 @@ def load_generator(path, upsample=None):
     Raises:
       InputError: no checkpoint there, not one of a SpecGAN, or no word of `upsample`.
     """
+    if box.is_one(path):
+        return box.load(path).G
     prefix = require(path)
     recorded = read_args(os.path.dirname(prefix)).get("specgan_genr_upsample")
     options = {"upsample": upsample or recorded, **options_of(prefix)}
@@ -226,15 +230,17 @@ def read_args(train_dir):
         return {name: value for name, comma, value in pairs if comma}
 
 
-def load_moments(path, given=None):
+def load_moments(path=None, given=None):
     """(mean, std) of a training: those `given`, its folder's own, or those it records.
 
     differs: without --data_moments_fp the original fails.  [train_specgan.py:725-729]
 
     Args:
-      path: a training folder or the prefix of a checkpoint.
+      path: as in `load_generator`.
       given: a moments file, or None.
     """
+    if box.is_one(path):
+        return moments.load(given) if given else box.load_moments(path)
     folder = folder_of(path)
     own = os.path.join(folder, "moments.pkl")
     recorded = read_args(folder).get("data_moments_fp", "None")

@@ -57,7 +57,8 @@ class SpecGANModule(tf.Module):
                 )
 
             G_z_int16 = synthesize(z, ngl)["G_z_int16"]
-            return {"wav": tf.map_fn(encode, G_z_int16, fn_output_signature=tf.string)}
+            files = tf.map_fn(encode, G_z_int16, fn_output_signature=tf.string)
+            return {"wav_bytes": files}  # _bytes: TensorFlow Serving makes it base64
 
         def invert(G_z_norm, ngl):
             G_z = spectral.f_to_t(G_z_norm, X_mean, X_std, ngl, window, momentum)
@@ -92,7 +93,7 @@ def save_saved_model(
       generate: z -> G_z_norm
       flatten: z, ngl, flat_pad int32 [] -> G_z_flat, G_z_flat_int16 [n, 1]
       sample: samp_z_n int32 [], seed int32 [] -> samp_z [samp_z_n, latent_dim]
-      wav: z, ngl -> wav string [b], 16-bit WAV files
+      wav: z, ngl -> wav_bytes string [b], 16-bit WAV files
       invert: G_z_norm float32 [b, 128, 128, 1], ngl -> G_z float32 [b, 16384, 1]
 
     Raises:

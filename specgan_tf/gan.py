@@ -83,6 +83,7 @@ class SpecGAN(keras.Model):
         self.G_optimizer = G_optimizer or self.loss_spec.optimizer()
         self.D_optimizer = D_optimizer or self.loss_spec.optimizer()
         names = ["D_loss", "G_loss", "D_x", "D_G_z"]
+        names += ["D_gradient_norm", "G_gradient_norm"]
         if self.loss_spec.penalty:
             names += ["gradient_penalty", "slopes"]
         self.trackers = {name: keras.metrics.Mean(name=name) for name in names}
@@ -212,12 +213,18 @@ class SpecGAN(keras.Model):
         """One update of D.
 
         x: [b, 128, 128, 1]; z: [b, latent_dim]; alpha: [b, 1, 1, 1], used by wgan-gp.
+
+        Returns:
+          dict of scalars: D_loss, D_x, D_G_z, D_gradient_norm, of wgan-gp also
+          gradient_penalty, slopes. A replica's are those of its own rows, and `fit`
+          takes their means; the norm then is that of smaller batches' gradients.
         """
         with tf.GradientTape() as tape:
             loss, values = self.D_loss(x, z, alpha)
         D_vars = self.D.trainable_variables
-        gradients = distribute.shares(tape.gradient(loss, D_vars))
-        self.D_optimizer.apply(gradients, D_vars)
+        gradients = tape.gradient(loss, D_vars)
+        values["D_gradient_norm"] = tf.linalg.global_norm(gradients)
+        self.D_optimizer.apply(distribute.shares(gradients), D_vars)
         # Enforce Lipschitz constraint for WGAN  [train_specgan.py:290-292]
         # original: biases and batch norm's gammas are clipped too.
         if self.loss_spec.clip:
@@ -226,13 +233,13 @@ class SpecGAN(keras.Model):
         return values
 
     def update_G(self, z):
-        """One update of G. z: [b, latent_dim]."""
+        """One update of G. z: [b, latent_dim]. Scalars: G_loss, G_gradient_norm."""
         with tf.GradientTape() as tape:
             loss = self.G_loss(z)
         G_vars = self.G.trainable_variables
-        gradients = distribute.shares(tape.gradient(loss, G_vars))
-        self.G_optimizer.apply(gradients, G_vars)
-        return {"G_loss": loss}
+        gradients = tape.gradient(loss, G_vars)
+        self.G_optimizer.apply(distribute.shares(gradients), G_vars)
+        return {"G_loss": loss, "G_gradient_norm": tf.linalg.global_norm(gradients)}
 
     def get_config(self):
         return {

@@ -1,9 +1,13 @@
-"""Latents -> sound and pictures, and the files they go to.
+"""Latents, ways between them, and what they become: sound, pictures, files.
 
 Port of train_specgan.py (chrisdonahue/wavegan 40e85e8), lines 327-363 and 387-460.
+
+Latents are float32 [n, latent_dim], anywhere in the cube [-1, 1]: training draws them
+uniformly from it. `interpolate`, `path`, `walk`, `grid` and `truncate` stay within it.
 """
 
 import io
+import itertools
 import os
 
 import numpy as np
@@ -24,6 +28,107 @@ def sample_z(n, latent_dim, seed):
       n, latent_dim, seed: ints, or int32 scalar tensors.
     """
     return tf.random.stateless_uniform([n, latent_dim], [seed, 0], -1.0, 1.0)
+
+
+def interpolate(z0, z1, steps):
+    """The straight line from one latent to another, in equal steps.
+
+    Straight, not spherical: the cube is convex, so no step leaves what G was trained
+    on; arcs, which suit normal latents, do.
+
+    Args:
+      z0, z1: float [latent_dim] each.
+      steps: int, at least 2.
+
+    Returns:
+      float32 [steps, latent_dim]; the first is z0, the last z1, exactly.
+    """
+    _at_least("steps", steps, 2)
+    t = np.linspace(0.0, 1.0, steps)[:, np.newaxis]
+    return ((1.0 - t) * np.asarray(z0) + t * np.asarray(z1)).astype(np.float32)
+
+
+def path(z, steps):
+    """`interpolate` from each latent to the next, through all of them.
+
+    Args:
+      z: float [n, latent_dim], n at least 2.
+      steps: int, at least 2: latents from one to the next, both included.
+
+    Returns:
+      float32 [(n - 1) * (steps - 1) + 1, latent_dim]; every (steps - 1)th is one of z.
+    """
+    _at_least("latents in a path", len(z), 2)
+    legs = [interpolate(a, b, steps)[:-1] for a, b in itertools.pairwise(z)]
+    return np.concatenate([*legs, np.asarray(z[-1:], np.float32)])
+
+
+def walk(z0, n, step, seed):
+    """A random walk through the cube, reflected at its walls; longer ones begin alike.
+
+    Every coordinate moves by a uniform number in [-step, step] at a time. Reflected,
+    not clipped: in the long run it is everywhere equally often, as training was, and
+    does not stick to the walls.
+
+    Args:
+      z0: float [latent_dim], within the cube: where it begins.
+      n: int, latents, z0 among them.
+      step: float in (0, 2], 2 being the cube's side.
+      seed: int.
+
+    Returns:
+      float32 [n, latent_dim]; the first is z0.
+    """
+    _at_least("n", n, 1)
+    if not 0.0 < step <= 2.0:
+        raise ValueError(f"step must be in (0, 2]. Received: {step!r}")
+    z0 = np.asarray(z0, np.float32)
+    # [seed, 1]: other numbers than those of sample_z with this seed
+    moves = tf.random.stateless_uniform([n - 1, len(z0)], [seed, 1], -step, step)
+    free = z0 + np.cumsum(moves, axis=0, dtype=np.float64)
+    folded = 1.0 - np.abs((free + 1.0) % 4.0 - 2.0)
+    return np.concatenate([z0[np.newaxis], folded.astype(np.float32)])
+
+
+def grid(z, rows, columns):
+    """A sheet between four latents, its corners.
+
+    Args:
+      z: float [4, latent_dim]: top left, top right, bottom left, bottom right.
+      rows, columns: ints, at least 2.
+
+    Returns:
+      float32 [rows * columns, latent_dim], row by row.
+    """
+    if len(z) != 4:
+        raise ValueError(f"a grid is of 4 latents. Received: {len(z)}")
+    left, right = interpolate(z[0], z[2], rows), interpolate(z[1], z[3], rows)
+    lines = [interpolate(a, b, columns) for a, b in zip(left, right, strict=True)]
+    return np.concatenate(lines)
+
+
+def truncate(z, t):
+    """Latents drawn towards the centre: more alike, and nearer to the usual sound.
+
+    Scaled. Normal latents are truncated by drawing those in the tails again; uniform
+    ones have no tails, and drawing again those outside [-t, t] gives uniform latents
+    in [-t, t], as scaling does. Scaled, each sound remains recognizable.
+
+    Args:
+      z: float [n, latent_dim].
+      t: float in (0, 1]; 1 changes nothing.
+
+    Returns:
+      float32 [n, latent_dim], in [-t, t].
+    """
+    if not 0.0 < t <= 1.0:
+        raise ValueError(f"t must be in (0, 1]. Received: {t!r}")
+    return np.asarray(z, np.float32) * np.float32(t)
+
+
+def _at_least(name, value, least):
+    if value < least:
+        raise ValueError(f"{name} must be at least {least}. Received: {value!r}")
 
 
 def synthesize(G, X_mean, X_std, z, ngl=16, window="hann", momentum=0.0):
@@ -119,6 +224,26 @@ def write_wav(fp, samples, sample_rate):
     wavfile.write(encoded, sample_rate, np.asarray(samples))
     with replacing(fp) as f:
         f.write(encoded.getbuffer())
+
+
+def write_flac(fp, samples, sample_rate):
+    """Write int16 [n, 1] as a 16-bit FLAC file: the same samples in less room.
+
+    Raises:
+      InputError: a rate that FLAC cannot hold.
+    """
+    import soundfile
+
+    encoded = io.BytesIO()
+    try:
+        soundfile.write(encoded, np.asarray(samples), sample_rate, format="FLAC")
+    except soundfile.LibsndfileError:
+        raise InputError(f"FLAC cannot hold {sample_rate} Hz; WAV can") from None
+    with replacing(fp) as f:
+        f.write(encoded.getbuffer())
+
+
+WRITERS = {"wav": write_wav, "flac": write_flac}
 
 
 def write_png(fp, image):

@@ -337,6 +337,7 @@ class Cache:
 
     def __init__(self, where, **decode):
         self.where, self.decode, self.held, self.full = where, decode, {}, False
+        self.sizes = {}  # of the files there
         if where not in (None, "memory"):
             os.makedirs(where, exist_ok=True)
 
@@ -351,8 +352,7 @@ class Cache:
             self.held[fp] = self.path(fp)
         path = self.held[fp]
         with contextlib.suppress(FileNotFoundError, ValueError):  # not there, damaged
-            with open(path, "rb", buffering=0) as f:
-                audio = np.frombuffer(f.read(), np.float32)
+            audio = np.frombuffer(self.read(path), np.float32)
             if len(audio):
                 return audio.reshape(-1, 1, self.decode["num_channels"])
         audio = decode_audio(fp, **self.decode)
@@ -360,10 +360,26 @@ class Cache:
             try:
                 with replacing(path) as f:
                     f.write(audio.tobytes())
+                self.sizes[path] = audio.nbytes
             except OSError as e:
                 self.full = True
                 log.warning("No more is cached in %s: %s", self.where, e.strerror)
         return audio
+
+    def read(self, path):
+        """All of a file. In as few calls as can be: after each of them a thread waits
+        for the others, which takes longer than the call."""
+        fd = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        try:
+            size = self.sizes.get(path)
+            if size is None:
+                size = self.sizes[path] = os.fstat(fd).st_size
+            content = os.read(fd, size)
+        finally:
+            os.close(fd)
+        if len(content) != size:  # it was cut since, or is of more than 2 GiB
+            raise ValueError(f"{len(content)} of {size} bytes")
+        return content
 
     def path(self, fp):
         try:
@@ -886,6 +902,26 @@ def decode_extract_and_batch(
                 tf.data.experimental.prefetch_to_device(gpus[prefetch_gpu_num].name)
             )
     return dataset
+
+
+def timed(dataset, add):
+    """The same dataset; `add(seconds)` hears how long each element was waited for.
+
+    That is the time until what comes before had it ready, to be measured behind a
+    `prefetch`, in the process that calls `add`.
+    """
+    # Components of a zip are asked for one after another.
+    clock = tf.data.Dataset.from_tensors(0).repeat().map(lambda _: tf.timestamp())
+
+    def tell(before, x, after):
+        tf.numpy_function(lambda s: add(float(s)) or s, [after - before], tf.float64)
+        return x
+
+    # Prefetched again, the waiting would be that of a thread that nobody waits for.
+    options = tf.data.Options()
+    options.experimental_optimization.inject_prefetch = False
+    timed = tf.data.Dataset.zip((clock, dataset, clock)).map(tell)
+    return timed.with_options(options)
 
 
 def decode_and_extract(

@@ -101,6 +101,31 @@ def check_options(kernel_len, dim, latent_dim=1):
         )
 
 
+def generator_options(shapes):
+    """A generator's options, as far as its variables' shapes tell them.
+
+    Args:
+      shapes: dict of variable path -> shape; others may be among them.
+
+    Returns:
+      dict of kernel_len, dim, use_batchnorm, latent_dim, and upsample where it is
+      "zeros": nn, lin and cub leave the same variables, so there it is missing. None if
+      these are not the shapes of a generator.
+    """
+    dense = shapes.get("G/z_project/dense/kernel")
+    zeros = shapes.get("G/upconv_0/conv2d_transpose/kernel")
+    conv = zeros or shapes.get("G/upconv_0/conv2d/kernel")
+    if not dense or not conv or len(dense) != 2 or len(conv) != 4:
+        return None
+    options = {
+        "kernel_len": conv[0],
+        "dim": dense[1] // 256,
+        "use_batchnorm": "G/z_project/batch_normalization/gamma" in shapes,
+        "latent_dim": dense[0],
+    }
+    return options | ({"upsample": "zeros"} if zeros else {})
+
+
 @keras.saving.register_keras_serializable(package="specgan_tf")
 class SpecGANGenerator(keras.Model):
     """z [b, latent_dim] float32, in [-1, 1] -> spectrogram [b, 128, 128, 1] in [-1, 1].

@@ -11,11 +11,14 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # as the scripts do
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+import numpy as np
 import pytest
+from scipy.io import wavfile
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 SHARED = os.path.join(ROOT, "..", "shared")
-REDUCED = os.path.join(ROOT, "tests", "goldens")
+REDUCED = os.path.join(ROOT, "tests", "goldens")  # what the cross-check replays
+RECORDED = os.path.join(ROOT, "tests", "recorded")  # other results to hold ours against
 FULL = os.path.join(SHARED, "golden")
 DRUMS = os.path.join(ROOT, "specgan_tf", "data", "drums")
 
@@ -29,6 +32,25 @@ def shared(*path):
     if not os.path.exists(path):
         pytest.skip("the shared data folder is not on this machine")
     return path
+
+
+def installed(there, reason):
+    """Skip where something from outside is not `there`; in CI that is a failure."""
+    if not there and os.environ.get("CI"):
+        pytest.fail(reason)
+    if not there:
+        pytest.skip(reason)
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    """Twelve seconds of sound in six files."""
+    folder = tmp_path_factory.mktemp("clips")
+    rs = np.random.RandomState(0)
+    for i in range(6):
+        sound = rs.randn(32000) * np.exp(-np.arange(32000) / 4000) * 3000
+        wavfile.write(folder / f"{i}.wav", 16000, sound.astype(np.int16))
+    return folder
 
 
 @pytest.fixture(autouse=True)

@@ -19,7 +19,16 @@ from scipy.io import wavfile
 sys.path.insert(0, ROOT)
 import export as export_script
 import train_specgan
-from specgan_tf import callbacks, checkpoint, moments, tflite
+from specgan_tf import (
+    SpecGANGenerator,
+    box,
+    callbacks,
+    checkpoint,
+    generate,
+    moments,
+    report,
+    tflite,
+)
 from specgan_tf.files import only_training
 
 TINY = ["--specgan_dim", "1", "--train_batch_size", "2"]
@@ -35,17 +44,6 @@ def small_buffer():
 
 
 @pytest.fixture(scope="module")
-def clips(tmp_path_factory):
-    """Twelve seconds of sound in six files."""
-    folder = tmp_path_factory.mktemp("clips")
-    rs = np.random.RandomState(0)
-    for i in range(6):
-        sound = rs.randn(32000) * np.exp(-np.arange(32000) / 4000) * 3000
-        wavfile.write(folder / f"{i}.wav", 16000, sound.astype(np.int16))
-    return folder
-
-
-@pytest.fixture(scope="module")
 def trained(tmp_path_factory, clips):
     """A folder trained for two steps; tests must not change it."""
     folder = tmp_path_factory.mktemp("trained") / "train"
@@ -54,7 +52,7 @@ def trained(tmp_path_factory, clips):
     return folder
 
 
-def test_no_arguments_print_three_commands_without_tensorflow():
+def test_no_arguments_print_four_commands_without_tensorflow():
     out = subprocess.run(
         [sys.executable, "-X", "importtime", "train_specgan.py"],
         cwd=ROOT,
@@ -62,7 +60,7 @@ def test_no_arguments_print_three_commands_without_tensorflow():
         text=True,
         check=True,
     )
-    assert sum(line.startswith("  python ") for line in out.stdout.splitlines()) == 3
+    assert sum(line.startswith("  python ") for line in out.stdout.splitlines()) == 4
     assert "tensorflow" not in out.stderr
 
 
@@ -91,6 +89,7 @@ def test_the_whole_way_on_the_embedded_drums(run, tmp_path):
 
     status, out, _ = run("preview", train, "--once", "--preview_n", 3)
     assert status == 0
+    assert summaries(train / "preview") == {f"preview/{k}": v for k, v in SHOWN.items()}
     rate, wav = wavfile.read(train / "preview" / "00000003.wav")
     assert (
         rate == 16000 and wav.dtype == np.int16 and wav.shape == (3 * (16384 + 8192),)
@@ -183,15 +182,70 @@ def test_recordings_of_every_format(run, tmp_path):
     assert "Skipped" in out and "lmms_kick04_malformed.ogg" in out
 
 
-def test_summaries_have_the_references_tags(trained):
-    tags = set()
-    for name in os.listdir(trained):
-        if name.startswith("events"):
-            for record in tf.data.TFRecordDataset(str(trained / name)):
-                event = tf.compat.v1.Event.FromString(record.numpy())
-                tags |= {v.tag for v in event.summary.value}
-    want = "x_wav x G_z x_rms G_z_rms x_rms_batch G_z_rms_batch G_loss D_loss".split()
-    assert set(want) <= tags
+SHOWN = {"audio": "audio", "image": "images"}  # end of a tag -> TensorBoard's plugin
+
+
+def summaries(folder):
+    """Of a folder's event files: {tag: its TensorBoard plugin}; a tag has but one."""
+    from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+
+    found = {
+        (value.tag, value.metadata.plugin_data.plugin_name)
+        for name in os.listdir(folder)
+        if name.startswith("events")
+        for event in EventFileLoader(str(folder / name)).Load()
+        for value in event.summary.value
+    }
+    assert len(found) == len(dict(found)), found
+    return dict(found)
+
+
+def test_summaries(trained):
+    """The reference's tags, and ours."""
+    from tensorboard.plugins.hparams import metadata
+
+    tags = summaries(trained)
+    shown = {tag for tag, plugin in tags.items() if plugin in ("audio", "images")}
+    assert shown == {"x_wav/audio", *(f"{t}/{k}" for t in ("x", "G_z") for k in SHOWN)}
+    assert all(SHOWN[tag.partition("/")[2]] == tags[tag] for tag in shown)
+    scalars = {tag for tag, plugin in tags.items() if plugin == "scalars"}
+    assert scalars == set(
+        "D_loss G_loss D_x D_G_z D_x_minus_D_G_z gradient_penalty slopes x_rms G_z_rms "
+        "D_gradient_norm G_gradient_norm G_z_diversity".split()
+    )
+    histograms = {tag for tag, plugin in tags.items() if plugin == "histograms"}
+    assert histograms == {"x_rms_batch", "G_z_rms_batch", "slopes_batch"}
+    assert tags[metadata.SESSION_START_INFO_TAG] == metadata.PLUGIN_NAME
+
+
+def test_summaries_change_no_training_and_say_its_pace(run, clips, tmp_path):
+    """Bit for bit, with summaries at every step, of weights and random state."""
+    argv = ["--data_dir", clips, "--seed", 1, "--train_max_steps", 4, *TINY]
+    with pytest.MonkeyPatch.context() as m:
+        m.setattr(callbacks.Summaries, "on_train_batch_end", lambda *_, **__: None)
+        assert run("train", tmp_path / "none", *argv)[0] == 0
+    end = callbacks.Summaries.on_train_batch_end
+
+    def every_step(self, *args, **kwargs):
+        self.secs = 0
+        end(self, *args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as m:
+        m.setattr(callbacks.Summaries, "on_train_batch_end", every_step)
+        assert run("train", tmp_path / "all", *argv)[0] == 0
+    name = "model.ckpt-4.data-00000-of-00001"
+    assert (tmp_path / "none" / name).read_bytes() == (
+        tmp_path / "all" / name
+    ).read_bytes()
+    assert not summaries(tmp_path / "none")
+    series, images = report.read_events(tmp_path / "all")
+    assert series["D_loss"][0].tolist() == [1, 2, 3, 4] and [*images] == [1, 2, 3, 4]
+    for tag, (low, high) in {"steps_per_second": (0, 1e3), "data_wait": (0, 1)}.items():
+        steps, values = series[tag]
+        assert steps.tolist() == [2, 3, 4]
+        assert (values > low).all() and (values < high).all()
+    gap = series["D_x"][1] - series["D_G_z"][1]
+    np.testing.assert_allclose(series["D_x_minus_D_G_z"][1], gap, atol=1e-6)
 
 
 def test_a_seed_repeats_a_training(run, trained, clips, tmp_path):
@@ -408,6 +462,20 @@ def test_mistakes_in_exporting(refused, trained, tmp_path, argv, said):
         (["generate", "nowhere"], "nowhere is neither a training folder nor a check"),
         (["preview", "nowhere", "--once"], "nowhere is not a folder"),
         (["infer", "."], "no checkpoint in . yet: train first"),
+        (["generate", "x.npz"], "x.npz is neither a training folder nor a check"),
+        (["generate", "--interpolate", "1"], "at least 2. Received: '1'"),
+        (["generate", "--interpolate", "3", "--generate_n", "1"], "of at least 2"),
+        (["generate", "--walk", "0"], "in (0, 2]. Received: '0'"),
+        (["generate", "--grid", "5"], "ROWSxCOLUMNS, each at least 2, as 5x5. Rec"),
+        (["generate", "--grid", "1x5"], "each at least 2, as 5x5. Received: '1x5'"),
+        (["generate", "--grid", "2x2", "--generate_n", "4"], "leave --generate_n out"),
+        (["generate", "--grid", "2x2", "--walk", "1"], "not allowed with argument"),
+        (["generate", "--truncation", "0"], "in (0, 1]. Received: '0'"),
+        (["generate", "--truncation", "nan"], "in (0, 1]. Received: 'nan'"),
+        (["generate", "--generate_format", "mp3"], "invalid choice: 'mp3'"),
+        (["generate", "--ngl", "4", "--specgan_ngl", "8"], "which is it: 4 or 8?"),
+        (["preview", "T", "--walk", "1"], "--walk is of the mode generate"),
+        (["infer", "--truncation", "1"], "--truncation is of the mode generate"),
     ],
 )
 def test_mistakes_are_one_line(refused, monkeypatch, tmp_path, argv, said):
@@ -573,6 +641,138 @@ def test_other_data_keep_the_moments(run, trained, clips, tmp_path):
     status, out, _ = run(*argv, "--data_dir", DRUMS, *SHORT)
     assert status == 0 and f"Other data than before ({clips})" in out
     assert (folder / "moments.pkl").read_bytes() == before
+
+
+def images(fp):
+    png = tf.io.decode_png(fp.read_bytes()).numpy()
+    return [(n - 4) // 132 for n in png.shape[:2]]
+
+
+def test_ways_between_latents(run, trained, tmp_path):
+    """Each from the latents that --seed draws; what was rendered lies beside it."""
+    z = generate.sample_z(4, 100, seed=5).numpy()
+
+    def made(*flags):
+        argv = ["generate", trained, "--ngl", 0, "--seed", 5, "--overwrite"]
+        status, out, err = run(*argv, "--generate_dir", tmp_path / "made", *flags)
+        assert status == 0 and "Drawn with --seed 5" in out, err
+        names = set(os.listdir(tmp_path / "made")) - {"sheet.png", "latents.npy"}
+        latents = np.load(tmp_path / "made" / "latents.npy")
+        assert f"Wrote {len(latents)} " in out and latents.dtype == np.float32
+        kind = "flac" if "flac" in flags else "wav"
+        assert names == {f"{i:04d}.{kind}" for i in range(len(latents))}
+        return latents, images(tmp_path / "made" / "sheet.png")
+
+    latents, sheet = made("--interpolate", 5)
+    np.testing.assert_array_equal(latents, generate.interpolate(z[0], z[1], 5))
+    assert sheet == [1, 5]
+    latents, _ = made("--interpolate", 3, "--generate_n", 3)
+    np.testing.assert_array_equal(latents, generate.path(z[:3], 3))
+    latents, _ = made("--walk", 0.25, "--generate_n", 3)
+    np.testing.assert_array_equal(latents, generate.walk(z[0], 3, 0.25, 5))
+    latents, sheet = made("--grid", "3x2", "--generate_format", "flac")
+    np.testing.assert_array_equal(latents, generate.grid(z, 3, 2))
+    assert sheet == [3, 2]
+    latents, _ = made("--generate_n", 2, "--truncation", 0.5)
+    np.testing.assert_array_equal(latents, z[:2] / 2)
+    argv = ["generate", trained, "--ngl", 0, "--overwrite", "--generate_n", 1]
+    assert run(*argv, "--generate_dir", tmp_path / "made")[0] == 0
+    assert sorted(os.listdir(tmp_path / "made")) == ["0000.wav", "sheet.png"]
+
+
+def test_the_same_latents_again(run, refused, trained, tmp_path):
+    """--z_fp keeps what a way begins with, so that the same command goes the same."""
+    argv = ["generate", trained, "--ngl", 0, "--z_fp", tmp_path / "z.npy"]
+    walk = ["--walk", 0.1, "--generate_n", 2, "--seed", 3]
+    sounds = []
+    for name in ("a", "b"):
+        assert run(*argv, *walk, "--generate_dir", tmp_path / name)[0] == 0
+        sounds.append((tmp_path / name / "0001.wav").read_bytes())
+    assert sounds[0] == sounds[1] and len(np.load(tmp_path / "z.npy")) == 1
+    made = ["--generate_dir", tmp_path / "c"]
+    line = refused(*argv, *made, "--grid", "2x2")
+    assert "z.npy holds 1 of the 4 latents that it takes" in line
+    line = refused(*argv, *made, "--interpolate", 2)
+    assert "z.npy holds 1 of the 2 latents that it takes" in line
+    # latents.npy, of the sounds themselves, makes them once more
+    z_fp = ["--z_fp", tmp_path / "a" / "latents.npy"]
+    line = refused("generate", trained, *z_fp, "--generate_dir", tmp_path / "a")
+    assert "a is not empty" in line
+    again = ["generate", trained, "--ngl", 0, *z_fp, "--overwrite"]
+    line = refused(*again, "--generate_dir", tmp_path / "a")
+    assert "latents.npy is a file that generate may replace" in line
+    assert run(*again, *made)[0] == 0
+    assert (tmp_path / "c" / "0001.wav").read_bytes() == sounds[0]
+
+
+def test_short_names_of_the_inversion_mean_the_same(run, trained, tmp_path):
+    argv = ["generate", trained, "--generate_n", 1, "--seed", 1, "--generate_dir"]
+    for name, prefix in (("a", "--"), ("b", "--specgan_")):
+        flags = [f"{prefix}ngl", 2, f"{prefix}gl_window", "dual"]
+        flags += [f"{prefix}gl_momentum", 0.5]
+        assert run(*argv, tmp_path / name, *flags)[0] == 0
+    assert run(*argv, tmp_path / "c", "--ngl", 2)[0] == 0
+    a, b, c = ((tmp_path / name / "0000.wav").read_bytes() for name in "abc")
+    assert a == b != c
+    argv = ["train", "T", "--ngl", "3", "--specgan_ngl", "3"]
+    given = vars(train_specgan.make_parser().parse_args(argv))
+    assert given == {"mode": "train", "train_dir": "T", "specgan_ngl": 3}
+
+
+@pytest.fixture
+def stand_in(tmp_path, monkeypatch):
+    """An untrained model in place of the one that comes along, which has loud sounds;
+    the working folder is empty."""
+    (tmp_path / "box").mkdir()
+    (tmp_path / "here").mkdir()
+    fp = tmp_path / "box" / "generator.npz"
+    G = SpecGANGenerator(dim=1, latent_dim=3, upsample="nn")
+    mean, std = np.full(129, 1, np.float32), np.ones(129, np.float32)
+    box.save(fp, G, mean, std, {"step": 7, "sample_rate": 8000})
+    monkeypatch.setattr(box, "PATH", str(fp))
+    monkeypatch.chdir(tmp_path / "here")
+    return fp
+
+
+def test_the_model_that_comes_along(run, refused, stand_in):
+    argv = ["--ngl", 2, "--generate_n", 1, "--seed", 0]
+    status, out, _ = run("generate", *argv)
+    assert (
+        status == 0 and "Wrote 1 WAV files and sheet.png to generated (step 7)" in out
+    )
+    rate, sound = wavfile.read("generated/0000.wav")
+    assert rate == 8000 and np.abs(sound).max() > 1000
+    assert "generated is not empty; choose another" in refused("generate", *argv)
+    assert run("generate", stand_in, *argv)[0] == 0
+    beside = stand_in.parent / "generate" / "0000.wav"
+    with open("generated/0000.wav", "rb") as f:
+        assert beside.read_bytes() == f.read()
+
+    assert run("infer")[0] == 0
+    signature = tf.saved_model.load("infer").signatures["generate"]
+    assert signature(z=tf.zeros([2, 3]))["G_z_norm"].shape == (2, 128, 128, 1)
+    assert "infer exists; --overwrite replaces it" in refused("infer")
+    assert sorted(os.listdir()) == ["generated", "infer"]
+
+    line = refused("generate", "--specgan_dim", 64, "--overwrite")
+    assert f"--specgan_dim 64 contradicts specgan_dim 1 of {stand_in}" in line
+    for mode in ("train", "moments", "preview", "merge"):
+        assert "required: train_dir" in refused(mode)
+        assert f"is a model alone; {mode} takes a training" in refused(mode, stand_in)
+    stand_in.write_bytes(b"PK")
+    assert "is not a generator's .npz: damaged" in refused("generate", "--overwrite")
+
+
+@pytest.mark.slow
+def test_the_model_that_comes_along_can_be_exported(run, refused, stand_in):
+    argv = ["--formats", "tflite", "--tflite", "f32"]
+    status, out, err = run(*argv, script=export_script)
+    assert status == 0 and f"Exporting {stand_in}" in out, err
+    about = tflite.metadata("exported/generator.f32.tflite")
+    assert (about["step"], about["sample_rate"], about["upsample"]) == (7, 8000, "nn")
+    assert "exists; choose another --out_dir" in refused(*argv, script=export_script)
+    line = refused("--checkpoint", "model.ckpt-1", script=export_script)
+    assert "--checkpoint is one of TRAIN_DIR's: name that too" in line
 
 
 def test_near_silence_is_said(run, trained, tmp_path):

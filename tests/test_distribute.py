@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import ROOT
-from scipy.io import wavfile
 
 sys.path.insert(0, ROOT)
 import train_specgan
@@ -30,17 +29,6 @@ cpu, = tf.config.list_physical_devices("CPU")
 two = [tf.config.LogicalDeviceConfiguration()] * 2
 tf.config.set_logical_device_configuration(cpu, two)
 """
-
-
-@pytest.fixture(scope="module")
-def clips(tmp_path_factory):
-    """Twelve seconds of sound in six files."""
-    folder = tmp_path_factory.mktemp("clips")
-    rs = np.random.RandomState(0)
-    for i in range(6):
-        sound = rs.randn(32000) * np.exp(-np.arange(32000) / 4000) * 3000
-        wavfile.write(folder / f"{i}.wav", 16000, sound.astype(np.int16))
-    return folder
 
 
 @pytest.fixture(scope="module")

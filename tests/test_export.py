@@ -58,7 +58,7 @@ def test_signatures_have_the_references_names(saved):
 def test_wav_files_are_the_int16_samples(saved):
     _, _, signatures = saved
     z = generate.sample_z(2, 9, 1)
-    files = signatures["wav"](z=z, ngl=i32(3))["wav"].numpy()
+    files = signatures["wav"](z=z, ngl=i32(3))["wav_bytes"].numpy()
     want = signatures["synthesize"](z=z, ngl=i32(3))["G_z_int16"].numpy()
     assert np.abs(want).max() > 1000
     for content, samples in zip(files, want, strict=True):

@@ -74,9 +74,10 @@ def test_fit_as_a_keras_user_would(loss):
     ).history
     assert gan.global_step == 6 and len(seen) == 6
     expected = {"D_loss", "G_loss", "D_x", "D_G_z"}
+    expected |= {"D_gradient_norm", "G_gradient_norm"}
     if loss == "wgan-gp":
         expected |= {"gradient_penalty", "slopes"}
-    assert expected <= set(seen[0])
+    assert expected == set(seen[0]) == set(history)
     assert all(np.isfinite(v) for logs in seen for v in logs.values())
     # an epoch's history is the mean over its steps
     means = [np.mean([s["D_loss"] for s in seen[i : i + 3]]) for i in (0, 3)]
@@ -121,6 +122,32 @@ def test_each_update_of_D_gets_its_own_batch_z_and_alpha_and_G_only_z(monkeypatc
     zs = [c[1] if len(c) == 3 else c[0] for c in calls]
     assert len({z.numpy().tobytes() for z in zs}) == 6
     assert len({c[2].numpy().tobytes() for c in calls[:5]}) == 5
+
+
+@pytest.mark.parametrize("loss", ["wgan-gp", "dcgan"])
+def test_norms_of_gradients(loss, measured):
+    """Of all variables together, as they are before the update."""
+    gan = tiny(seed=0)
+    gan.compile(loss)
+    (x,) = noise(1)
+    z, alpha = gan.draw_z(2), gan.draw_alpha(x[0])
+    for net, of_loss, update in (
+        (
+            "D",
+            lambda: gan.D_loss(x[0], z, alpha)[0],
+            lambda: gan.update_D(x[0], z, alpha),
+        ),
+        ("G", lambda: gan.G_loss(z), lambda: gan.update_G(z)),
+    ):
+        with tf.GradientTape() as tape:
+            value = of_loss()
+        gradients = tape.gradient(value, getattr(gan, net).trainable_variables)
+        want = np.sqrt(
+            sum(np.sum(np.square(g.numpy().astype("f8"))) for g in gradients)
+        )
+        norm = update()[f"{net}_gradient_norm"].numpy()
+        assert norm > 0
+        measured(f"norm of {net}'s gradient, relative", abs(norm / want - 1), 1e-6)
 
 
 def test_latents_are_uniform():

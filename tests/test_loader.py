@@ -3,6 +3,7 @@ import itertools
 import os
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -569,6 +570,31 @@ def test_a_batch_is_handed_over_without_a_copy(shape):
     (x,) = tf.data.Dataset.from_generator(arrays, output_signature=signature)
     assert given[0].shape == shape and not x.numpy().any()
     assert np.shares_memory(np.asarray(memoryview(x)), given[0])
+
+
+@pytest.mark.parametrize("slow, asked", [(0.05, 0.0), (0.0, 0.05)])
+def test_waiting_for_data_is_timed(slow, asked):
+    """All the time for a slow dataset; next to none for a fast one."""
+
+    def make():
+        for i in range(10):
+            time.sleep(slow)
+            yield i
+
+    signature = tf.TensorSpec([], tf.int64)
+    dataset = tf.data.Dataset.from_generator(make, output_signature=signature)
+    waits = []
+    timed = loader.timed(dataset.prefetch(2), waits.append)
+    assert timed.element_spec == dataset.element_spec
+    got = []
+    for i in timed:
+        got.append(int(i))
+        time.sleep(asked)
+    assert got == [*range(10)] and len(waits) == 10
+    if slow:
+        assert 8 * slow < sum(waits[1:]) < 20 * slow
+    else:
+        assert min(waits) >= 0 and np.median(waits[1:]) < asked / 5
 
 
 def test_batches_drop_the_remainder(folder):

@@ -8,8 +8,8 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import DRUMS, REDUCED
-from goldens.make_scores import K, N, random_weights
+from conftest import DRUMS, RECORDED
+from recorded.make_scores import K, N, random_weights
 from scipy import fft, linalg, spatial
 from scipy.io import wavfile
 
@@ -31,7 +31,7 @@ from specgan_tf.files import InputError
 
 @pytest.fixture(scope="module")
 def golden():
-    return dict(np.load(os.path.join(REDUCED, "scores.npz")))
+    return dict(np.load(os.path.join(RECORDED, "scores.npz")))
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,6 @@
 """Make scores.npz in this folder: what the reference's eval/ says of our drums.
 
-    python tests/goldens/make_scores.py --original CHECKOUT --python PYTHON_WITH_TF1
+    python tests/recorded/make_scores.py --original CHECKOUT --python PYTHON_WITH_TF1
 
 CHECKOUT is chrisdonahue/wavegan at 40e85e8. Its scripts run as they are, under Python 3
 and TensorFlow 1.12 with scikit-learn; they import cPickle and tqdm, for which RUN puts

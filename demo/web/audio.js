@@ -1,0 +1,101 @@
+// Sounds: played, mixed, and written as WAV.
+
+/** A pattern as a loop of exactly `steps` steps.
+ *
+ * What rings on after the last step sounds at the loop's beginning, as it does when the
+ * loop repeats. A sum above 1 is scaled to 1, not clipped.
+ *
+ * @param {{audio: Float32Array, level: number, steps: boolean[]}[]} rows
+ * @param {number} stepLength samples, not necessarily whole
+ * @returns {Float32Array} of round(steps * stepLength) samples
+ */
+export function mixLoop(rows, stepLength) {
+  const loop = new Float32Array(Math.round(rows[0].steps.length * stepLength));
+  for (const { audio, level, steps } of rows) {
+    steps.forEach((on, step) => {
+      if (!on) return;
+      const start = Math.round(step * stepLength);
+      for (let i = 0; i < audio.length; i++) {
+        loop[(start + i) % loop.length] += level * audio[i];
+      }
+    });
+  }
+  const peak = loop.reduce((most, x) => Math.max(most, Math.abs(x)), 0);
+  return peak > 1 ? loop.map((x) => x / peak) : loop;
+}
+
+/** 16-bit samples, as `train_specgan.py generate` writes them: clipped to [-1, 1], then truncated. */
+export function toInt16(audio) {
+  return Int16Array.from(audio, (x) => {
+    return Math.max(-32767, Math.min(32767, Math.fround(x * 32767)));
+  });
+}
+
+/** A WAV file of one channel and 16 bits.
+ *
+ * @param {Float32Array} audio
+ * @param {number} sampleRate Hz
+ */
+export function encodeWav(audio, sampleRate) {
+  const samples = toInt16(audio);
+  const file = new DataView(new ArrayBuffer(44 + 2 * samples.length));
+  const text = (at, s) => [...s].forEach((c, i) => file.setUint8(at + i, c.charCodeAt()));
+  text(0, "RIFF");
+  file.setUint32(4, 36 + 2 * samples.length, true);
+  text(8, "WAVEfmt ");
+  file.setUint32(16, 16, true); // bytes of what follows, up to "data"
+  file.setUint16(20, 1, true); // PCM
+  file.setUint16(22, 1, true); // channels
+  file.setUint32(24, sampleRate, true);
+  file.setUint32(28, 2 * sampleRate, true); // bytes a second
+  file.setUint16(32, 2, true); // bytes a frame
+  file.setUint16(34, 16, true); // bits a sample
+  text(36, "data");
+  file.setUint32(40, 2 * samples.length, true);
+  samples.forEach((sample, i) => file.setInt16(44 + 2 * i, sample, true));
+  return new Blob([file], { type: "audio/wav" });
+}
+
+/** Offer a file for saving. */
+export function save(blob, name) {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(blob);
+  link.download = name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 60_000); // the download reads it
+}
+
+/** The loudspeaker. Browsers give it to pages that were clicked in, so: late. */
+export class Player {
+  #context;
+  #stop;
+
+  get context() {
+    this.#context ??= new AudioContext();
+    if (this.#context.state === "suspended") this.#context.resume();
+    return this.#context;
+  }
+
+  /** Start a sound at a time of the context's clock. Returns how to stop it. */
+  start(audio, sampleRate, { at = 0, level = 1, ended = () => {} } = {}) {
+    const { context } = this;
+    const buffer = context.createBuffer(1, audio.length, sampleRate);
+    buffer.copyToChannel(audio, 0);
+    const source = new AudioBufferSourceNode(context, { buffer });
+    const gain = new GainNode(context, { gain: level });
+    source.connect(gain).connect(context.destination);
+    source.onended = ended;
+    source.start(at);
+    return () => {
+      const now = context.currentTime;
+      gain.gain.setTargetAtTime(0, now, 0.005); // seconds: cut off at once, it clicks
+      source.stop(now + 0.03);
+    };
+  }
+
+  /** Play a sound now, in place of the one that was played so before. */
+  play(audio, sampleRate) {
+    this.#stop?.();
+    this.#stop = this.start(audio, sampleRate);
+  }
+}

@@ -1,0 +1,54 @@
+// Spectrograms and waveforms on canvases.
+
+// From silence to loud: near black, violet, red, orange, pale yellow.
+const STOPS = [
+  [9, 7, 20],
+  [59, 15, 99],
+  [150, 38, 105],
+  [228, 79, 74],
+  [252, 160, 80],
+  [252, 246, 205],
+];
+const COLOURS = Array.from({ length: 256 }, (_, i) => {
+  const place = (i / 255) * (STOPS.length - 1);
+  const [low, high] = [STOPS[Math.floor(place)], STOPS[Math.ceil(place)]];
+  return low.map((c, k) => c + (high[k] - c) * (place % 1));
+});
+
+/** Time to the right, frequency upwards, a pixel a value.
+ *
+ * @param {Float32Array} spectrogram in [-1, 1], square: times by frequencies
+ */
+export function drawSpectrogram(canvas, spectrogram) {
+  const n = Math.sqrt(spectrogram.length);
+  canvas.width = canvas.height = n;
+  const image = new ImageData(n, n);
+  spectrogram.forEach((value, i) => {
+    const [time, frequency] = [Math.floor(i / n), i % n];
+    const level = Math.max(0, Math.min(255, Math.round((value + 1) * 127.5)));
+    const pixel = 4 * ((n - 1 - frequency) * n + time);
+    image.data.set([...COLOURS[level], 255], pixel);
+  });
+  canvas.getContext("2d").putImageData(image, 0, 0);
+}
+
+/** The extent of the waveform in each column, in the canvas' own text colour. */
+export function drawWaveform(canvas, audio) {
+  const scale = window.devicePixelRatio || 1;
+  const width = (canvas.width = Math.round(canvas.clientWidth * scale));
+  const height = (canvas.height = Math.round(canvas.clientHeight * scale));
+  const context = canvas.getContext("2d");
+  context.fillStyle = getComputedStyle(canvas).color;
+  const peak = audio.reduce((most, x) => Math.max(most, Math.abs(x)), 1e-9);
+  for (let x = 0; x < width; x++) {
+    const start = Math.floor((x * audio.length) / width);
+    const end = Math.max(start + 1, Math.floor(((x + 1) * audio.length) / width));
+    let [low, high] = [Infinity, -Infinity];
+    for (let i = start; i < end; i++) {
+      low = Math.min(low, audio[i]);
+      high = Math.max(high, audio[i]);
+    }
+    const top = ((1 - high / peak) / 2) * height;
+    context.fillRect(x, top, 1, Math.max(1, ((high - low) / peak / 2) * height));
+  }
+}

@@ -1,0 +1,600 @@
+"""demo/web in a real browser: its sounds are Keras', and nothing leaves the machine."""
+
+import json
+import os
+import shutil
+import subprocess
+import time
+import urllib.parse
+
+import filelock
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import ROOT, installed
+from scipy.io import wavfile
+
+from demo.web import screenshot
+from specgan_tf import SpecGANGenerator, generate, tflite, verify
+
+By = pytest.importorskip("selenium.webdriver.common.by").By
+Keys = pytest.importorskip("selenium.webdriver.common.keys").Keys
+
+WEB = os.path.join(ROOT, "demo", "web")
+MEAN, STD = np.full(129, -2, np.float32), np.ones(129, np.float32)
+RATE = 22050  # Hz, and 9 latents: neither is what the page would assume
+ABOUT = {"sample_rate": RATE, "latent_dim": 9, "ngl": 16, "step": 1234}
+# LiteRT asks for a GPU, which it is not told to use and most test machines have not.
+NO_GPU = "Failed to create default WebGPU device", "No available adapters"
+# What a page notes from its beginning: violations of its policy, and started sounds.
+WATCH = """
+self.violations = [];
+addEventListener("securitypolicyviolation", (event) => {
+  violations.push(`${event.violatedDirective} ${event.blockedURI}`);
+});
+self.starts = [];
+const { start } = AudioBufferSourceNode.prototype;
+AudioBufferSourceNode.prototype.start = function (when) {
+  starts.push(when);
+  start.call(this, when);
+};
+"""
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("web")]
+
+
+@pytest.fixture(scope="module")
+def vendored(tmp_path_factory):
+    """demo/web/vendor, as `make web` makes it."""
+    installed(shutil.which("npm"), "npm is not on this machine")
+    target = "demo/web/vendor/litert.js"
+    with filelock.FileLock(tmp_path_factory.getbasetemp().parent / "npm.lock"):
+        done = subprocess.run(
+            ["make", target], cwd=ROOT, capture_output=True, text=True
+        )
+    installed(not done.returncode, f"npm could not install LiteRT.js: {done.stderr}")
+
+
+def generator():
+    """One of which each latent makes another spectrogram, in all of [-1, 1]."""
+    G = SpecGANGenerator(dim=2, latent_dim=9)
+    rs = np.random.RandomState(0)
+    for v in G.trainable_variables:
+        if len(v.shape) > 1:  # He's: of a transposed kernel 25 / 4 taps meet in a pixel
+            fan_in = v.shape[0] / 3 if len(v.shape) == 2 else v.shape[-1] * 25 / 4
+            v.assign(rs.randn(*v.shape) * np.sqrt(2 / fan_in))
+    return G
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """A generator, and a folder of what export.py would write of it; other files."""
+    G, folder = generator(), tmp_path_factory.mktemp("model")
+    with tflite.converting(
+        G, MEAN, STD, about=ABOUT | {"moments_sha256": "a"}
+    ) as convert:
+        convert(folder / "synthesize.f32.tflite", ["synthesize", "generate"])
+        convert(folder / "generator.dr8.tflite", ["generate"], "dr8")
+        convert(folder / "invert.f32.tflite", ["invert"])
+    stranger = tf.Module()
+    stranger.f = tf.function(lambda x: x + 1).get_concrete_function(tf.zeros([1]))
+    convert = tf.lite.TFLiteConverter.from_concrete_functions
+    converter = convert([stranger.f], stranger)
+    with tflite.quiet():
+        (folder / "stranger.tflite").write_bytes(converter.convert())
+    whole = (folder / "synthesize.f32.tflite").read_bytes()
+    (folder / "half.tflite").write_bytes(whole[: len(whole) // 2])
+    other = whole.replace(b'"moments_sha256": "a"', b'"moments_sha256": "b"')
+    (folder / "other.tflite").write_bytes(other)
+    (folder / "notes.tflite").write_text("not what the name says")
+    return G, folder
+
+
+@pytest.fixture(scope="module")
+def chromium(vendored, tmp_path_factory):
+    """A browser, and the folder it saves to."""
+    installed(screenshot.missing() is None, screenshot.missing())
+    folder = tmp_path_factory.mktemp("browser")
+    with screenshot.browser(["--window-size=1100,1000"], folder) as driver:
+        driver.execute_cdp_cmd(
+            "Page.addScriptToEvaluateOnNewDocument", {"source": WATCH}
+        )
+        yield driver, folder
+
+
+class Page:
+    """The page in the browser, and what it says of itself."""
+
+    def __init__(self, driver, url, downloads):
+        self.driver, self.url, self.downloads = driver, url, downloads
+
+    def open(self, query=""):
+        self.driver.get(self.url + query)
+        return screenshot.wait_until_ready(self.driver)
+
+    def tell(self, what):
+        """The value of an expression of `page`, main.js' export."""
+        return self.driver.execute_async_script(
+            "const done = arguments[0];"
+            f"import('/main.js').then(async ({{ page }}) => done({what}))"
+        )
+
+    def sound(self, which="page.sound"):
+        """(z, audio, spectrogram), of the pad's dot or a row."""
+        parts = ("z", "audio", "spectrogram")
+        arrays = self.tell(f"{[*parts]}.map((part) => Array.from(({which})[part]))")
+        return [np.array(array, np.float32) for array in arrays]
+
+    def find(self, css):
+        return self.driver.find_element(By.CSS_SELECTOR, css)
+
+    def all(self, css):
+        return self.driver.find_elements(By.CSS_SELECTOR, css)
+
+    def until(self, condition):
+        for _ in range(200):
+            if value := condition():
+                return value
+            time.sleep(0.05)
+        raise AssertionError("the page did not get there in 10 s")
+
+    def changed(self, act):
+        """The sound once it is another one than before `act`."""
+        z = "Array.from(page.sound.z)"
+        before = self.tell(z)
+        act()
+        self.until(lambda: before != self.tell(z))
+        return self.sound()
+
+    def choose(self, *paths):
+        """Pick files; what the page says then, or ''."""
+        self.driver.execute_script("document.body.ariaBusy = true")  # no race with it
+        self.find("#files").send_keys("\n".join(map(str, paths)))
+        self.until(lambda: self.find("body").get_attribute("aria-busy") is None)
+        return screenshot.wait_until_ready(self.driver)
+
+    def saved(self, name):
+        path = self.downloads / name
+        self.until(path.exists)
+        return wavfile.read(path)
+
+    def saved_loop(self, tempo):
+        self.find("#save-loop").click()
+        return self.saved(f"specgan-loop-{tempo}bpm.wav")
+
+    def problems(self):
+        """What the console and the policy have to say."""
+        logged = [
+            entry["message"]
+            for entry in self.driver.get_log("browser")
+            if entry["level"] in ("WARNING", "SEVERE")
+            and not any(said in entry["message"] for said in NO_GPU)
+        ]
+        return logged + self.driver.execute_script("return violations")
+
+
+@pytest.fixture
+def page(chromium, models):
+    driver, downloads = chromium
+    with screenshot.serving(models[1]) as url:
+        driver.get_log("browser")  # what came before
+        screenshot.look(driver)
+        yield Page(driver, url, downloads)
+        for path in downloads.iterdir():
+            path.unlink()
+
+
+def test_what_npm_installs_is_pinned():
+    """To a version and its digest, wherever a registry's files come from."""
+    with open(os.path.join(WEB, "package.json")) as f:
+        wanted = json.load(f)
+    with open(os.path.join(WEB, "package-lock.json")) as f:
+        text = f.read()
+    assert "resolved" not in text and "://" not in text
+    locked = json.loads(text)["packages"]
+    direct = wanted["dependencies"] | wanted["devDependencies"]
+    for name, version in direct.items():
+        assert locked[f"node_modules/{name}"]["version"] == version
+    assert locked.keys() == {"", *(f"node_modules/{name}" for name in direct)}
+    assert all(v["integrity"].startswith("sha512-") for k, v in locked.items() if k)
+
+
+def rms(x):
+    return np.sqrt(np.mean(np.square(x, dtype=np.float64)))
+
+
+def in_python(models, z):
+    """Spectrogram and audio of a latent as Keras makes them."""
+    want = generate.synthesize(models[0], MEAN, STD, z[None], 16)
+    return want["G_z_norm"].numpy().ravel(), want["G_z"].numpy().ravel()
+
+
+def test_its_sounds_are_those_of_keras_and_litert(page, models, measured):
+    """The pad's, and those of the rows."""
+    assert page.open("?seed=0") == ""
+    run = tflite.interpreter(models[1] / "synthesize.f32.tflite")
+    run = run.get_signature_runner("synthesize")
+    for i in range(5):
+        sound = "[page.sound, ...page.sequencer.rows]" + f"[{i}]"
+        z, audio, spectrogram = page.sound(sound)
+        assert z.shape == (9,) and np.abs(z).max() <= 1
+        assert audio.shape == (16384,)
+        norm, want = in_python(models, z)
+        assert rms(want) > 0.01
+        litert = run(z=z[None], ngl=np.array(16, np.int32))["G_z"].ravel()
+        measured("level beside Keras", abs(rms(audio) / rms(want) - 1), 1e-6)
+        # measured 106 dB at worst; of 40 such sounds 91
+        measured("noise beside Keras, dB", -verify.snr(audio, want), -90)
+        measured("noise beside ai-edge-litert, dB", -verify.snr(audio, litert), -90)
+        measured("spectrogram's, dB", -verify.snr(spectrogram, norm), -100)
+    assert page.find("#about").text == "1,234 steps of training · 9 latents · 22.05 kHz"
+    assert page.find("#end").text == f"{16384 / RATE:.2f} s"
+    assert page.problems() == []
+
+
+def test_a_seed_makes_the_same_sounds(page):
+    rows = "page.sequencer.rows.map(({ z }) => Array.from(z))"
+    page.open("?seed=3")
+    first, row = page.sound()[0], page.tell(rows)
+    page.open("?seed=3")
+    np.testing.assert_array_equal(first, page.sound()[0])
+    assert row == page.tell(rows) and len(row) == 4 and len({*map(str, row)}) == 4
+    page.open("?seed=4")
+    assert not np.array_equal(first, page.sound()[0])
+
+
+def test_the_spectrogram_is_drawn(page):
+    """Time to the right, frequency upwards, louder is lighter."""
+    page.open()
+    _, _, spectrogram = page.sound()
+    pixels = page.driver.execute_script(
+        "const c = document.getElementById('spectrogram');"
+        "return Array.from(c.getContext('2d').getImageData(0, 0, 128, 128).data)"
+    )
+    seen = np.reshape(pixels, (128, 128, 4))
+    assert (seen[..., 3] == 255).all()
+    light = seen[..., :3].sum(-1)[::-1].T.ravel()
+    order = np.argsort(spectrogram, kind="stable")
+    assert (np.diff(light[order]) >= -2).all()  # the ramp's bytes are rounded
+    assert light.max() - light.min() > 100
+    top = "return document.getElementById('waveform').width"
+    assert page.driver.execute_script(top) > 100
+
+
+def test_moving_on_the_pad(page, models, measured):
+    """With pointer and keys: other sounds, those of Keras again."""
+    from selenium.webdriver import ActionChains
+
+    page.open("?seed=0")
+    pad = page.find("#pad")
+    before = page.sound()[1]
+
+    def drag():
+        chain = ActionChains(page.driver, duration=20).move_to_element(pad)
+        chain.click_and_hold().move_by_offset(60, -30).move_by_offset(40, 10)
+        chain.release().perform()
+
+    page.changed(drag)
+    page.tell("await page.show()")  # where it has come to rest
+    size = pad.size
+    x, y = map(float, page.find("#place").text.split(", "))
+    assert abs(x - 100 / (size["width"] / 2)) < 0.02
+    assert abs(y - 20 / (size["height"] / 2)) < 0.02
+    z, audio, _ = page.sound()
+    assert verify.snr(audio, before) < 20 and np.abs(z).max() <= 1
+    measured("noise, dB", -verify.snr(audio, in_python(models, z)[1]), -90)
+
+    for key, dx, dy in (
+        (Keys.ARROW_LEFT, -0.05, 0),
+        (Keys.ARROW_UP, 0, 0.05),
+        (Keys.SHIFT + Keys.ARROW_DOWN, 0, -0.25),
+    ):
+        page.changed(lambda key=key: pad.send_keys(key))
+        at = [float(v) for v in page.find("#place").text.split(", ")]
+        np.testing.assert_allclose(at, [x + dx, y + dy], atol=0.011)
+        x, y = at
+    for _ in range(12):
+        pad.send_keys(Keys.SHIFT + Keys.ARROW_RIGHT)
+    assert page.find("#place").text.startswith("1.00")  # the wall
+    page.tell("await page.show()")
+    here = page.sound()[0]
+    page.find("#turn").click()  # from here on, new directions
+    assert page.find("#place").text == "0.00, 0.00"
+    page.tell("await page.show()")
+    np.testing.assert_array_equal(here, page.sound()[0])
+    assert page.problems() == []
+
+
+def test_a_saved_wav_is_the_sound(page):
+    page.open()
+    for n in (1, 2):
+        page.find("#save").click()
+        rate, samples = page.saved(f"specgan-{n}.wav")
+        assert rate == RATE and samples.dtype == np.int16
+        _, audio, _ = page.sound()
+        want = np.clip(audio * np.float32(32767), -32767, 32767).astype(np.int16)
+        np.testing.assert_array_equal(samples, want)
+        assert np.abs(samples).max() > 1000
+        page.changed(page.find("#fresh").click)
+    assert page.problems() == []
+
+
+def test_a_loop_is_steps_times_tempo_and_closes(page):
+    page.open()
+    for tempo in (112, 97, 200):
+        setting = (
+            "const t = document.getElementById('tempo'); t.value = arguments[0];"
+            "t.dispatchEvent(new Event('input'))"
+        )
+        page.driver.execute_script(setting, tempo)
+        rate, samples = page.saved_loop(tempo)
+        rows = page.tell(
+            "page.sequencer.rows.map(({ audio, steps, level }) =>"
+            "({ audio: Array.from(audio), steps, level }))"
+        )
+        step = 60 / tempo / 4 * RATE
+        assert rate == RATE and len(samples) == round(16 * step)
+        want = np.zeros(len(samples))
+        for row in rows:
+            audio = np.array(row["audio"]) * row["level"]
+            assert sum(row["steps"]) > 2
+            for i in np.flatnonzero(row["steps"]):
+                start = int(i * step + 0.5)
+                at = (start + np.arange(len(audio))) % len(want)
+                np.add.at(want, at, audio)
+        want /= max(1, np.abs(want).max())
+        np.testing.assert_allclose(samples / 32767, want, atol=1.01 / 32767)
+    assert page.problems() == []
+
+
+def test_playing(page):
+    """Step by step, each on its beat, round and round."""
+    page.open()
+    assert page.tell("(page.sequencer.tempo = 200)") == 200
+    page.find("#run").click()
+    assert page.find("#run").text == "Stop"
+    now = "return document.querySelector('.now')?.dataset.step"
+    heard = set()
+    page.until(lambda: heard.add(page.driver.execute_script(now)) or len(heard) > 8)
+    starts = "return starts"
+    page.until(lambda: len(page.driver.execute_script(starts)) > 30)
+    page.find("#run").click()
+    page.until(lambda: not page.all(".now"))
+    assert page.find("#run").text == "Start"
+    times = page.driver.execute_script(starts)
+    time.sleep(0.3)
+    assert page.driver.execute_script(starts) == times
+
+    steps = page.tell("page.sequencer.rows.map(({ steps }) => steps)")
+    hits = np.sum(steps, axis=0)
+    sounding = np.flatnonzero(hits)
+    times, counts = np.unique(times, return_counts=True)
+    places = np.resize(sounding, len(times))
+    np.testing.assert_array_equal(counts, hits[places])
+    # A page that is held up starts late once, and goes on from there.
+    beats = np.diff(times) / (60 / 200 / 4) - np.diff(places) % 16
+    assert abs(np.median(beats)) < 1e-6 and beats.min() > -1e-6
+
+
+def test_changing_patterns(page):
+    page.open()
+    steps = page.all("[data-step]")
+    assert len(steps) == 4 * 16
+    pattern = "page.sequencer.rows.map(({ steps }) => steps.map(Number).join(''))"
+    assert page.tell(pattern)[0] == "1000100010001000"
+    steps[0].send_keys(Keys.ARROW_RIGHT)
+    focused = page.driver.switch_to.active_element
+    assert focused.get_attribute("aria-label") == "Row 1, step 2"
+    focused.send_keys(Keys.SPACE)
+    assert page.tell(pattern)[0] == "1100100010001000"
+    assert focused.get_attribute("aria-pressed") == "true"
+    focused.send_keys(Keys.ARROW_DOWN)
+    page.driver.switch_to.active_element.send_keys(Keys.ARROW_LEFT, Keys.ARROW_LEFT)
+    focused = page.driver.switch_to.active_element
+    assert focused.get_attribute("aria-label") == "Row 2, step 16"
+    steps[5].click()
+    assert page.tell(pattern)[0] == "1100110010001000"
+
+    z = "page.sequencer.rows.map(({ z }) => Array.from(z))"
+    before = page.tell(z)
+    page.find(".row .renew").click()
+    page.until(lambda: page.tell(z)[0] != before[0])
+    assert page.tell(z)[1:] == before[1:]
+    page.all(".take")[1].click()
+    np.testing.assert_array_equal(np.float32(page.tell(z)[1]), page.sound()[0])
+    for rows in range(5, 9):
+        page.find("#add").click()
+        page.until(lambda rows=rows: len(page.all(".row")) == rows)
+    assert not page.find("#add").is_enabled()
+    page.find("#run").click()
+    for _ in range(8):
+        page.find(".row .remove").click()
+    assert page.tell("page.sequencer.playing") is False
+    assert not page.find("#save-loop").is_enabled()
+    page.find("#add").click()
+    assert page.find(".row").get_attribute("aria-label") == "Row 1"
+    assert page.problems() == []
+
+
+def test_files_that_are_no_use_are_named_and_the_model_stays(page, models, tmp_path):
+    page.open()
+    folder = models[1]
+    before = page.sound()[0]
+    for names, said in (
+        (["notes.tflite"], "notes.tflite is not a .tflite file."),
+        (["half.tflite"], "half.tflite is a damaged .tflite file."),
+        (
+            ["stranger.tflite"],
+            "stranger.tflite is no SpecGAN: choose what export.py writes, "
+            "synthesize.f32.tflite.",
+        ),
+        (
+            ["generator.dr8.tflite"],
+            "generator.dr8.tflite makes spectrograms only: choose it together with "
+            "invert.f32.tflite.",
+        ),
+        (
+            ["invert.f32.tflite"],
+            "invert.f32.tflite needs spectrograms: choose it together with a "
+            "generator.*.tflite.",
+        ),
+        (
+            ["other.tflite", "invert.f32.tflite"],
+            "These files are of different trainings: choose a pair.",
+        ),
+    ):
+        assert page.choose(*(folder / name for name in names)) == said
+        assert page.find("#about").text.startswith("1,234 steps")
+        np.testing.assert_array_equal(before, page.sound()[0])
+    page.changed(page.find("#fresh").click)
+    assert not page.find("#message").is_displayed()
+    assert page.problems() == []
+
+
+def test_a_small_generator_with_an_invert(page, models, measured):
+    page.open("?seed=0")
+    folder = models[1]
+    assert (
+        page.choose(folder / "generator.dr8.tflite", folder / "invert.f32.tflite") == ""
+    )
+    z, audio, spectrogram = page.sound()
+    run = tflite.interpreter(folder / "generator.dr8.tflite")
+    norm = run.get_signature_runner("generate")(z=z[None])["G_z_norm"]
+    run = tflite.interpreter(folder / "invert.f32.tflite")
+    run = run.get_signature_runner("invert")
+    want = run(G_z_norm=spectrogram.reshape(norm.shape), ngl=np.array(16, np.int32))
+    measured("generator's noise, dB", -verify.snr(spectrogram, norm.ravel()), -40)
+    measured("invert's noise, dB", -verify.snr(audio, want["G_z"].ravel()), -90)
+    assert page.problems() == []
+
+
+def test_a_dropped_file(page, models):
+    page.open("?model=model/nothing.tflite")
+    drop = (
+        "const done = arguments[0];"
+        "fetch('model/synthesize.f32.tflite').then(r => r.blob()).then(blob => {"
+        "  const dataTransfer = new DataTransfer();"
+        "  dataTransfer.items.add(new File([blob], 'dropped.tflite'));"
+        "  const options = { dataTransfer, bubbles: true, cancelable: true };"
+        "  document.body.dispatchEvent(new DragEvent('dragover', options));"
+        "  const lit = document.body.classList.contains('dropping');"
+        "  document.body.dispatchEvent(new DragEvent('drop', options));"
+        "  done(lit && !document.body.classList.contains('dropping'));"
+        "})"
+    )
+    assert page.driver.execute_async_script(drop)
+    page.until(page.find("#play").is_enabled)
+    assert page.sound()[1].shape == (16384,)
+
+
+def test_where_no_model_is(page):
+    said = page.open("?model=model/absent.tflite")
+    assert said == (
+        "No model at model/absent.tflite (404). Put what export.py writes into the "
+        "folder model/ beside this page, or open a .tflite file here."
+    )
+    assert page.find("#about").text == "No model yet"
+    assert not page.find("#play").is_enabled()
+    said = page.open("?model=https://example.org/synthesize.tflite")
+    assert "takes models from its own server only" in said
+    assert "connect-src https://example.org/synthesize.tflite" in page.problems()
+
+
+def test_the_policy(page, models):
+    """Sent as a header it binds the worker too. It lets through what the page needs,
+    and neither inline scripts nor eval."""
+    page.open()
+    policy = page.find("meta[http-equiv]").get_attribute("content")
+    assert policy.startswith(
+        "default-src 'none'; script-src 'self' 'wasm-unsafe-eval';"
+    )
+    assert "unsafe-inline" not in policy and "'unsafe-eval'" not in policy
+    assert page.problems() == []
+    page.driver.execute_script(
+        "const s = document.createElement('script'); s.textContent = 'self.ran = 1';"
+        "document.body.append(s); setTimeout('self.ran = 1', 0);"
+        "document.body.setAttribute('style', 'color: red')"
+    )
+    page.until(lambda: len(page.driver.execute_script("return violations")) == 3)
+    ran, violations = page.driver.execute_script("return [self.ran, violations]")
+    assert ran is None and sorted(violations) == [
+        "script-src eval",
+        "script-src-elem inline",
+        "style-src-attr inline",
+    ]
+
+    header = "Content-Security-Policy"
+    with screenshot.serving(models[1], {header: policy}) as url:
+        bound = Page(page.driver, url, page.downloads)
+        page.driver.get_log("browser")
+        assert bound.open() == ""
+        assert bound.problems() == []
+    without = policy.replace(" 'wasm-unsafe-eval'", "")
+    with screenshot.serving(models[1], {header: without}) as url:
+        said = Page(page.driver, url, page.downloads).open()
+        assert said.startswith("LiteRT does not start here (")
+        assert said.endswith(
+            "needs WebAssembly with SIMD, and the folder vendor/ beside it."
+        )
+
+
+def test_nothing_leaves_the_machine(vendored, models, tmp_path):
+    """By what Chromium logs of its network, workers and all, until its end."""
+    installed(screenshot.missing() is None, screenshot.missing())
+    log = tmp_path / "net.json"
+    no_names = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
+    flags = (no_names, f"--log-net-log={log}")
+    with (
+        screenshot.serving(models[1]) as url,
+        screenshot.browser(flags, tmp_path) as driver,
+    ):
+        page = Page(driver, url, tmp_path)
+        assert page.open() == ""
+        page.changed(page.find("#fresh").click)
+        for button in ("run", "save", "save-loop"):
+            page.find(f"#{button}").click()
+        page.saved("specgan-loop-112bpm.wav")
+    log = json.loads(log.read_text())
+    started = log["constants"]["logEventTypes"]["URL_REQUEST_START_JOB"]
+    asked = {}
+    for event in log["events"]:
+        about = event.get("params", {})
+        if event["type"] == started and about.get("initiator", "").startswith("http"):
+            asked_for = urllib.parse.urlsplit(about["url"])
+            paths = asked.setdefault(asked_for.hostname, set())
+            paths.add(os.path.basename(asked_for.path))
+    assert asked.keys() == {"127.0.0.1"}, asked
+    wasm = {"litert_wasm_internal.wasm", "litert_wasm_compat_internal.wasm"}
+    assert {"worker.js", "synthesize.f32.tflite"} <= asked["127.0.0.1"]
+    assert len(wasm & asked["127.0.0.1"]) == 1
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("width", [360, 1100])
+def test_accessible(page, width, dark):
+    """By axe's rules (names, roles, contrast), and without scrolling sideways."""
+    screenshot.look(page.driver, width, dark=dark)
+    page.open()
+    overflow = "return document.documentElement.scrollWidth - innerWidth"
+    assert page.driver.execute_script(overflow) <= 0
+    with open(os.path.join(WEB, "node_modules", "axe-core", "axe.min.js")) as f:
+        page.driver.execute_script(f.read())
+    found = page.driver.execute_async_script(
+        "axe.run().then(({ violations, passes }) => arguments[0]({"
+        "violations: violations.map(v => [v.id, v.nodes.map(n => n.html)]),"
+        "passes: passes.length }))"
+    )
+    assert found["violations"] == [] and found["passes"] > 20
+
+
+def test_a_screenshot(tmp_path, vendored, models):
+    from PIL import Image
+
+    installed(screenshot.missing() is None, screenshot.missing())
+    out = str(tmp_path / "web.png")
+    screenshot.main([str(models[1] / "synthesize.f32.tflite"), out, "--width", "900"])
+    with Image.open(out) as image:
+        assert image.width == 900 and 800 < image.height < 1200
+        assert len(image.convert("RGB").getcolors(1 << 20)) > 100
+        assert image.convert("RGB").getpixel((0, 0)) == (0x13, 0x10, 0x19)  # --back
+    with pytest.raises(SystemExit):
+        screenshot.main([str(tmp_path / "nowhere.tflite"), out])
