@@ -289,7 +289,8 @@ def test_a_killed_training_resumes_bit_for_bit(run, tmp_path, clips, loss):
     """SIGKILL at random moments, of saving too: in the end the weights, optimizers,
     latents and data of a training that was left alone."""
     argv = ["--data_dir", str(clips), *TINY, "--specgan_loss", loss, "--seed", "4"]
-    argv += ["--train_max_steps", "90", "--train_save_secs", "1"]
+    # Steps for some seconds on the fastest machine: more than two kills wait for.
+    argv += ["--train_max_steps", "240", "--train_save_secs", "1"]
     assert run("train", tmp_path / "whole", *argv)[0] == 0
     code = "import sys, train_specgan as t; t.BUFFER = 64; sys.exit(t.main())"
     killed = [sys.executable, "-c", code, "train"]
@@ -303,7 +304,7 @@ def test_a_killed_training_resumes_bit_for_bit(run, tmp_path, clips, loss):
         ) as process:
             for line in process.stdout:
                 if line.startswith("step") and kills < 3:
-                    time.sleep(rs.uniform(0, 3))
+                    time.sleep(rs.uniform(0, 1.5))
                     process.kill()
                     break
         if process.wait() == 0:
