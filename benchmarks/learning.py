@@ -252,10 +252,9 @@ def train(args):
     for name, folder in args.data.items():
         target = os.path.join(args.out, name)
         if not os.path.exists(os.path.join(target, "moments.pkl")):
-            argv = [*FLAGS, "--data_dir", folder]
             script = os.path.join(ROOT, "train_specgan.py")
-            command = [sys.executable, script, "moments", target, *argv]
-            if subprocess.run(command, env={**os.environ, **ENV}).returncode:
+            argv = [sys.executable, script, "moments", target, "--data_dir", folder]
+            if subprocess.run([*argv, *FLAGS], env={**os.environ, **ENV}).returncode:
                 raise InputError(f"no moments of {folder}")
     for run in runs(args.out, settings, args.seeds, done=False):
         did = train_one(run, settings, args.original, args.python)
@@ -267,7 +266,10 @@ def train(args):
 
 
 def command(run, settings, original, python):
-    """The process of a training: interpreter, code, what it is told, its flags."""
+    """The process of a training: interpreter, code, what it is told, its flags.
+
+    The original has no seed: each of its trainings is another one anyway.
+    """
     moments = os.path.join(run.out, run.data, "moments.pkl")
     flags = ["train", run.folder, "--data_dir", settings["data"][run.data], *FLAGS]
     flags += ["--data_moments_fp", moments, "--specgan_dim", str(settings["dim"])]
@@ -409,20 +411,20 @@ def spectrogram_features(X):
 
 
 def score(args):
+    """Measure what has no scores yet; where scores.json is removed, again."""
     settings = settings_of(args.out)
     from specgan_tf import checkpoint, generate, moments, score
 
     for data, folder in settings["data"].items():
-        fp = args.classifier.get(data)
-        classifier = score.Classifier.load(fp) if fp else None
-        here = os.path.join(args.out, data)
-        mean, std = moments.load(os.path.join(here, "moments.pkl"))
+        classifier = args.classifier.get(data)
+        classifier = score.Classifier.load(classifier) if classifier else None
+        mean, std = moments.load(os.path.join(args.out, data, "moments.pkl"))
         real = functools.cache(functools.partial(Real, folder, mean, std, classifier))
 
         def known(measures, classifier=classifier):
             return measures and ("inception" in measures or not classifier)
 
-        fp = os.path.join(here, "real.json")
+        fp = os.path.join(args.out, data, "real.json")
         if not known(read_json(fp, {}).get("measures")):
             write_json(fp, {"n": real().n, "measures": real().measures(real().apart)})
         for run in runs(args.out, settings, MOST, done=True):
@@ -526,6 +528,9 @@ def main(argv=None):
         {"train": train, "score": score, "write": write}[args.mode](args)
     except InputError as e:
         sys.exit(f"learning: {e}")
+    except KeyboardInterrupt:
+        print("\nInterrupted; the same command goes on", file=sys.stderr)
+        sys.exit(130)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ MEASURES = {
 LOSSES = "D_loss", "G_loss"
 NAMES = {"here": "here", "original": "the original"}  # of the sides
 LEVEL = 0.05
+QUIET = 1  # dB of diversity: below, nearly all is softer than what `score` hears
 
 
 def values(did, name, step, steps):
@@ -229,6 +230,13 @@ def answer(found, rows):
             f"{shown(np.mean(here) - np.mean(original))}, between {shown(low)} and "
             f"{shown(high)} with {n['confidence']} % confidence."
         )
+        made = {side: np.array(c["diversity", last][side]) for side in NAMES}
+        quiet = {side: f"{sum(d < QUIET)} of {len(d)}" for side, d in made.items()}
+        yield (
+            f"- That is early in a training: {quiet['original']} of the original's and "
+            f"{quiet['here']} of ours still make next to no sound of {data} (a diversity "
+            f"below {QUIET} dB)."
+        )
     ratios = [s["original"] / s["here"] for s in seconds(found).values()]
     less = "less" if min(ratios) > 1 else "not less everywhere"
     yield (
@@ -308,7 +316,7 @@ def cost(found):
     hours = [f"{totals[side] / 3600:.2f} CPU hours {NAMES[side]}" for side in NAMES]
     yield (
         "CPU seconds of an iteration are those of the whole process, with the data's "
-        "decoding and without saving; the first iteration, in which graphs are built "
+        "decoding and without saving; a process' first iteration, in which graphs are built "
         f"and a buffer of 4096 sounds fills, is only in the totals: {', '.join(hours)}. "
         "What else the machine does slows both alike, since they take turns.\n"
     )

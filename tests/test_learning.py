@@ -139,6 +139,7 @@ def test_the_document_says_what_was_measured(tmp_path):
     # 5 or 6 measures at 3 checkpoints, 2 losses at 2.
     assert "41 comparisons; in " in text and "it cannot be below 0.029" in text
     assert "the original takes 2.50 and 2.50 times as much" in text
+    assert "0 of 4 of the original's and 0 of 4 of ours still make" in text
     assert "0.20 CPU hours here, 0.20 CPU hours the original" in text
     assert "small networks on 2 cores, without a GPU" in text
     rows = [line for line in text.splitlines() if line.startswith("| Frechet, sounds")]
