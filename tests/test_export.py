@@ -15,6 +15,7 @@ MEAN, STD = np.full(129, -3, np.float32), np.ones(129, np.float32)
 
 
 def generator(**options):
+    tf.keras.utils.set_random_seed(0)
     G = SpecGANGenerator(dim=2, latent_dim=9, **options)
     rs = np.random.RandomState(0)
     for v in G.trainable_variables:  # loud enough for errors to show
