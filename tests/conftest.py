@@ -25,13 +25,17 @@ DRUMS = os.path.join(ROOT, "specgan_tf", "data", "drums")
 # killed: a step takes 50 ms or more, however fast the machine.
 MAIN = "import sys, train_specgan as t; t.BUFFER = 64; sys.exit(t.main())"
 SLOWLY = """
-import time
-from specgan_tf import callbacks
-end = callbacks.Stop.on_train_batch_end
-def end_slowly(*args, **kwargs):
-    time.sleep(0.05)
-    end(*args, **kwargs)
-callbacks.Stop.on_train_batch_end = end_slowly
+import time, train_specgan as t
+begin = t.import_tensorflow  # which keeps its greetings from stderr
+def begin_slowly():
+    begin()
+    from specgan_tf import callbacks
+    end = callbacks.Stop.on_train_batch_end
+    def end_slowly(*args, **kwargs):
+        time.sleep(0.05)
+        end(*args, **kwargs)
+    callbacks.Stop.on_train_batch_end = end_slowly
+t.import_tensorflow = begin_slowly
 """
 
 sys.path.insert(0, ROOT)
