@@ -408,7 +408,9 @@ def test_joined_requests_are_computed_together(server, saved, tmp_path):
 def test_joining_changes_no_more_than_rounding(name, signatures, measured):
     function = serve.Signature.of(name, signatures.loaded.signatures[name])
     X = signatures("generate", z=LATENTS)["G_z_norm"]
-    inputs = {"z": LATENTS, "ngl": np.array(16, np.int32), "G_z_norm": X}
+    # A few steps: of 3e-8, as AVX2's kernels round other batches otherwise, three make
+    # 2e-7 and sixteen 9e-6.
+    inputs = {"z": LATENTS, "ngl": np.array(3, np.int32), "G_z_norm": X}
 
     def jobs(*parts):
         for part in parts:
