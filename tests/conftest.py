@@ -21,6 +21,22 @@ REDUCED = os.path.join(ROOT, "tests", "goldens")  # what the cross-check replays
 RECORDED = os.path.join(ROOT, "tests", "recorded")  # other results to hold ours against
 FULL = os.path.join(SHARED, "golden")
 DRUMS = os.path.join(ROOT, "specgan_tf", "data", "drums")
+# Code of a training in a process of its own, and before it, for those that are to be
+# killed: a step takes 50 ms or more, however fast the machine.
+MAIN = "import sys, train_specgan as t; t.BUFFER = 64; sys.exit(t.main())"
+SLOWLY = """
+import time, train_specgan as t
+begin = t.import_tensorflow  # which keeps its greetings from stderr
+def begin_slowly():
+    begin()
+    from specgan_tf import callbacks
+    end = callbacks.Stop.on_train_batch_end
+    def end_slowly(*args, **kwargs):
+        time.sleep(0.05)
+        end(*args, **kwargs)
+    callbacks.Stop.on_train_batch_end = end_slowly
+t.import_tensorflow = begin_slowly
+"""
 
 sys.path.insert(0, ROOT)
 import train_specgan
@@ -51,6 +67,15 @@ def clips(tmp_path_factory):
         sound = rs.randn(32000) * np.exp(-np.arange(32000) / 4000) * 3000
         wavfile.write(folder / f"{i}.wav", 16000, sound.astype(np.int16))
     return folder
+
+
+@pytest.fixture(autouse=True)
+def same_dice():
+    """What a test draws without a seed of its own is the same in any order, anywhere:
+    of a few random channels all may be dead. Fixtures of a module come before this."""
+    import keras
+
+    keras.utils.set_random_seed(0)
 
 
 @pytest.fixture(autouse=True)

@@ -1,5 +1,6 @@
 """What the benchmarks compare with computes the same."""
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -12,6 +13,7 @@ from benchmarks import torch_twin  # noqa: E402
 
 @pytest.fixture(scope="module")
 def pair():
+    keras.utils.set_random_seed(0)
     gan = SpecGAN(SpecGANGenerator(dim=4), SpecGANDiscriminator(dim=4), seed=0)
     gan.compile()
     twin = torch_twin.Twin(dim=4)

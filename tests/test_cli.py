@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import soundfile
 import tensorflow as tf
-from conftest import DRUMS, ROOT, shared
+from conftest import DRUMS, MAIN, ROOT, SLOWLY, shared
 from scipy.io import wavfile
 
 sys.path.insert(0, ROOT)
@@ -267,7 +267,7 @@ def test_a_signal_saves_and_ends_and_the_next_run_goes_on(run, tmp_path, clips, 
                     break
             process.send_signal(number)
             rest = process.stdout.read()
-            assert process.wait(60) == 0
+            assert process.wait(300) == 0
         finally:
             process.kill()
     assert f"{number.name}: finishing this step, then saving" in rest
@@ -290,11 +290,10 @@ def test_a_killed_training_resumes_bit_for_bit(run, tmp_path, clips, loss):
     """SIGKILL at random moments, of saving too: in the end the weights, optimizers,
     latents and data of a training that was left alone."""
     argv = ["--data_dir", str(clips), *TINY, "--specgan_loss", loss, "--seed", "4"]
-    # Steps for some seconds on the fastest machine: more than two kills wait for.
-    argv += ["--train_max_steps", "240", "--train_save_secs", "1"]
+    # 6 s or more where it is killed; two kills wait for 3 at most.
+    argv += ["--train_max_steps", "120", "--train_save_secs", "1"]
     assert run("train", tmp_path / "whole", *argv)[0] == 0
-    code = "import sys, train_specgan as t; t.BUFFER = 64; sys.exit(t.main())"
-    killed = [sys.executable, "-c", code, "train"]
+    killed = [sys.executable, "-c", SLOWLY + MAIN, "train"]
     rs, kills = np.random.RandomState(), 0
     while True:
         with subprocess.Popen(
@@ -410,18 +409,17 @@ def test_one_training_a_folder(refused, trained, tmp_path):
 def test_preview_waits_for_checkpoints(tmp_path, trained):
     """Started before there is one; writes it once it is there; Ctrl-C ends it."""
     argv = [sys.executable, "-u", "train_specgan.py", "preview", str(tmp_path)]
+    argv += ["--seed", "1"]  # of sounds of which none is nearly silent
     with subprocess.Popen(
         argv, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         try:
             assert "Waiting for checkpoints" in process.stdout.readline()
-            for name in sorted(os.listdir(trained), key=lambda n: "index" in n):
-                if not name.startswith("events"):  # the index last, as when saving
-                    (tmp_path / name).write_bytes((trained / name).read_bytes())
+            checkpoint.copy(str(trained / "model.ckpt-2"), tmp_path)
             assert "00000002.wav" in process.stdout.readline()
             time.sleep(1.5)
             process.send_signal(signal.SIGINT)
-            _, err = process.communicate(timeout=60)
+            _, err = process.communicate(timeout=300)
         finally:
             process.kill()
     assert process.returncode == 130 and err.strip() == "Interrupted"
@@ -991,7 +989,7 @@ def test_data_that_goes_bad_while_training_costs_no_step(tmp_path, clips):
                     break
             for fp in tmp_path.glob("*.wav"):
                 fp.write_bytes(b"gone")
-            _, err = process.communicate(timeout=120)
+            _, err = process.communicate(timeout=600)
         finally:
             process.kill()
     assert process.returncode == 2 and len(err.strip().splitlines()) == 1

@@ -503,12 +503,12 @@ def test_a_cache_decodes_each_file_once(
         fp.write_bytes(damage)
     assert len(check()) == 2
     found = len([*folder.iterdir()])
-    os.utime(recordings[0])
+    os.utime(recordings[0], (1, 1))  # not now: a disk's clock may tick in seconds
     assert check() == recordings[:1]
     assert len([*folder.iterdir()]) == found + 1
     # A folder that cannot be written to: said, and gone on without
     monkeypatch.setattr(loader, "replacing", full_disk)
-    os.utime(recordings[1])
+    os.utime(recordings[1], (1, 1))
     assert set(check()) == {recordings[1]}
     assert caplog.text.count(f"No more is cached in {folder}: No space left") == 1
 
@@ -555,7 +555,7 @@ def test_a_dataset_in_use_does_not_hang_the_end_of_the_interpreter(seconds):
         "shuffle=True, shuffle_buffer_size=2, prefetch_size=20)); next(it)"
     )
     run = [sys.executable, "-c", code, DRUMS]
-    subprocess.run(run, cwd=ROOT, check=True, timeout=120)
+    subprocess.run(run, cwd=ROOT, check=True, timeout=600)
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (3, 5, 1), (64, 16384, 1, 1)])
@@ -572,13 +572,15 @@ def test_a_batch_is_handed_over_without_a_copy(shape):
     assert np.shares_memory(np.asarray(memoryview(x)), given[0])
 
 
-@pytest.mark.parametrize("slow, asked", [(0.05, 0.0), (0.0, 0.05)])
+@pytest.mark.parametrize("slow, asked", [(0.05, 0.0), (0.0, 0.2)])
 def test_waiting_for_data_is_timed(slow, asked):
     """All the time for a slow dataset; next to none for a fast one."""
+    ready = []
 
     def make():
         for i in range(10):
             time.sleep(slow)
+            ready.append(time.time())
             yield i
 
     signature = tf.TensorSpec([], tf.int64)
@@ -586,13 +588,19 @@ def test_waiting_for_data_is_timed(slow, asked):
     waits = []
     timed = loader.timed(dataset.prefetch(2), waits.append)
     assert timed.element_spec == dataset.element_spec
-    got = []
-    for i in timed:
-        got.append(int(i))
+    got, began, ended = [], [], []
+    elements = iter(timed)
+    for _ in range(10):
+        began.append(time.time())
+        got.append(int(next(elements)))
+        ended.append(time.time())
         time.sleep(asked)
+    assert next(elements, None) is None
     assert got == [*range(10)] and len(waits) == 10
     if slow:
-        assert 8 * slow < sum(waits[1:]) < 20 * slow
+        # Not of `slow` alone: a machine that is busy is late with either side.
+        owed = np.maximum(0, np.subtract(ready, began))[1:].sum()
+        assert 8 / 9 * owed < sum(waits[1:]) < np.subtract(ended, began)[1:].sum()
     else:
         assert min(waits) >= 0 and np.median(waits[1:]) < asked / 5
 

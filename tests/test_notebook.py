@@ -23,15 +23,24 @@ def test_it_is_kept_clean():
 
 
 @pytest.mark.slow
-def test_it_runs_from_top_to_bottom(tmp_path, monkeypatch):
+def test_it_runs_from_top_to_bottom(tmp_path, tmp_path_factory, monkeypatch):
     nbclient = pytest.importorskip("nbclient", reason="nbclient is not installed")
     pytest.importorskip("ipykernel", reason="ipykernel is not installed")
     import nbformat
+    from traitlets.config import Config
 
     monkeypatch.setenv("PYTHONPATH", ROOT)
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     context = {"metadata": {"path": str(tmp_path)}}
-    nbclient.NotebookClient(notebook, timeout=300, resources=context).execute()
+    # Not by ports, which are found free, let go of, and may be another's by then.
+    sockets = {"transport": "ipc", "ip": str(tmp_path_factory.mktemp("k") / "k")}
+    nbclient.NotebookClient(
+        notebook,
+        timeout=1200,
+        startup_timeout=300,
+        resources=context,
+        config=Config(KernelManager=sockets),
+    ).execute()
 
     shown = [o for c in notebook.cells for o in c.get("outputs", [])]
     assert not [

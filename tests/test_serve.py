@@ -19,6 +19,7 @@ import time
 import wave
 from concurrent import futures
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -59,7 +60,7 @@ class Running:
         wait_for(lambda: self.state(1) == "AVAILABLE")
 
     def connect(self):
-        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=300)
 
     def ask(self, method, path, body=None, connection=None, headers=()):
         """(status, content), of JSON where it is JSON."""
@@ -92,7 +93,7 @@ class Running:
 
     def end(self):
         self.process.terminate()
-        return self.process.wait(60)
+        return self.process.wait(300)
 
 
 def strict_json(content):
@@ -102,7 +103,7 @@ def strict_json(content):
     return json.loads(content, parse_constant=refuse)
 
 
-def wait_for(what, seconds=60):
+def wait_for(what, seconds=300):
     until = time.monotonic() + seconds
     while not what():
         assert time.monotonic() < until
@@ -124,6 +125,7 @@ def saved(tmp_path_factory):
     """Folders of two SavedModels with different weights."""
     paths = []
     for seed in (0, 1):
+        keras.utils.set_random_seed(seed)
         G = SpecGANGenerator(dim=1)
         rs = np.random.RandomState(seed)
         for v in G.trainable_variables:  # loud enough for differences to show
@@ -375,26 +377,29 @@ def test_wav(server, signatures):
         assert server.ask("GET", f"{MODEL}/wav{query}") == (400, {"error": says})
 
 
-def test_joined_requests_are_computed_together(server):
-    """Eight clients at once: fewer computations than requests, the same answers."""
+def test_joined_requests_are_computed_together(server, saved, tmp_path):
+    """Eight clients at once: one computation, the same answers."""
     bodies = [columns(outputs=["G_z"], z=LATENTS[i : i + 1], ngl=3) for i in range(4)]
     alone = [server.predict(body) for body in bodies]
-    before = [server.metric(f"specgan_batch_rows_{s}") for s in ("count", "sum")]
-    answers, barrier = {}, threading.Barrier(8)
+    shutil.copytree(saved[0], tmp_path / "1")
+    answers = {}
+    # It waits until all are there, however long they take, and then no longer.
+    flags = "--batch_rows 8 --batch_delay 300000 --timeout 300".split()
+    with running(str(tmp_path), *flags) as joining:
+        before = [joining.metric(f"specgan_batch_rows_{s}") for s in ("count", "sum")]
 
-    def ask(i):
-        connection = server.connect()
-        barrier.wait()
-        answers[i] = server.predict(bodies[i % 4], connection=connection)
+        def ask(i):
+            connection = joining.connect()
+            answers[i] = joining.predict(bodies[i % 4], connection=connection)
 
-    threads = [threading.Thread(target=ask, args=(i,)) for i in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    after = [server.metric(f"specgan_batch_rows_{s}") for s in ("count", "sum")]
+        threads = [threading.Thread(target=ask, args=(i,)) for i in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        after = [joining.metric(f"specgan_batch_rows_{s}") for s in ("count", "sum")]
     count, rows = np.subtract(after, before)
-    assert rows == 8 and count < 8
+    assert (rows, count, len(answers)) == (8, 1, 8)
     for i, answer in answers.items():
         np.testing.assert_allclose(answer, alone[i % 4], atol=1e-6)
 
@@ -403,7 +408,9 @@ def test_joined_requests_are_computed_together(server):
 def test_joining_changes_no_more_than_rounding(name, signatures, measured):
     function = serve.Signature.of(name, signatures.loaded.signatures[name])
     X = signatures("generate", z=LATENTS)["G_z_norm"]
-    inputs = {"z": LATENTS, "ngl": np.array(16, np.int32), "G_z_norm": X}
+    # A few steps: of 3e-8, as AVX2's kernels round other batches otherwise, three make
+    # 2e-7 and sixteen 9e-6.
+    inputs = {"z": LATENTS, "ngl": np.array(3, np.int32), "G_z_norm": X}
 
     def jobs(*parts):
         for part in parts:
@@ -658,9 +665,9 @@ def test_metrics(server):
 
 def test_queue_and_timeout(saved, tmp_path):
     shutil.copytree(saved[0], tmp_path / "1")
-    flags = "--max_ngl 1000000 --max_queue 2 --timeout 2".split()
+    flags = "--max_ngl 1000000 --max_queue 2 --timeout 10".split()
     with running(str(tmp_path), *flags) as server:
-        # Not to be done in 2 s by any machine; the server is killed over it.
+        # Not to be done in 10 s by any machine; the server is killed over it.
         long, short, answers = work(1_000_000), work(1), []
         begun = server.metric("specgan_batch_rows_count")
 
@@ -680,7 +687,7 @@ def test_queue_and_timeout(saved, tmp_path):
         assert server.ask("POST", PREDICT, short) == (503, {"error": full})
         for thread in threads:
             thread.join()
-        assert answers == [(504, {"error": "not done within 2 s (--timeout)"})] * 3
+        assert answers == [(504, {"error": "not done within 10 s (--timeout)"})] * 3
         assert server.metric("specgan_queue_length") == 0
 
 
@@ -710,7 +717,7 @@ def test_sigterm_lets_a_request_finish(saved, tmp_path):
         thread.join()
         ((status, content),) = answers
         assert status == 200 and np.shape(content["outputs"]) == (1, 16384, 1)
-        assert server.process.wait(30) == 0
+        assert server.process.wait(300) == 0
         assert "Traceback" not in server.process.stdout.read()
 
 
@@ -785,14 +792,23 @@ def test_versions_come_and_go_without_a_lost_request(saved, tmp_path):
         def load():
             connection = server.connect()
             while not over.is_set():
+                began = time.monotonic()
                 status, content = server.ask("POST", PREDICT, body, connection)
-                answers.append((time.monotonic(), status, json.dumps(content)))
+                text = json.dumps(content)
+                answers.append((began, time.monotonic(), status, text))
                 time.sleep(0.02)
+
+        def asked_since(moment):
+            """What was answered to requests that were made after it, once there are."""
+            since = lambda: {text for t, *_, text in answers if t > moment}  # noqa: E731
+            wait_for(since)
+            return since()
 
         threads = [threading.Thread(target=load) for _ in range(3)]
         for thread in threads:
             thread.start()
         try:
+            (old,) = asked_since(0)
             # No version at all, and half of one: nothing happens.
             os.mkdir(folder / "new")
             os.mkdir(folder / "3")
@@ -821,25 +837,25 @@ def test_versions_come_and_go_without_a_lost_request(saved, tmp_path):
                 "version 1 is not served, version 4 is",
             )
             assert server.metric("specgan_version") == 4
-            time.sleep(0.2)
+            (new,) = asked_since(switched)
             # Taken away again: back to the first.
+            taken = time.monotonic()
             os.rename(folder / "4", tmp_path / "4")
             wait_for(lambda: server.state(1) == "AVAILABLE")
-            back = time.monotonic()
-            time.sleep(0.2)
+            assert asked_since(time.monotonic()) == {old}
             # Replaced in place, as export.py --overwrite does.
             os.rename(folder / "1", tmp_path / "1")
             os.rename(tmp_path / "4", folder / "1")
-            wait_for(lambda: answers[-1][2] not in (answers[0][2],))
+            replaced = time.monotonic()
+            wait_for(lambda: new in asked_since(replaced))
         finally:
             over.set()
             for thread in threads:
                 thread.join()
-        assert {status for _, status, _ in answers} == {200}
-        old, new = ({answers[i][2]} for i in (0, -1))
-        assert {text for *_, text in answers} == old | new and old != new
-        later = {text for t, _, text in answers if switched + 0.1 < t < back - 1}
-        assert later <= new
+        assert {status for *_, status, _ in answers} == {200}
+        assert {text for *_, text in answers} == {old, new} and old != new
+        meanwhile = {a[-1] for a in answers if switched < a[0] and a[1] < taken}
+        assert meanwhile == {new}
         assert server.end() == 0
 
 
@@ -913,10 +929,12 @@ def malformed(rng):
 @pytest.mark.slow
 def test_ten_thousand_malformed_requests(server, measured):
     """From eight clients at once."""
-    clients, each, statuses, memory = 8, 1250, collections.Counter(), []
+    clients, each, memory = 8, 1250, []
+    of_each = [collections.Counter() for _ in range(clients)]  # += is not for threads
 
     def client(seed):
         rng, connection = random.Random(seed), server.connect()
+        statuses = of_each[seed]
         for i in range(each):
             status, content = server.ask(*malformed(rng), connection)
             statuses[status] += 1
@@ -925,10 +943,11 @@ def test_ten_thousand_malformed_requests(server, measured):
                 assert content.keys() == {"error"} and len(content["error"]) > 10
             if seed == 0 and i % 25 == 24:
                 rss = server.metric("process_resident_memory_bytes")
-                memory.append((statuses.total() / 1000, rss / 2**20))
+                memory.append((sum(c.total() for c in of_each) / 1000, rss / 2**20))
 
     with futures.ThreadPoolExecutor(clients) as pool:
         list(pool.map(client, range(clients)))
+    statuses = sum(of_each, collections.Counter())
     print(statuses, memory[:: each // 125])
     assert statuses.total() == clients * each and statuses[400] > 5000
     thousands, mebibytes = np.transpose(memory[len(memory) // 2 :])  # buffers are full

@@ -89,7 +89,7 @@ def browser(flags=(), downloads=None):
     service = webdriver.ChromeService(shutil.which("chromedriver"))
     driver = webdriver.Chrome(options, service)
     try:
-        driver.set_script_timeout(60)
+        driver.set_script_timeout(300)
         yield driver
     finally:
         driver.quit()
@@ -119,7 +119,7 @@ def wait_until_ready(driver):
         "if (!message.hidden) return message.textContent;"
         "return document.getElementById('controls').disabled ? null : ''"
     )
-    return WebDriverWait(driver, 60).until(
+    return WebDriverWait(driver, 300).until(
         lambda d: (said := d.execute_script(state)) is not None and (said,)
     )[0]
 
