@@ -21,6 +21,15 @@ REDUCED = os.path.join(ROOT, "tests", "goldens")  # what the cross-check replays
 RECORDED = os.path.join(ROOT, "tests", "recorded")  # other results to hold ours against
 FULL = os.path.join(SHARED, "golden")
 DRUMS = os.path.join(ROOT, "specgan_tf", "data", "drums")
+BUFFER = "specgan_tf.modes.train.BUFFER"  # 4096 slices take seconds to shuffle
+# train_specgan.py in a process of its own, with a small one.
+MAIN = """
+import sys, train_specgan
+train_specgan.import_tensorflow()
+from specgan_tf.modes import train
+train.BUFFER = 64
+sys.exit(train_specgan.main())
+"""
 
 sys.path.insert(0, ROOT)
 import train_specgan

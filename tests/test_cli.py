@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import soundfile
 import tensorflow as tf
-from conftest import DRUMS, ROOT, shared
+from conftest import BUFFER, DRUMS, MAIN, ROOT, shared
 from scipy.io import wavfile
 
 sys.path.insert(0, ROOT)
@@ -38,9 +38,9 @@ SHORT = ["--data_first_slice", "--data_pad_end"]
 
 @pytest.fixture(autouse=True, scope="module")
 def small_buffer():
-    """4096 slices take seconds; what runs in a process of its own has them."""
+    """What runs in a process of its own has the large one."""
     with pytest.MonkeyPatch.context() as m:
-        m.setattr(train_specgan, "BUFFER", 64)
+        m.setattr(BUFFER, 64)
         yield
 
 
@@ -293,8 +293,7 @@ def test_a_killed_training_resumes_bit_for_bit(run, tmp_path, clips, loss):
     # Steps for some seconds on the fastest machine: more than two kills wait for.
     argv += ["--train_max_steps", "240", "--train_save_secs", "1"]
     assert run("train", tmp_path / "whole", *argv)[0] == 0
-    code = "import sys, train_specgan as t; t.BUFFER = 64; sys.exit(t.main())"
-    killed = [sys.executable, "-c", code, "train"]
+    killed = [sys.executable, "-c", MAIN, "train"]
     rs, kills = np.random.RandomState(), 0
     while True:
         with subprocess.Popen(

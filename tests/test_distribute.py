@@ -14,7 +14,7 @@ import time
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import ROOT
+from conftest import BUFFER, MAIN, ROOT
 
 sys.path.insert(0, ROOT)
 import train_specgan
@@ -22,7 +22,6 @@ from specgan_tf import distribute
 from specgan_tf.files import InputError
 
 TINY = ["--specgan_dim", "1", "--train_batch_size", "4", "--seed", "4"]
-MAIN = "import sys, train_specgan as t; t.BUFFER = 64; sys.exit(t.main())"
 DEVICES = """
 import tensorflow as tf
 cpu, = tf.config.list_physical_devices("CPU")
@@ -47,7 +46,7 @@ def one(folder, clips, *flags):
     """A training in this process, that ends well."""
     argv = ["train", folder, "--data_dir", clips, *TINY, *flags]
     with pytest.MonkeyPatch.context() as m:
-        m.setattr(train_specgan, "BUFFER", 64)
+        m.setattr(BUFFER, 64)
         assert train_specgan.main([str(a) for a in argv]) == 0
     logging.getLogger().handlers.clear()
 
