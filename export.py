@@ -78,6 +78,7 @@ def export(args):
     """Write and verify everything beside OUT_DIR, then move it in."""
     from specgan_tf import checkpoint
     from specgan_tf.files import InputError, put_in_place
+    from specgan_tf.modes.settings import unasked_dir
 
     path = args.train_dir
     if args.checkpoint:
@@ -85,7 +86,7 @@ def export(args):
             raise InputError("--checkpoint is one of TRAIN_DIR's: name that too")
         path = os.path.join(path, os.path.basename(args.checkpoint))
     prefix = checkpoint.require(path)
-    unasked = train_specgan.unasked_dir(args, "export", "exported")
+    unasked = unasked_dir(args, "export", "exported")
     out_dir = os.path.abspath(args.out_dir or unasked)
     paths = artefacts(args)
     everything = [*paths, "report.json", "report.md", "spectrograms.png"]
@@ -123,11 +124,11 @@ def make(prefix, new, paths, args, out_dir):
     """Write all of `paths` into the folder `new`, and the report of them."""
     from specgan_tf import checkpoint, tflite, verify
     from specgan_tf.export import save_saved_model
+    from specgan_tf.modes.settings import griffin_lim, settle
 
-    settings = train_specgan.settle(
-        train_specgan.make_parser(), {"mode": "infer", "train_dir": prefix}
-    )
-    ngl, *inversion = train_specgan.griffin_lim(settings)
+    given = {"mode": "infer", "train_dir": prefix}
+    settings = settle(train_specgan.make_parser(), given)
+    ngl, *inversion = griffin_lim(settings)
     G = checkpoint.load_generator(prefix, args.specgan_genr_upsample)
     mean, std = checkpoint.load_moments(prefix, args.data_moments_fp)
     about = describe(prefix, G, mean, std, settings)

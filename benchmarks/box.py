@@ -50,6 +50,8 @@ def make(args):
 
     from specgan_tf import box, checkpoint, generate
     from specgan_tf.files import InputError, replacing_dir
+    from specgan_tf.modes.data import find_files
+    from specgan_tf.modes.settings import settle
 
     there = set(os.listdir(args.out_dir)) if os.path.isdir(args.out_dir) else set()
     if there and not args.overwrite:
@@ -59,10 +61,9 @@ def make(args):
             f"{args.out_dir} holds {min(there - set(FILES))}, which is none of "
             f"{', '.join(FILES)}: choose another --out_dir"
         )
-    settings = train_specgan.settle(
-        train_specgan.make_parser(), {"mode": "moments", "train_dir": args.train_dir}
-    )
-    fps = train_specgan.find_files(settings)
+    given = {"mode": "moments", "train_dir": args.train_dir}
+    settings = settle(train_specgan.make_parser(), given)
+    fps = find_files(settings)
     rows = provenance(fps, args.sounds)
     real = slices(fps, settings)
     mean, std = checkpoint.load_moments(args.train_dir)
@@ -147,12 +148,10 @@ def slices(fps, settings):
     import numpy as np
 
     from specgan_tf import loader, spectral
+    from specgan_tf.modes.data import decoding, slicing
 
     made = loader.decode_and_extract(
-        fps,
-        **train_specgan.decoding(settings),
-        **train_specgan.slicing(settings),
-        seed=settings.seed,
+        fps, **decoding(settings), **slicing(settings), seed=settings.seed
     )
     made = [np.asarray(x)[:, 0, 0] for x in made]
     return np.stack([np.pad(x, (0, spectral.SLICE_LEN - len(x))) for x in made])
@@ -242,12 +241,14 @@ ASIDE = "train_save_secs train_summary_secs train_keep train_backup_mins".split(
 
 def command(settings, step):
     """The training's command line, without the paths of one machine."""
+    from specgan_tf.modes.settings import MOMENTARY, PATHS
+
     words = ["python train_specgan.py train ./train"]
-    for name, default in train_specgan.make_parser().defaults.items():
+    for name, default in settings.defaults.items():
         value = getattr(settings, name)
         if name == "data_dir" and value:
             value = "./drums"
-        elif name in {*train_specgan.MOMENTARY, *train_specgan.PATHS, *ASIDE}:
+        elif name in {*MOMENTARY, *PATHS, *ASIDE}:
             continue
         if value == default:
             continue

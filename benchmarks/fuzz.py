@@ -40,6 +40,7 @@ with atheris.instrument_imports(include=WATCHED):
         loader,
         moments,
     )
+    from specgan_tf.modes.settings import settle
 
 RSS = 2048  # MiB above the imports
 LATENT_DIM = 3
@@ -121,7 +122,7 @@ def reading(kind, folder):
         "pickle": both,
         "npy": latents,
         "shard": lambda: moments.merge_shards(folder),
-        "args": lambda: train_specgan.settle(parser, dict(given)),
+        "args": lambda: settle(parser, dict(given)),
         "list": lambda: checkpoint.latest(folder),
         "checkpoint": lambda: checkpoint.load_generator(folder),
         "audio": lambda: loader.decode_audio(path, 16000, fast_wav=True),

@@ -27,7 +27,6 @@ args = types.SimpleNamespace(data_dir=argv[0], data_sample_rate=16000,
     data_fast_wav=True, data_first_slice=True, data_overlap_ratio=0.0,
     data_pad_end=True, data_prefetch_gpu_num=-1, data_moments_fp="/dev/null",
     data_no_normalize=False, data_resample="soxr_hq", data_cache=None, seed=0)
-import train_specgan
 def job():
     {job}
     return len(fps)
@@ -50,7 +49,7 @@ mean, std = random.randn(129).astype(np.float32), np.ones(129, np.float32)
 """
 
 THEIRS = {
-    "moments": "import tensorflow as tf"
+    "moments": "import tensorflow as tf, train_specgan"
     + MOMENTS.format(job="tf.reset_default_graph(); train_specgan.moments(fps, args)"),
     "loader": LOADER.format(
         batches="import tensorflow as tf\ns = tf.Session()\n"
@@ -67,8 +66,8 @@ serve(job=lambda: len(session.run(x, {fed: X_norm})))
 }
 
 OURS = {
-    "moments": "from specgan_tf import loader, moments\nfrom scipy import fft"
-    + MOMENTS.format(job="train_specgan.compute_moments(fps, args)"),
+    "moments": "from specgan_tf.modes import data\nfrom scipy import fft"
+    + MOMENTS.format(job="data.compute_moments(fps, args)"),
     "loader": "from specgan_tf import loader\nsys.modules['loader'] = loader"
     + LOADER.format(batches="batches = iter(x)"),
     "f_to_t": F_TO_T

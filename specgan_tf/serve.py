@@ -1091,13 +1091,4 @@ def serve(args, listener):
 
 
 if __name__ == "__main__":
-    if "specgan_tf" in sys.modules:
-        # -m has imported the package, and TensorFlow before its flags could be set:
-        # begin again, without.
-        make_parser().parse_args()
-        os.execve(
-            sys.executable,
-            [sys.executable, __file__, *sys.argv[1:]],
-            {**os.environ, "PYTHONSAFEPATH": "1"},
-        )
     sys.exit(main())

@@ -21,21 +21,26 @@ REDUCED = os.path.join(ROOT, "tests", "goldens")  # what the cross-check replays
 RECORDED = os.path.join(ROOT, "tests", "recorded")  # other results to hold ours against
 FULL = os.path.join(SHARED, "golden")
 DRUMS = os.path.join(ROOT, "specgan_tf", "data", "drums")
-# Code of a training in a process of its own, and before it, for those that are to be
-# killed: a step takes 50 ms or more, however fast the machine.
-MAIN = "import sys, train_specgan as t; t.BUFFER = 64; sys.exit(t.main())"
+BUFFER = "specgan_tf.modes.train.BUFFER"  # 4096 slices take seconds to shuffle
+# train_specgan.py in a process of its own, with a small one.
+MAIN = """
+import sys, train_specgan
+train_specgan.import_tensorflow()
+from specgan_tf.modes import train
+train.BUFFER = 64
+sys.exit(train_specgan.main())
+"""
+# Before it, for a training that is to be killed: a step takes 50 ms or more, however
+# fast the machine.
 SLOWLY = """
-import time, train_specgan as t
-begin = t.import_tensorflow  # which keeps its greetings from stderr
-def begin_slowly():
-    begin()
-    from specgan_tf import callbacks
-    end = callbacks.Stop.on_train_batch_end
-    def end_slowly(*args, **kwargs):
-        time.sleep(0.05)
-        end(*args, **kwargs)
-    callbacks.Stop.on_train_batch_end = end_slowly
-t.import_tensorflow = begin_slowly
+import time, train_specgan
+train_specgan.import_tensorflow()
+from specgan_tf import callbacks
+end = callbacks.Stop.on_train_batch_end
+def end_slowly(*args, **kwargs):
+    time.sleep(0.05)
+    end(*args, **kwargs)
+callbacks.Stop.on_train_batch_end = end_slowly
 """
 
 sys.path.insert(0, ROOT)

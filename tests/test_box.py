@@ -24,6 +24,8 @@ from specgan_tf import (
     moments,
 )
 from specgan_tf.files import InputError
+from specgan_tf.modes import settings
+from specgan_tf.modes.train import build
 
 sys.path.insert(0, ROOT)
 import train_specgan
@@ -308,9 +310,9 @@ def training(tmp_path_factory):
     argv = ["train", str(folder), "--specgan_dim", "1", "--seed", "5"]
     argv += ["--data_cache", "memory", "--specgan_latent_dim", "4"]
     parser = train_specgan.make_parser()
-    settings = train_specgan.settle(parser, vars(parser.parse_args(argv)))
-    train_specgan.write_args(settings)
-    gan = train_specgan.build(settings)
+    args = settings.settle(parser, vars(parser.parse_args(argv)))
+    settings.write_args(args)
+    gan = build(args)
     rs = np.random.RandomState(0)
     mean, std = rs.normal(-5, 1, 129).astype("f4"), np.full(129, 2, "f4")
     moments.save(folder / "moments.pkl", mean, std)

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import soundfile
 import tensorflow as tf
-from conftest import DRUMS, MAIN, ROOT, SLOWLY, shared
+from conftest import BUFFER, DRUMS, MAIN, ROOT, SLOWLY, shared
 from scipy.io import wavfile
 
 sys.path.insert(0, ROOT)
@@ -38,9 +38,9 @@ SHORT = ["--data_first_slice", "--data_pad_end"]
 
 @pytest.fixture(autouse=True, scope="module")
 def small_buffer():
-    """4096 slices take seconds; what runs in a process of its own has them."""
+    """What runs in a process of its own has the large one."""
     with pytest.MonkeyPatch.context() as m:
-        m.setattr(train_specgan, "BUFFER", 64)
+        m.setattr(BUFFER, 64)
         yield
 
 

@@ -14,7 +14,7 @@ import time
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import MAIN, ROOT, SLOWLY
+from conftest import BUFFER, MAIN, ROOT, SLOWLY
 
 sys.path.insert(0, ROOT)
 import train_specgan
@@ -46,7 +46,7 @@ def one(folder, clips, *flags):
     """A training in this process, that ends well."""
     argv = ["train", folder, "--data_dir", clips, *TINY, *flags]
     with pytest.MonkeyPatch.context() as m:
-        m.setattr(train_specgan, "BUFFER", 64)
+        m.setattr(BUFFER, 64)
         assert train_specgan.main([str(a) for a in argv]) == 0
     logging.getLogger().handlers.clear()
 

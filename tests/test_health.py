@@ -6,10 +6,9 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import RECORDED, ROOT
+from conftest import BUFFER, RECORDED, ROOT
 
 sys.path.insert(0, ROOT)
-import train_specgan
 from specgan_tf import callbacks, health, spectral
 
 STEPS = np.arange(1, 4001, 40)
@@ -276,7 +275,7 @@ def test_a_short_training_says_nothing_of_its_health(tmp_path, monkeypatch, capf
     """The same, as it is now: up to where an opinion begins."""
     from recorded import make_health
 
-    monkeypatch.setattr(train_specgan, "BUFFER", 64)
+    monkeypatch.setattr(BUFFER, 64)
     steps = health.EARLY + 4 * health.ENOUGH
     series = make_health.record(str(tmp_path), "wgan-gp", steps, 4)
     logging.getLogger().handlers.clear()

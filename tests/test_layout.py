@@ -9,6 +9,8 @@ import re
 import pytest
 from conftest import ROOT
 
+import train_specgan
+
 # Lines of each file at 40e85e8, and of its top-level functions.
 REFERENCE = {
     "specgan.py": 178,
@@ -68,7 +70,6 @@ HOMES = {
     "invert_spectra_griffin_lim": "specgan_tf.spectral",
     "f_to_t": "specgan_tf.spectral",
     "f_to_img": "specgan_tf.spectral",
-    "train_specgan.py": "train_specgan",
     "score.py": "specgan_tf.score",
     "train.py": "specgan_tf.classifier",
     "sim.py": "specgan_tf.score",
@@ -108,8 +109,33 @@ MAY_IMPORT = {
     ),
     "original": set(),
     "serve": set(),
+    # The modes of train_specgan.py, which no other module knows.
+    "modes.__init__": set(),
+    "modes.settings": {"box", "checkpoint", "files", "specgan"},
+    "modes.data": {"checkpoint", "files", "loader", "moments", "spectral"},
+    "modes.generate": set(
+        "checkpoint files generate health modes.settings spectral".split()
+    ),
+    "modes.train": set(
+        "callbacks checkpoint distribute files gan loader modes.data modes.settings "
+        "specgan spectral".split()
+    ),
+    "modes.follow": set(
+        "checkpoint files generate modes.generate modes.settings spectral".split()
+    ),
+    "modes.export": set(
+        "checkpoint export files generate modes.generate modes.settings moments "
+        "verify".split()
+    ),
+    "modes.score": set(
+        "checkpoint files generate modes.data modes.follow modes.generate "
+        "modes.settings score".split()
+    ),
+    "modes.classifier": {"classifier", "files", "loader", "modes.data", "score"},
+    "modes.report": {"checkpoint", "files", "modes.data", "modes.settings", "report"},
     "__init__": {"checkpoint", "gan", "specgan"},
 }
+PACKAGE = "specgan_tf/*.py", "specgan_tf/*/*.py"
 LAZY = {"librosa", "soundfile", "resampy", "scipy", "matplotlib", "ai_edge_litert"}
 
 
@@ -130,35 +156,69 @@ def imports(tree, top_only=False):
             yield node.module, [alias.name for alias in node.names]
 
 
-def test_who_imports_whom():
+def used_by():
+    """Module -> what of the package it imports."""
     found = {}
-    for path, source in sources("specgan_tf/*.py"):
-        module, tree = os.path.basename(path)[:-3], ast.parse(source)
+    for path, source in sources(*PACKAGE):
         used = set()
-        for name, members in imports(tree):
-            if name == "specgan_tf":
-                used |= set(members)
+        for name, members in imports(ast.parse(source)):
+            if name in ("specgan_tf", "specgan_tf.modes"):
+                used |= {f"{name}.{m}".partition(".")[2] for m in members}
             elif name.startswith("specgan_tf."):
-                used.add(name.split(".")[1])
-            assert name not in ("train_specgan", "export"), path
-        found[module] = used
+                used.add(name.partition(".")[2])
+        _, _, module = path.removesuffix(".py").partition(os.sep)
+        found[module.replace(os.sep, ".")] = used
+    return found
+
+
+def test_who_imports_whom():
+    for path, source in sources(*PACKAGE):
+        tree = ast.parse(source)
+        scripts = {n for n, _ in imports(tree)} & {"train_specgan", "export"}
+        assert not scripts, f"{path} imports {scripts}"
         lazy = {n.split(".")[0] for n, _ in imports(tree, top_only=True)} & LAZY
         assert not lazy, (
             f"{path} imports {lazy} at the top: inside the function, please"
         )
+    found = used_by()
     assert found.keys() == MAY_IMPORT.keys()
     for module, used in found.items():
         assert used <= MAY_IMPORT[module], f"{module}: {used - MAY_IMPORT[module]}"
 
 
+def test_what_makes_sound_starts_without_what_trains():
+    """A user waits for each import."""
+    found, reached, new = used_by(), set(), {"modes.generate"}
+    while new:
+        reached |= new
+        new = set().union(*(found[module] for module in new)) - reached
+    assert "checkpoint" in reached
+    unneeded = {"callbacks", "export", "gan", "loader", "page", "score", "verify"}
+    assert not reached & unneeded
+
+
+def test_a_mode_is_a_function_of_its_name():
+    """No other function is one; train_specgan.py finds them all."""
+    found = {
+        node.name: os.path.basename(path)[:-3]
+        for path, source in sources("specgan_tf/modes/*.py")
+        for node in ast.parse(source).body
+        if isinstance(node, ast.FunctionDef) and node.name.startswith("run_")
+    }
+    modes = train_specgan.MODES
+    assert found == {f"run_{mode}": module for mode, module in modes.items()}
+    for mode in modes:
+        assert train_specgan.function_of(mode).__name__ == f"run_{mode}"
+
+
 def test_argparse_lives_in_the_scripts():
-    for path, source in sources("specgan_tf/*.py"):
+    for path, source in sources(*PACKAGE):
         names = {name for name, _ in imports(ast.parse(source))}
         command = path.endswith(("crosscheck.py", "serve.py"))  # python -m, each
         assert command or "argparse" not in names, path
 
 
-OURS = "specgan_tf/*.py", "specgan_tf/*/*.py", "*.py"
+OURS = *PACKAGE, "*.py"
 
 
 def citations(text):
@@ -186,7 +246,7 @@ def test_every_mark_says_why_and_where():
     """`original:` and `differs:` come with a reason, and lines of the reference in the
     function or class they stand in."""
     marks = 0
-    for path, source in sources("specgan_tf/*.py", "train_specgan.py"):
+    for path, source in sources(*OURS):
         lines = source.splitlines()
         blocks = [
             (node.lineno, node.end_lineno)
@@ -210,10 +270,12 @@ def test_every_function_has_a_home_that_names_its_lines(file):
     for name, (first, last) in FUNCTIONS[file].items():
         if (file, name) in NOT_PORTED:
             continue
-        home = importlib.import_module(HOMES.get(name) or HOMES[file])
-        cited = re.findall(
-            rf"{re.escape(file)}:([\d, -]+)\]", getattr(home, name).__doc__
-        )
+        if name in train_specgan.MODES:
+            home = train_specgan.function_of(name)
+        else:
+            module = importlib.import_module(HOMES.get(name) or HOMES[file])
+            home = getattr(module, name)
+        cited = re.findall(rf"{re.escape(file)}:([\d, -]+)\]", home.__doc__)
         cited += re.findall(r"(\d+)-(\d+)", " ".join(cited))
         spans = [tuple(map(int, c)) for c in cited if isinstance(c, tuple)]
         single = [(int(c), int(c)) for c in cited if isinstance(c, str) and c.isdigit()]
@@ -231,7 +293,7 @@ def test_the_readmes_line_map_names_every_function(file):
 def test_the_readme_lists_every_difference():
     (_, readme), *_ = sources("README.md")
     listed = readme.partition("## What differs")[2].partition("\n## ")[0]
-    for path, source in sources("specgan_tf/*.py", "*.py"):
+    for path, source in sources(*OURS):
         for said in re.split(r"\bdiffers: ", source)[1:]:
             paragraph = re.split(r"\n\s*\n|\"\"\"", said)[0]
             cited = re.search(r"\[(\w+\.py):(\d+)", paragraph)
@@ -266,5 +328,5 @@ def test_the_documents_name_tests_that_exist():
 
 def test_the_repo_speaks_of_the_project_alone():
     """No user document names the shared folder; its path is a test's business."""
-    for path, source in sources("*.md", "docs/*.md", "specgan_tf/*.py", "*.py"):
+    for path, source in sources("*.md", "docs/*.md", *OURS):
         assert "../shared" not in source, path

@@ -1,3 +1,4 @@
+import importlib
 import shutil
 import subprocess
 import sys
@@ -5,6 +6,37 @@ import zipfile
 
 import pytest
 from conftest import ROOT
+
+import specgan_tf
+
+
+def test_importing_it_is_quick():
+    """TensorFlow comes with the networks, when they are asked for."""
+    code = (
+        "import sys, specgan_tf\n"
+        "assert not {'tensorflow', 'keras', 'numpy'} & set(sys.modules)\n"
+        "assert specgan_tf.__version__ and 'SpecGAN' in dir(specgan_tf)\n"
+        "assert issubclass(specgan_tf.files.InputError, ValueError)\n"
+        "assert 'tensorflow' not in sys.modules\n"
+        "from specgan_tf import *\n"
+        "assert 'tensorflow' in sys.modules and SpecGAN is specgan_tf.gan.SpecGAN\n"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+def test_every_public_name_has_one_home():
+    assert specgan_tf.__all__ == sorted(specgan_tf._HOMES)
+    for name, home in specgan_tf._HOMES.items():
+        found = getattr(specgan_tf, name)
+        assert found is getattr(importlib.import_module(f"specgan_tf.{home}"), name)
+        assert found.__module__ == f"specgan_tf.{home}"
+
+
+def test_no_other_name_is_there():
+    with pytest.raises(AttributeError, match="'specgan_tf' has no attribute 'gen'"):
+        specgan_tf.gen  # noqa: B018
+    with pytest.raises(ImportError, match="cannot import name 'gen' from 'specgan_tf'"):
+        from specgan_tf import gen  # noqa: F401
 
 
 @pytest.mark.slow
@@ -24,3 +56,4 @@ def test_pip_installs_the_drums_and_the_box_too(tmp_path):
         assert f"specgan_tf/data/box/{name}" in names
     assert any(n.endswith("LICENSE") for n in names)
     assert not any(n.startswith(("tests/", "benchmarks/")) for n in names)
+    assert "specgan_tf/modes/train.py" in names

@@ -15,7 +15,7 @@ import xml.etree.ElementTree as ET
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import REDUCED, ROOT, installed
+from conftest import BUFFER, REDUCED, ROOT, installed
 from scipy.io import wavfile
 
 sys.path.insert(0, ROOT)
@@ -237,7 +237,7 @@ def trained(tmp_path_factory, sounds):
     argv = ["train", folder, "--data_dir", sounds, "--seed", 1, "--train_max_steps", 2]
     argv += ["--specgan_dim", 1, "--train_batch_size", 2, "--data_first_slice"]
     with pytest.MonkeyPatch.context() as m:
-        m.setattr(train_specgan, "BUFFER", 64)
+        m.setattr(BUFFER, 64)
         assert train_specgan.main([str(a) for a in [*argv, "--data_pad_end"]]) == 0
     logging.getLogger().handlers.clear()
     return folder

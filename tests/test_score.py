@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import time
 
 import keras
 import numpy as np
@@ -618,7 +619,7 @@ def test_scores_of_checkpoints_as_they_come(
         if len(waits) == 3:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(train_specgan.time, "sleep", sleep)
+    monkeypatch.setattr(time, "sleep", sleep)
     argv = ["incept", train, "--incept_n", 4, "--incept_k", 2]
     status, out, err = run(*argv, "--incept_classifier", heard / "made")
     assert status == 130 and err.strip() == "Interrupted"
@@ -685,8 +686,8 @@ def test_a_checkpoint_that_is_gone_before_it_is_scored(
     def sleep(seconds):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(train_specgan, "render_clips", gone)
-    monkeypatch.setattr(train_specgan.time, "sleep", sleep)
+    monkeypatch.setattr("specgan_tf.modes.score.render_clips", gone)
+    monkeypatch.setattr(time, "sleep", sleep)
     argv = ["incept", train, "--incept_n", 4, "--incept_k", 2]
     status, out, _ = run(*argv, "--incept_classifier", heard / "made")
     assert status == 130 and "model.ckpt-3 is gone: more of them stay with" in out
@@ -774,7 +775,7 @@ def test_backup_copies_what_is_new(run, refused, trainings, tmp_path, monkeypatc
         if len(waits) == 4:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(train_specgan.time, "sleep", sleep)
+    monkeypatch.setattr(time, "sleep", sleep)
     status, out, _ = run("backup", train, "--train_backup_mins", 2)
     assert status == 130 and "A copy every 2 minutes" in out
     assert waits == [120, 1, 120, 1]

@@ -48,12 +48,8 @@ class Running:
             text=True,
             cwd=ROOT,
         )
-        said = []  # with -m, TensorFlow's greetings come first
-        for line in self.process.stdout:
-            said.append(line)
-            if line.startswith("http"):
-                break
-        found = re.fullmatch(r"http://127.0.0.1:(\d+)/v1/models/specgan\n", said[-1])
+        said = self.process.stdout.readline()
+        found = re.fullmatch(r"http://127.0.0.1:(\d+)/v1/models/specgan\n", said)
         assert found, said
         self.port = int(found[1])
         self.connection = self.connect()
@@ -740,6 +736,13 @@ def command(*args):
     )
     assert "Traceback" not in done.stderr
     return done.returncode, (done.stderr.splitlines() or [""])[-1]
+
+
+def test_help_comes_without_tensorflow():
+    argv = [sys.executable, "-X", "importtime", "-m", "specgan_tf.serve", "--help"]
+    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "--max_ngl" in done.stdout and "starlette" in done.stderr
+    assert "tensorflow" not in done.stderr
 
 
 def test_mistakes_are_one_line(saved, tmp_path):

@@ -1,0 +1,88 @@
+"""Modes that hand a generator on: infer as a SavedModel, to_tf1 to the original."""
+
+import logging
+import os
+import shutil
+
+from specgan_tf import checkpoint, generate, moments, verify
+from specgan_tf.export import save_saved_model
+from specgan_tf.files import InputError, replacing_dir
+from specgan_tf.modes.generate import load_generator
+from specgan_tf.modes.settings import griffin_lim, unasked_dir
+
+log = logging.getLogger("specgan_tf")
+
+
+def run_infer(args):
+    """The inference SavedModel, weights included.
+
+    differs: the reference writes a MetaGraph, without weights.
+    [train_specgan.py:370-378]
+    """
+    prefix = checkpoint.require(args.train_dir)
+    G = load_generator(prefix, args)
+    mean, std = checkpoint.load_moments(prefix, args.data_moments_fp)
+    infer_dir = unasked_dir(args, "infer", "infer")
+    if os.path.isdir(infer_dir):  # as the reference does; it is made from the training
+        if args.train_dir is None and not args.overwrite:
+            raise InputError(f"{infer_dir} exists; --overwrite replaces it")
+        log.info("Replacing %s", infer_dir)
+    with replacing_dir(infer_dir) as new:
+        ngl, *inversion = griffin_lim(args)
+        save_saved_model(G, mean, std, new, *inversion, args.data_sample_rate)
+        numbers, _ = verify.Reference(G, mean, std, ngl, *inversion).compare(new)
+        if os.path.isdir(infer_dir):  # a MetaGraph of the reference stays
+            for entry in set(os.listdir(infer_dir)) - set(os.listdir(new)):
+                path = os.path.join(infer_dir, entry)
+                copy = shutil.copytree if os.path.isdir(path) else shutil.copy2
+                copy(path, os.path.join(new, entry))
+    log.info(
+        "Wrote %s (step %d); largest difference of spectrograms from Keras: %.1g",
+        infer_dir,
+        checkpoint.step_of(prefix),
+        numbers["synthesize"]["spectrogram, max error"],
+    )
+
+
+def run_to_tf1(args):
+    """The newest checkpoint, moments and latents, for the original under TF 1.12."""
+    prefix = checkpoint.require(args.train_dir)
+    mean, std = checkpoint.load_moments(args.train_dir, args.data_moments_fp)
+    if os.path.exists(args.out_dir):
+        raise InputError(f"{args.out_dir} exists; name a folder that does not")
+    z_fp = os.path.join("preview", "z.pkl")
+    z_here = os.path.join(checkpoint.folder_of(args.train_dir), z_fp)
+    with replacing_dir(args.out_dir) as new:
+        written = checkpoint.to_tf1(prefix, new)
+        moments.save(os.path.join(new, "moments.pkl"), mean, std)
+        if os.path.exists(z_here):
+            os.mkdir(os.path.join(new, "preview"))
+            latents = generate.load_z(z_here, args.specgan_latent_dim)
+            generate.save_z(os.path.join(new, z_fp), latents)
+    log.info(
+        "Wrote %s. The original continues it with\n  python train_specgan.py train %s "
+        "--data_moments_fp %s %s",
+        os.path.join(args.out_dir, os.path.basename(written)),
+        args.out_dir,
+        os.path.join(args.out_dir, "moments.pkl"),
+        " ".join(original_flags(args)),
+    )
+
+
+ORIGINAL = (
+    "data_dir data_sample_rate data_overlap_ratio data_first_slice data_pad_end "
+    "data_fast_wav specgan_latent_dim specgan_kernel_len specgan_dim specgan_batchnorm "
+    "specgan_disc_nupdates specgan_loss specgan_genr_upsample train_batch_size"
+).split()
+
+
+def original_flags(args):
+    """The settings that are not the reference's defaults, as its command line."""
+    if args.data_dir is None:
+        yield "--data_dir FOLDER --data_first_slice --data_pad_end"
+    for name in ORIGINAL:
+        value = getattr(args, name)
+        if value is True:
+            yield f"--{name}"
+        elif value != args.defaults[name]:
+            yield f"--{name} {value}"

@@ -1,0 +1,90 @@
+"""Modes that follow a training, checkpoint by checkpoint: preview and backup."""
+
+import logging
+import os
+import time
+
+import numpy as np
+import tensorflow as tf
+
+from specgan_tf import checkpoint, generate, spectral
+from specgan_tf.files import InputError
+from specgan_tf.modes.generate import load_generator, warn_of_silence
+from specgan_tf.modes.settings import draw_seed, griffin_lim
+
+log = logging.getLogger("specgan_tf")
+
+
+def each_checkpoint(args):
+    """Each new checkpoint of a training, as they come; or the newest `--once`."""
+    if not os.path.isdir(args.train_dir):
+        raise InputError(f"train_dir {args.train_dir} is not a folder")
+    if args.once:
+        yield checkpoint.require(args.train_dir)
+        return
+    log.info("Waiting for checkpoints in %s; Ctrl-C ends", args.train_dir)
+    done = None
+    while True:
+        prefix = checkpoint.latest(args.train_dir)
+        if prefix and prefix != done:
+            yield prefix
+            done = prefix
+        time.sleep(1)
+
+
+def run_preview(args):
+    """[train_specgan.py:384-460]"""
+    for prefix in each_checkpoint(args):
+        # Settings anew: when this began, there may have been no training yet.
+        preview_checkpoint(prefix, args.settle())
+
+
+def preview_checkpoint(prefix, args):
+    """Sound, picture and summary of one checkpoint, from the folder's fixed latents."""
+    preview_dir = os.path.join(args.train_dir, "preview")
+    step = checkpoint.step_of(prefix)
+    name = os.path.join(preview_dir, f"{step:08d}")
+    if os.path.exists(f"{name}.wav") and not args.overwrite:
+        log.info("%s.wav is there already; --overwrite renders it again", name)
+        return
+    G = load_generator(prefix, args)
+    mean, std = checkpoint.load_moments(prefix, args.data_moments_fp)
+    os.makedirs(preview_dir, exist_ok=True)
+    z_fp = os.path.join(preview_dir, "z.pkl")
+    if not os.path.exists(z_fp):
+        z = generate.sample_z(args.preview_n, G.latent_dim, draw_seed(args))
+        generate.save_z(z_fp, z)
+    z = generate.load_z(z_fp, G.latent_dim)
+    if len(z) != args.preview_n:
+        log.info("Previewing the %d latents that %s holds", len(z), z_fp)
+
+    made = generate.render(G, mean, std, z, *griffin_lim(args))
+    # original: half a slice of silence after each clip.  [train_specgan.py:423]
+    flat = spectral.flatten(made["G_z"], spectral.SLICE_LEN // 2)
+    writer = tf.summary.create_file_writer(preview_dir)
+    sheet = generate.contact_sheet(made["G_z_norm_uint8"])
+    with writer.as_default(step):
+        tf.summary.audio("preview/audio", flat[tf.newaxis], args.data_sample_rate)
+        tf.summary.image("preview/image", sheet[tf.newaxis])
+    writer.close()
+    generate.write_png(f"{name}.png", sheet)
+    flat_int16 = spectral.float_to_int16(flat)
+    generate.write_wav(f"{name}.wav", flat_int16, args.data_sample_rate)  # last: done
+    warn_of_silence(np.abs(made["G_z"]).max(axis=(1, 2)))
+    log.info("Wrote %s.wav and .png", name)
+
+
+def run_backup(args):
+    """Copy the newest checkpoint again and again, as backup.py.  [backup.py:17-38]"""
+    mins = args.train_backup_mins or 60.0
+    if not args.once:
+        log.info("A copy every %g minutes; Ctrl-C ends", mins)
+    for _ in each_checkpoint(args):
+        try:
+            log.info("Wrote %s", checkpoint.back_up(args.train_dir))
+        except FileNotFoundError:  # it was not the newest any more, and is gone
+            if args.once:
+                raise
+            continue
+        if not args.once:
+            time.sleep(60 * mins)
