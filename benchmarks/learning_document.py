@@ -90,6 +90,10 @@ def shown(x):
     return f"{x:.3g}" if abs(x) < 1000 else f"{x:.0f}"
 
 
+def shown_p(p):
+    return f"{p:.3f}" if p >= 0.001 else f"{p:.1g}"
+
+
 def render(found):
     """docs/LEARNING.md as text."""
     rows = tested(found)
@@ -134,8 +138,8 @@ def counts(found):
         "m": m,
         "n": n,
         "ways": len(permutation.relabelings(m, n)),
-        "smallest": f"{permutation.smallest_p(m, n):.3f}",
-        "confidence": f"{100 * (1 - permutation.smallest_p(m, n)):.0f}",
+        "smallest": shown_p(permutation.smallest_p(m, n)),
+        "confidence": f"{100 * (1 - LEVEL):.0f}",
         **{name: found[name] for name in ("clips", "every", "flags")},
         "dim": settings["dim"],
         "batch": settings["batch"],
@@ -167,7 +171,7 @@ COMPARISON = """Each cell is a mean ± standard deviation over trainings. The me
 - *diversity*: mean log-spectral distance of two of them, in dB.
 - *D's loss*, *G's loss*: means of readings every {every} iterations since the checkpoint before.
 
-*real* holds {clips} real sounds, kept apart, against the same others. *d* is the difference, here less the original, in standard deviations over a side's trainings. The interval, of each cell alone, holds it with {confidence} % confidence (all shifts that would not set the two sides apart entirely). p is exact: the share of the {ways} ways to call {m} of the {m} + {n} trainings the original's that set the means as far apart. It cannot be below {smallest}. *adjusted* is the share in which any cell of any table is so far apart.
+*real* holds {clips} real sounds, kept apart, against the same others. *d* is the difference, here less the original, in standard deviations over a side's trainings. The interval, of each cell alone, holds it with {confidence} % confidence: the shifts that the same test would not refuse. p is exact: the share of the {ways} ways to call {m} of the {m} + {n} trainings the original's that set the means as far apart. It cannot be below {smallest}. *adjusted* is the share in which any cell of any table is so far apart.
 """
 
 INCEPTION = """- *inception score*: by a classifier that `train_specgan.py classifier` made, in one group; more is clearer and more varied.
@@ -177,7 +181,7 @@ NOT_CLAIMED = """## What this does not say
 
 - Nothing of the paper's scores: these are other sounds, small networks and few iterations, on a CPU. What they generate is far from real sounds (see *real*).
 - Not that the two are equal. Few trainings see large differences only: the intervals say how large, and the section before what the test does see.
-- Not that all was decided blind. Trainings of drums went on from 150 to 300 iterations, and the Frechet distance of spectrograms was added, once it was seen that at 150 nearly all sounds are below -80 dB.
+- Not that all was decided blind. Trainings of drums went on from 150 to 300 iterations, and the Frechet distance of spectrograms was added, once it was seen that at 150 nearly all sounds are below -80 dB. Four trainings a side were done first, and four more followed since two distances looked larger here by then; with all eight they do not.
 - Nothing of batch norm with wgan-gp, which here differs on purpose (README, What differs), nor of other losses; [PARITY.md](PARITY.md) holds those against the original step by step.
 - CPU time is of small networks on {machine}, without a GPU.
 """
@@ -199,8 +203,7 @@ def answer(found, rows):
     flat = [row for data in rows.values() for row in data]
     n = counts(found)
     least = min(row[-1] for row in flat)
-    smallest = permutation.smallest_p(n["m"], n["n"])
-    small = sum(row[-2] <= smallest + 1e-9 for row in flat)
+    small = sum(row[-2] <= LEVEL for row in flat)
     if least > LEVEL:
         verdict = "**The two sides cannot be told apart.**"
     else:
@@ -212,17 +215,16 @@ def answer(found, rows):
         ]
         verdict = f"**The two sides differ** in {', '.join(said)}."
     yield (
-        f"- {verdict} {len(flat)} comparisons; in {small} the p is the smallest that "
-        f"there can be, which chance alone makes of {smallest * len(flat):.1f}. Adjusted "
-        f"for their number the smallest is {least:.3f} (it cannot be below "
-        f"{smallest:.3f})."
+        f"- {verdict} {len(flat)} comparisons; in {small} p is {LEVEL} or less, which "
+        f"chance alone makes of {LEVEL * len(flat):.1f} at most, on average. Adjusted for "
+        f"their number the smallest is {shown_p(least)} (it could be {n['smallest']})."
     )
     for data, sides in found["runs"].items():
         c = cells(sides, found["settings"]["steps"])
         name, last = "spectrograms", n["last"]
         first = [x for xs in c[name, 0].values() for x in xs]
         original, here = (c[name, last][side] for side in ("original", "here"))
-        low, high = permutation.shift(original, here)
+        low, high = permutation.shift(original, here, LEVEL)
         yield (
             f"- {data.capitalize()}: the Frechet distance to real spectrograms is "
             f"{spread(first)} untrained, {spread(original)} (the original) and "
@@ -255,7 +257,7 @@ def comparison(found, data, rows):
     table = []
     for name, step, here, original, p, adjusted in rows:
         cut = "untrained" if step == 0 else str(step)
-        low, high = map(shown, permutation.shift(original, here))
+        low, high = map(shown, permutation.shift(original, here, LEVEL))
         table.append(
             [
                 MEASURES[name],
@@ -264,8 +266,8 @@ def comparison(found, data, rows):
                 shown(real[name]) if name in real else "",
                 f"{permutation.effect(original, here):+.1f}",
                 f"{low} to {high}",
-                f"{p:.3f}",
-                f"{adjusted:.3f}",
+                shown_p(p),
+                shown_p(adjusted),
             ]
         )
     yield "\n".join([f"### {data}\n", *markdown([*header, "adjusted"], table), ""])
@@ -281,7 +283,7 @@ def control(found):
         "of a data set at once; p is the smallest adjusted one.\n"
     )
     table = [
-        [data, f"{NAMES[late]}, {after}", f"{NAMES[early]}, {before}", f"{p:.3f}"]
+        [data, f"{NAMES[late]}, {after}", f"{NAMES[early]}, {before}", shown_p(p)]
         for data, sides in found["runs"].items()
         for late, after, early, before, p in earlier(sides, found["settings"]["steps"])
     ]

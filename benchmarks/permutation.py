@@ -64,12 +64,28 @@ def smallest_p(m, n):
     return (1 + (m == n)) / len(relabelings(m, n))
 
 
-def shift(original, here):
-    """Interval that holds what is added here, at confidence 1 - `smallest_p`.
+def shift(original, here, level):
+    """Interval that holds what is added here, if a shift is, at confidence 1 - level.
 
-    If it is a shift: all those shifts that do not set the two apart entirely.
+    Of shifts that, taken off again, leave a p above the level: from the least of them
+    to the largest. Infinite where no p is below the level.
     """
-    return min(here) - max(original), max(here) - min(original)
+    both = np.concatenate([original, here]).astype(np.float64)
+    labels = relabelings(len(original), len(here))
+    weights = labels / labels.sum(axis=1, keepdims=True)
+    weights -= ~labels / (~labels).sum(axis=1, keepdims=True)
+    # Means of the groups are d + shift * added apart, d[0] and 1 as they are.
+    d, added = -weights @ both, -weights[:, len(original) :].sum(axis=1)
+
+    def largest(d):
+        """Up to which shift each labelling sets the means as far apart as the true one;
+        of them the one at which p falls to the level."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            same = (d[0] + d) / (1 + added), (d[0] - d) / (1 - added)
+        until = np.max(np.where(np.isclose(np.abs(added), 1), np.inf, same), axis=0)
+        return np.sort(until)[::-1][int(level * len(until) + 1e-9)]
+
+    return -largest(-d), largest(d)
 
 
 def effect(original, here):
