@@ -181,7 +181,7 @@ NOT_CLAIMED = """## What this does not say
 
 - Nothing of the paper's scores: these are other sounds, small networks and few iterations, on a CPU. What they generate is far from real sounds (see *real*).
 - Not that the two are equal. Few trainings see large differences only: the intervals say how large, and the section before what the test does see.
-- Not that all was decided blind. Trainings of drums went on from 150 to 300 iterations, and the Frechet distance of spectrograms was added, once it was seen that at 150 nearly all sounds are below -80 dB. Four trainings a side were done first, and four more followed since two distances looked larger here by then; with all eight they do not.
+- Not that all was decided blind. Trainings of drums went on from 150 to 300 iterations, and the Frechet distance of spectrograms was added, once it was seen that at 150 nearly all sounds are below -80 dB. Four trainings a side were done first, and four more followed since two distances looked larger here by then: of the two, the distance to real sounds does so no more.
 - Nothing of batch norm with wgan-gp, which here differs on purpose (README, What differs), nor of other losses; [PARITY.md](PARITY.md) holds those against the original step by step.
 - CPU time is of small networks on {machine}, without a GPU.
 """
