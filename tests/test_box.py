@@ -359,6 +359,30 @@ def test_the_command_makes_a_box(training, tmp_path, capsys):
     assert "holds mine.txt, which is none of" in capsys.readouterr().err
 
 
+def test_what_an_ear_notices(measured):
+    t, rs = np.arange(16384), np.random.RandomState(0)
+    fading = 100.0 ** -(t / 8192)  # 40 dB in half of the clip
+    sounds = {
+        "tone": 0.5 * np.sin(2 * np.pi * t / 16) * fading,
+        "noise": rs.uniform(-0.5, 0.5, t.shape) * fading,
+        "silence": np.zeros(t.shape),
+    }
+    tone, noise, silence = (
+        make_box.describe(np.float32([sound] * 3)) for sound in sounds.values()
+    )
+    assert [d["nearly silent"] for d in (tone, noise, silence)] == [0, 0, 3]
+    measured("peak of the tone", abs(tone["peak"] - 0.5), 0.02)
+    for d in (tone, noise):
+        assert d["loudest at, of the clip"] <= 1 / 64  # which is one frame
+        measured("20 dB down", abs(d["20 dB down after, of the clip"] - 1 / 4), 2 / 64)
+    measured("centroid", abs(tone["centroid, of the sample rate"] - 1 / 16), 0.001)
+    measured("centroid", abs(noise["centroid, of the sample rate"] - 1 / 4), 0.01)
+    flat = "flatness of the spectrum"
+    measured("flatness of a tone", tone[flat], 0.01)
+    # Of noise, bins are exponentially distributed: exp(-gamma) of their mean.
+    measured("of noise", abs(noise[flat] - np.exp(-np.euler_gamma)), 0.02)
+
+
 def test_sounds_that_may_not_go_into_the_box(training, tmp_path, capsys):
     with open(os.path.join(os.path.dirname(DRUMS), "provenance.csv")) as f:
         known = f.read()
