@@ -159,12 +159,10 @@ def slices(fps, settings):
 
 def sounds(G, mean, std, n, seed):
     """As `generate` writes them: float32 [n, 16384], too loud ones turned down."""
-    import numpy as np
-
     from specgan_tf import generate
 
     x = generate.render(G, mean, std, generate.sample_z(n, G.latent_dim, seed))["G_z"]
-    return x[:, :, 0] / np.maximum(1.0, np.abs(x).max(axis=1))
+    return generate.turn_down(x)[:, :, 0]
 
 
 def choose(train_dir, mean, std, real):

@@ -203,3 +203,11 @@ def test_flac_holds_the_same_samples(tmp_path):
     with pytest.raises(InputError, match="FLAC cannot hold 700000 Hz; WAV can"):
         generate.write_flac(str(tmp_path / "b.flac"), samples, 700000)
     assert sorted(os.listdir(tmp_path)) == ["a.flac", "a.wav"]
+
+
+def test_what_is_too_loud_is_turned_down_as_a_whole():
+    x = np.float32([[0.5, -0.25], [1.0, 0.0], [1.0, -4.0]])[:, :, np.newaxis]
+    made = generate.turn_down(x)
+    assert made.dtype == np.float32 and made.shape == (3, 2, 1)
+    np.testing.assert_array_equal(made[:2], x[:2])
+    assert made[2, :, 0].tolist() == [0.25, -1.0]

@@ -723,6 +723,34 @@ def test_score_of_a_training(run, refused, trainings, heard, tmp_path):
         assert full["generated"][name] == made["generated"][name], name
 
 
+def test_a_training_scores_as_the_files_that_it_generates(
+    run, trainings, heard, tmp_path
+):
+    """Those of loud sounds, too, which are turned down."""
+    train = with_checkpoints(trainings, tmp_path, 3, 8)
+    mean, std = moments.load(train / "moments.pkl")
+    moments.save(tmp_path / "loud.pkl", mean + 5, std)
+    argv = ["--data_moments_fp", tmp_path / "loud.pkl", "--seed", 0]
+    files = ["--generate_n", 12, "--generate_dir", tmp_path / "made"]
+    assert run("generate", train, *argv, *files)[0] == 0
+    peaks = [
+        np.abs(wavfile.read(fp)[1]).max()
+        for fp in (tmp_path / "made").glob("*")
+        if fp.suffix == ".wav"
+    ]
+    assert len(peaks) == 12 and min(peaks) == 32767
+    scores = []
+    for of in ([train, *argv, "--score_n", 12], [tmp_path / "made"]):
+        real = ["--data_dir", heard / "tones", "--data_first_slice"]
+        to = ["--score_fp", tmp_path / f"{len(scores)}.json"]
+        assert run("score", *of, *real, *to)[0] == 0
+        scores.append(json.loads((tmp_path / f"{len(scores)}.json").read_text()))
+    assert scores[0]["generated"]["clips"] == scores[1]["generated"]["clips"] == 12
+    for name in ("frechet_log_mel", "log_spectral_distance"):
+        of_training, of_files = (s["generated"][name] for s in scores)
+        assert of_training == pytest.approx(of_files, rel=1e-3)  # of 16 bits
+
+
 def test_score_of_wav_files(run, refused, heard, tmp_path):
     """Real sounds against themselves: nothing between them, and copies of them."""
     argv = ["score", heard / "tones", "--data_dir", heard / "tones"]

@@ -39,10 +39,11 @@ def run_generate(args):
     write = generate.WRITERS[args.generate_format]
     names, images, peaks = [], [], []
     for made in generate.render_chunks(G, mean, std, z, *griffin_lim(args)):
-        for G_z, image in zip(made["G_z"], made["G_z_norm_uint8"], strict=True):
-            # A clip that is too loud is turned down; G_z_int16 would clip its peaks.
-            peaks.append(np.abs(G_z).max())
-            samples = spectral.float_to_int16(G_z / max(1.0, peaks[-1]))
+        # Not G_z_int16, which clips peaks.
+        G_z = generate.turn_down(made["G_z"])
+        peaks += [*np.abs(G_z).max(axis=(1, 2))]
+        for x, image in zip(G_z, made["G_z_norm_uint8"], strict=True):
+            samples = spectral.float_to_int16(x)
             names.append(f"{len(names):04d}.{args.generate_format}")
             write(os.path.join(out_dir, names[-1]), samples, args.data_sample_rate)
             images.append(image)
