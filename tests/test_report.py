@@ -364,6 +364,7 @@ def copy_of(trained, tmp_path):
 def test_nothing_but_a_report_is_replaced(trained, tmp_path, capfd):
     folder = copy_of(trained, tmp_path)
     before = sorted(p for p in folder.rglob("*") if p.name != "report.html")
+    made(folder, "--report_n", 2)
     first = (folder / "report.html").read_bytes()
     assert len(made(folder, "--report_n", 1).all("audio")) == 3
     assert (folder / "report.html").read_bytes() != first

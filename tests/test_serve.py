@@ -932,7 +932,7 @@ def malformed(rng):
 @pytest.mark.slow
 def test_thirty_thousand_malformed_requests(server, measured):
     """From eight clients at once. Memory is looked at in the second half: allocators
-    settle in the first, by some 15 MiB, and of 80,000 the last 30,000 add nothing."""
+    settle in the first."""
     clients, each, memory = 8, 3750, []
     of_each = [collections.Counter() for _ in range(clients)]  # += is not for threads
 
