@@ -116,6 +116,7 @@ positive = number(int, "a whole number of at least 1", lambda n: n >= 1)
 count = number(int, "a whole number of at least 0", lambda n: n >= 0)
 integer = number(int, "a whole number", lambda n: True)
 seed32 = number(int, "a whole number in [0, 2^31)", lambda n: 0 <= n < 2**31)
+log_eps = number(float, "in [1e-10, 1]", lambda e: 1e-10 <= e <= 1.0)
 minutes = number(float, "a number above 0", lambda n: 0.0 < n < 1e9)
 shard = number(
     lambda text: tuple(map(int, text.split("/"))),
@@ -215,6 +216,21 @@ def make_parser():
         "zeros",
         "upsampling in G; linear and cubic are lin and cub",
         choices=["zeros", "nn", "lin", "cub", "linear", "cubic"],
+    )
+    p.flag(
+        g,
+        "--specgan_log_eps",
+        1e-6,
+        "added to magnitudes before their logarithm, [1e-10, 1]; more than the "
+        "reference's 1e-06 suits short sounds and sounds with silence in them",
+        type=log_eps,
+    )
+    p.flag(
+        g,
+        "--specgan_pad_front",
+        False,
+        "spectrograms begin 128 samples before the sound: keeps the attack of sounds "
+        "that begin at once",
     )
     p.flag(g, "--specgan_ngl", 16, "Griffin-Lim iterations", type=count, short="--ngl")
     p.flag(

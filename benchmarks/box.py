@@ -51,7 +51,7 @@ def make(args):
     from specgan_tf import box, checkpoint, generate
     from specgan_tf.files import InputError, replacing_dir
     from specgan_tf.modes.data import find_files
-    from specgan_tf.modes.settings import settle
+    from specgan_tf.modes.settings import load_moments, settle
 
     there = set(os.listdir(args.out_dir)) if os.path.isdir(args.out_dir) else set()
     if there and not args.overwrite:
@@ -66,8 +66,8 @@ def make(args):
     fps = find_files(settings)
     rows = provenance(fps, args.sounds)
     real = slices(fps, settings)
-    mean, std = checkpoint.load_moments(args.train_dir)
-    prefix, scores = choose(args.train_dir, mean, std, real)
+    moments = load_moments(args.train_dir, settings)
+    prefix, scores = choose(args.train_dir, moments, real)
     G = checkpoint.load_generator(prefix)
 
     sounds_csv = as_csv(rows)
@@ -88,7 +88,7 @@ def make(args):
     }
     with replacing_dir(args.out_dir) as new:
         path = os.path.join(new, GENERATOR)
-        box.save(path, G, mean, std, card)
+        box.save(path, G, moments, card)
         small = box.load(path)
         z = generate.sample_z(64, G.latent_dim, COMPARE)
         error = float(np.abs(small.G(z) - G(z)).max())
@@ -100,7 +100,7 @@ def make(args):
         log.info("float16 weights change spectrograms by %.2g of 2 at most", error)
         card |= measure(small, real, settings.seed)
         card["float16"] = {"largest error of spectrograms": error, "latents": len(z)}
-        box.save(path, G, mean, std, card)
+        box.save(path, G, moments, card)
         size = os.path.getsize(path)
         if size > MAX_BYTES:
             raise InputError(f"{GENERATOR} has {size} bytes, more than {MAX_BYTES}")
@@ -157,15 +157,15 @@ def slices(fps, settings):
     return np.stack([np.pad(x, (0, spectral.SLICE_LEN - len(x))) for x in made])
 
 
-def sounds(G, mean, std, n, seed):
+def sounds(G, moments, n, seed):
     """As `generate` writes them: float32 [n, 16384], too loud ones turned down."""
     from specgan_tf import generate
 
-    x = generate.render(G, mean, std, generate.sample_z(n, G.latent_dim, seed))["G_z"]
+    x = generate.render(G, moments, generate.sample_z(n, G.latent_dim, seed))["G_z"]
     return generate.turn_down(x)[:, :, 0]
 
 
-def choose(train_dir, mean, std, real):
+def choose(train_dir, moments, real):
     """The checkpoint nearest to the real sounds, and the distances by name."""
     from specgan_tf import checkpoint, score
     from specgan_tf.files import InputError
@@ -177,7 +177,7 @@ def choose(train_dir, mean, std, real):
         raise InputError(f"no checkpoint in {train_dir} yet: train first")
     features, distances = score.features_log_mel(real), {}
     for prefix in prefixes:
-        x = sounds(checkpoint.load_generator(prefix), mean, std, len(real), CHOOSE)
+        x = sounds(checkpoint.load_generator(prefix), moments, len(real), CHOOSE)
         distance = score.frechet_distance(score.features_log_mel(x), features)
         distances[prefix] = distance
         log.info("%s: Frechet distance %.1f", os.path.basename(prefix), distance)
@@ -194,7 +194,7 @@ def measure(model, real, seed):
     keras.utils.set_random_seed(seed or 0)
     untrained = SpecGANGenerator(**model.card["options"])
     made = {
-        name: sounds(G, model.mean, model.std, len(real), MEASURE)
+        name: sounds(G, model.moments, len(real), MEASURE)
         for name, G in (("box", model.G), ("untrained", untrained))
     }
     scores = {name: score.measure(x, real) for name, x in made.items()}

@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from specgan_tf import moments
 from specgan_tf.files import InputError, replacing
+from specgan_tf.moments import Moments, check, check_analysis
 from specgan_tf.specgan import UPSAMPLES, SpecGANGenerator, generator_options
 
 PATH = os.path.join(os.path.dirname(__file__), "data", "box", "generator.npz")
@@ -24,15 +24,15 @@ OPTIONS = "kernel_len", "dim", "use_batchnorm", "upsample", "latent_dim"
 
 
 class Box(NamedTuple):
-    """A generator, its moments float32 [129] each, and its card.
+    """A generator, its moments, and its card.
 
     card: dict of at least options (as `SpecGANGenerator` takes them), step (updates of
-    G), and sample_rate (Hz).
+    G), and sample_rate (Hz). Of the moments, log_eps and pad_front are on it; where
+    they are missing, they are the reference's.
     """
 
     G: SpecGANGenerator
-    mean: np.ndarray
-    std: np.ndarray
+    moments: Moments
     card: dict
 
 
@@ -41,12 +41,13 @@ def is_one(path):
     return path is None or (os.fspath(path).endswith(".npz") and os.path.isfile(path))
 
 
-def save(path, G, mean, std, card):
+def save(path, G, moments, card):
     """Write a generator, its moments, and what there is to say of it.
 
     Args:
-      mean, std: float32 [129].
-      card: as in `Box`, and whatever else JSON can hold; its options are G's.
+      moments: `Moments`.
+      card: as in `Box`, and whatever else JSON can hold; its options are G's, its
+        log_eps and pad_front the moments'.
 
     Raises:
       ValueError: a name that does not end in .npz; a weight beyond float16.
@@ -55,12 +56,13 @@ def save(path, G, mean, std, card):
     if not os.fspath(path).endswith(".npz"):
         raise ValueError(f"path must end in .npz. Received: {path!r}")
     card = {**card, "options": {name: getattr(G, name) for name in OPTIONS}}
+    card |= moments.analysis
     with np.errstate(over="ignore"):
         arrays = {v.path: v.numpy().astype(np.float16) for v in G.variables}
     for name, array in arrays.items():
         if not np.isfinite(array).all():
             raise ValueError(f"{name} holds what float16 cannot")
-    arrays |= {MEAN: np.float32(mean), STD: np.float32(std)}
+    arrays |= {MEAN: np.float32(moments.mean), STD: np.float32(moments.std)}
     arrays[CARD] = np.frombuffer(json.dumps(card).encode(), np.uint8)
     _check(path, arrays)
     with replacing(path) as f:
@@ -82,26 +84,37 @@ def load(path=None):
         value = values[v.path]
         if value is None or value.shape != tuple(v.shape):
             raise _not_one(path, f"{v.path} is missing, or of another shape")
-    mean, std = arrays.pop(MEAN), arrays.pop(STD)
+    found = _moments(arrays, card)
+    for name in (MEAN, STD):
+        del arrays[name]
     if extra := arrays.keys() - {CARD}:
         raise _not_one(path, f"it holds {min(extra)}, too")
     for v in G.variables:
         v.assign(values[v.path])
-    return Box(G, mean, std, card)
+    return Box(G, found, card)
 
 
 def load_moments(path=None):
-    """(mean, std) of `load`, alone."""
+    """The moments of `load`, alone."""
     path = PATH if path is None else path
     arrays = _read(path)
-    _check(path, arrays)
-    return arrays[MEAN], arrays[STD]
+    return _moments(arrays, _check(path, arrays))
 
 
 def read_card(path=None):
     """The card of `load`, alone."""
     path = PATH if path is None else path
     return _check(path, _read(path))
+
+
+def analysis_of(card):
+    """log_eps and pad_front of a card: the reference's where it does not have them."""
+    analysis = Moments(None, None).analysis
+    return {name: card.get(name, value) for name, value in analysis.items()}
+
+
+def _moments(arrays, card):
+    return Moments(arrays[MEAN], arrays[STD], **analysis_of(card))
 
 
 def _check(path, arrays):
@@ -111,7 +124,7 @@ def _check(path, arrays):
             raise _not_one(path, f"{name} is empty, or not finite")
     if missing := {CARD, MEAN, STD} - arrays.keys():
         raise _not_one(path, f"it lacks {min(missing)}")
-    moments.check(arrays[MEAN], arrays[STD], where=str(path))
+    check(arrays[MEAN], arrays[STD], where=str(path))
     try:
         card = json.loads(arrays[CARD].tobytes())
         options, step, rate = (card[k] for k in ("options", "step", "sample_rate"))
@@ -121,6 +134,7 @@ def _check(path, arrays):
         said = False
     if not said:
         raise _not_one(path, "its card does not say options, step and sample_rate")
+    check_analysis(**analysis_of(card), where=f"{path}: its card")
     # What the card says must be what is there: no network is made that would be larger.
     seen = generator_options({name: a.shape for name, a in arrays.items()})
     if seen is None or {"upsample": options["upsample"], **seen} != options:

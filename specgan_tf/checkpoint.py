@@ -231,7 +231,7 @@ def read_args(train_dir):
 
 
 def load_moments(path=None, given=None):
-    """(mean, std) of a training: those `given`, its folder's own, or those it records.
+    """`Moments` of a training: those `given`, its folder's own, or those it records.
 
     differs: without --data_moments_fp the original fails.  [train_specgan.py:725-729]
 
@@ -239,14 +239,21 @@ def load_moments(path=None, given=None):
       path: as in `load_generator`.
       given: a moments file, or None.
     """
+    if given:
+        return moments.load(given)
     if box.is_one(path):
-        return moments.load(given) if given else box.load_moments(path)
+        return box.load_moments(path)
+    return moments.load(moments_fp(path))
+
+
+def moments_fp(path):
+    """The file that holds a training's moments: the folder's own, or one it records."""
+    if box.is_one(path):
+        return os.fspath(path or box.PATH)
     folder = folder_of(path)
     own = os.path.join(folder, "moments.pkl")
     recorded = read_args(folder).get("data_moments_fp", "None")
-    if given is None and recorded != "None" and not os.path.isfile(own):
-        given = recorded
-    return moments.load(given or own)
+    return own if recorded == "None" or os.path.isfile(own) else recorded
 
 
 def save(gan, train_dir, data=None, keep=KEEP):

@@ -10,6 +10,7 @@ import os
 import tensorflow as tf
 
 from specgan_tf import generate, spectral
+from specgan_tf.spectral import GRIFFIN_LIM
 from specgan_tf.tflite import quiet
 from specgan_tf.verify import ExportError
 
@@ -24,9 +25,7 @@ class SpecGANModule(tf.Module):
     instead would convert to a `.tflite` without weights, silently.
     """
 
-    def __init__(
-        self, G, X_mean, X_std, window="hann", momentum=0.0, sample_rate=16000
-    ):
+    def __init__(self, G, moments, griffin_lim=GRIFFIN_LIM, sample_rate=16000):
         super().__init__()
         latents = tf.TensorSpec([None, G.latent_dim], tf.float32, name="z")
         spectrograms = tf.TensorSpec(
@@ -37,7 +36,7 @@ class SpecGANModule(tf.Module):
             return tf.TensorSpec([], tf.int32, name=name)
 
         def synthesize(z, ngl):
-            return generate.synthesize(G, X_mean, X_std, z, ngl, window, momentum)
+            return generate.synthesize(G, moments, z, griffin_lim._replace(ngl=ngl))
 
         def generate_(z):
             return {"G_z_norm": G(z, training=False)}
@@ -61,8 +60,7 @@ class SpecGANModule(tf.Module):
             return {"wav_bytes": files}  # _bytes: TensorFlow Serving makes it base64
 
         def invert(G_z_norm, ngl):
-            G_z = spectral.f_to_t(G_z_norm, X_mean, X_std, ngl, window, momentum)
-            return {"G_z": G_z}
+            return {"G_z": moments.f_to_t(G_z_norm, griffin_lim._replace(ngl=ngl))}
 
         def function(f, *specs):
             return tf.function(f, input_signature=specs)
@@ -77,13 +75,14 @@ class SpecGANModule(tf.Module):
 
 
 def save_saved_model(
-    G, X_mean, X_std, path, window="hann", momentum=0.0, sample_rate=16000, about=None
+    G, moments, path, griffin_lim=GRIFFIN_LIM, sample_rate=16000, about=None
 ):
     """Write a SavedModel to the folder `path`, as TensorFlow Serving takes it.
 
     Args:
-      G: generator; X_mean, X_std: its moments, float32 [129].
-      window, momentum: of its Griffin-Lim, as in `spectral`.
+      G: generator.
+      moments: its `moments.Moments`.
+      griffin_lim: `spectral.GriffinLim`, whose ngl the signatures take instead.
       sample_rate: Hz, of `wav`.
       about: dict that is written beside it, as model.json.
 
@@ -99,7 +98,7 @@ def save_saved_model(
     Raises:
       ExportError: weights are missing, or stored twice.
     """
-    module = SpecGANModule(G, X_mean, X_std, window, momentum, sample_rate)
+    module = SpecGANModule(G, moments, griffin_lim, sample_rate)
     names = "synthesize", "generate", "flatten", "sample", "wav", "invert"
     signatures = {name: getattr(module, name) for name in names}
     with quiet():

@@ -31,6 +31,7 @@ from specgan_tf import (
     tflite,
 )
 from specgan_tf.files import only_training
+from specgan_tf.moments import Moments
 
 TINY = ["--specgan_dim", "1", "--train_batch_size", "2"]
 SHORT = ["--data_first_slice", "--data_pad_end"]
@@ -731,7 +732,7 @@ def stand_in(tmp_path, monkeypatch):
     # Not flat: that is an impulse where a frame's window is zero, and of what is left
     # of it most is rounding.
     mean, std = np.linspace(3, -3, 129, dtype=np.float32), np.ones(129, np.float32)
-    box.save(fp, G, mean, std, {"step": 7, "sample_rate": 8000})
+    box.save(fp, G, Moments(mean, std), {"step": 7, "sample_rate": 8000})
     monkeypatch.setattr(box, "PATH", str(fp))
     monkeypatch.chdir(tmp_path / "here")
     return fp

@@ -10,18 +10,20 @@ from scipy.io import wavfile
 
 from specgan_tf import SpecGANGenerator, generate
 from specgan_tf.files import InputError
+from specgan_tf.moments import Moments
+from specgan_tf.spectral import GriffinLim
 
 
 def test_render_in_chunks_is_synthesize(monkeypatch):
     keras.utils.set_random_seed(0)
     G = SpecGANGenerator(dim=1, latent_dim=3)
-    mean, std = np.full(129, 5, np.float32), np.ones(129, np.float32)
+    moments = Moments(np.full(129, 5, np.float32), np.ones(129, np.float32))
     z = generate.sample_z(5, 3, seed=0)
     # Griffin-Lim's iterations enlarge rounding, which depends on the batch, without
     # bound; what chunks could get wrong shows without them.
-    whole = generate.synthesize(G, mean, std, z, ngl=0)
+    whole = generate.synthesize(G, moments, z, GriffinLim(0))
     monkeypatch.setattr(generate, "CHUNK", 2)
-    parts = generate.render(G, mean, std, z, ngl=0)
+    parts = generate.render(G, moments, z, GriffinLim(0))
     assert parts.keys() == whole.keys()
     assert parts["G_z_int16"].shape == (5, 16384, 1)
     assert np.abs(parts["G_z"]).max() > 0.05

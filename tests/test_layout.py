@@ -102,7 +102,7 @@ MAY_IMPORT = {
     "page": set(),
     "callbacks": set("checkpoint generate health losses score spectral".split()),
     "report": set(
-        "checkpoint files generate health loader page score spectral".split()
+        "checkpoint files generate health loader moments page score spectral".split()
     ),
     "crosscheck": set(
         "checkpoint export files gan loader losses moments specgan spectral".split()
@@ -111,14 +111,16 @@ MAY_IMPORT = {
     "serve": set(),
     # The modes of train_specgan.py, which no other module knows.
     "modes.__init__": set(),
-    "modes.settings": {"box", "checkpoint", "files", "specgan"},
-    "modes.data": {"checkpoint", "files", "loader", "moments", "spectral"},
+    "modes.settings": set("box checkpoint files moments specgan spectral".split()),
+    "modes.data": set(
+        "checkpoint files loader modes.settings moments spectral".split()
+    ),
     "modes.generate": set(
         "checkpoint files generate health modes.settings spectral".split()
     ),
     "modes.train": set(
         "callbacks checkpoint distribute files gan loader modes.data modes.settings "
-        "specgan spectral".split()
+        "moments specgan spectral".split()
     ),
     "modes.follow": set(
         "checkpoint files generate modes.generate modes.settings spectral".split()

@@ -28,6 +28,7 @@ from specgan_tf import (
     tf1,
 )
 from specgan_tf.files import InputError
+from specgan_tf.spectral import GriffinLim
 
 
 @pytest.fixture(scope="module")
@@ -628,7 +629,7 @@ def test_scores_of_checkpoints_as_they_come(
     # as computed by hand
     G = checkpoint.load_generator(train / "model.ckpt-8")
     z = generate.load_z(train / "incept" / "z.pkl", 5)
-    x = generate.render(G, *moments.load(train / "moments.pkl"), z, 1)["G_z"]
+    x = generate.render(G, moments.load(train / "moments.pkl"), z, GriffinLim(1))["G_z"]
     p = score.Classifier.load(heard / "made").probabilities(x)
     assert f"{score.inception_score(p, 2)[0]:.3f}" == steps[1][1]
 

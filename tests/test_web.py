@@ -16,12 +16,13 @@ from scipy.io import wavfile
 
 from demo.web import screenshot
 from specgan_tf import SpecGANGenerator, generate, tflite, verify
+from specgan_tf.moments import Moments
 
 By = pytest.importorskip("selenium.webdriver.common.by").By
 Keys = pytest.importorskip("selenium.webdriver.common.keys").Keys
 
 WEB = os.path.join(ROOT, "demo", "web")
-MEAN, STD = np.full(129, -2, np.float32), np.ones(129, np.float32)
+MOMENTS = Moments(np.full(129, -2, np.float32), np.ones(129, np.float32))
 RATE = 22050  # Hz, and 9 latents: neither is what the page would assume
 ABOUT = {"sample_rate": RATE, "latent_dim": 9, "ngl": 16, "step": 1234}
 # LiteRT asks for a GPU, which it is not told to use and most test machines have not.
@@ -70,7 +71,7 @@ def models(tmp_path_factory):
     """A generator, and a folder of what export.py would write of it; other files."""
     G, folder = generator(), tmp_path_factory.mktemp("model")
     with tflite.converting(
-        G, MEAN, STD, about=ABOUT | {"moments_sha256": "a"}
+        G, MOMENTS, about=ABOUT | {"moments_sha256": "a"}
     ) as convert:
         convert(folder / "synthesize.f32.tflite", ["synthesize", "generate"])
         convert(folder / "generator.dr8.tflite", ["generate"], "dr8")
@@ -205,7 +206,7 @@ def rms(x):
 
 def in_python(models, z):
     """Spectrogram and audio of a latent as Keras makes them."""
-    want = generate.synthesize(models[0], MEAN, STD, z[None], 16)
+    want = generate.synthesize(models[0], MOMENTS, z[None])
     return want["G_z_norm"].numpy().ravel(), want["G_z"].numpy().ravel()
 
 

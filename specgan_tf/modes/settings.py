@@ -3,12 +3,13 @@
 `settle` makes of them the `args` that every mode takes.
 """
 
+import contextlib
 import logging
 import os
 import random
 import types
 
-from specgan_tf import box, checkpoint
+from specgan_tf import box, checkpoint, moments, spectral
 from specgan_tf.files import InputError, replacing
 from specgan_tf.specgan import UPSAMPLE_ALIASES
 
@@ -23,6 +24,8 @@ STRUCTURE = {
     "specgan_latent_dim": "latent_dim",
     "specgan_genr_upsample": "upsample",
 }
+# How spectrograms are computed: networks have learned those, and moments are of those.
+ANALYSIS = {"specgan_log_eps": "log_eps", "specgan_pad_front": "pad_front"}
 # Of one run, not of the folder:
 MOMENTARY = {
     "mode",
@@ -112,8 +115,9 @@ def settle(parser, given):
         recorded |= {f: options[o] for f, o in STRUCTURE.items() if o in options}
         loss = checkpoint.loss_of(prefix)
         recorded |= {"specgan_loss": loss} if loss else {}
+        recorded = recorded_analysis(parser, given, recorded, source) | recorded
         # 16384 samples at another rate are another sound, and so are their moments.
-        fixed = [*STRUCTURE, "data_sample_rate"]
+        fixed = [*STRUCTURE, *ANALYSIS, "data_sample_rate"]
         if mode == "train":
             fixed.append("specgan_loss")
             require_known(prefix, os.path.isfile(source), {**recorded, **given})
@@ -144,8 +148,25 @@ def settle_box(parser, given):
     card = box.read_card(path)
     recorded = {flag: card["options"][option] for flag, option in STRUCTURE.items()}
     recorded["data_sample_rate"] = card["sample_rate"]
+    analysis = box.analysis_of(card)
+    recorded |= {flag: analysis[option] for flag, option in ANALYSIS.items()}
     refuse_contradictions(given, recorded, recorded, path)
     return namespace(parser, recorded, given)
+
+
+def recorded_analysis(parser, given, recorded, args_fp):
+    """How the spectrograms of a folder with a checkpoint were computed.
+
+    An args.txt without a word on it is the original's or older than these options, so
+    they were the original's. Without an args.txt the moments are asked.
+    """
+    if os.path.isfile(args_fp):
+        return {flag: parser.defaults[flag] for flag in ANALYSIS}
+    with contextlib.suppress(InputError):  # those who need moments say what is wrong
+        fp = given.get("data_moments_fp")
+        found = checkpoint.load_moments(given["train_dir"], fp).analysis
+        return {flag: found[option] for flag, option in ANALYSIS.items()}
+    return {}
 
 
 def namespace(parser, recorded, given):
@@ -197,7 +218,22 @@ def write_args(args):
 
 
 def griffin_lim(args):
-    return args.specgan_ngl, args.specgan_gl_window, args.specgan_gl_momentum
+    return spectral.GriffinLim(
+        args.specgan_ngl, args.specgan_gl_window, args.specgan_gl_momentum
+    )
+
+
+def analysis(args):
+    """How spectrograms are computed, as keyword arguments have it."""
+    return {option: getattr(args, flag) for flag, option in ANALYSIS.items()}
+
+
+def load_moments(path, args):
+    """`checkpoint.load_moments`, refused if they are not of this run's spectrograms."""
+    found = checkpoint.load_moments(path, args.data_moments_fp)
+    where = args.data_moments_fp or checkpoint.moments_fp(path)
+    moments.require_analysis(found, **analysis(args), where=where)
+    return found
 
 
 def upsample_of(args):
