@@ -184,15 +184,18 @@ def require_analysis(found, log_eps, pad_front, where):
     """
     for name, value in (("log_eps", log_eps), ("pad_front", pad_front)):
         theirs = found.analysis[name]
-        if theirs == value:
-            continue
-        flag = f"--specgan_{name} {theirs}"
-        if name == "pad_front":
-            flag = "--specgan_pad_front" if theirs else "--no-specgan_pad_front"
-        raise InputError(
-            f"{where} was computed with specgan_{name} {theirs}, and this run has "
-            f"{value}: pass {flag}, or compute the moments again with {value}"
-        )
+        if theirs != value:
+            theirs, ours = (_flag(name, v) for v in (theirs, value))
+            raise InputError(
+                f"{where} was computed with {theirs}, and this run has {ours}: give "
+                f"moments computed with {ours}, or for a new training pass {theirs}"
+            )
+
+
+def _flag(name, value):
+    if type(value) is bool:
+        return f"--{'' if value else 'no-'}specgan_{name}"
+    return f"--specgan_{name} {value}"
 
 
 def load(fp):

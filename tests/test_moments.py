@@ -8,7 +8,6 @@ import pytest
 from specgan_tf import crosscheck, files, moments, spectral
 from specgan_tf.files import InputError
 
-
 OTHERS = (
     {"log_eps": 1e-3, "pad_front": False},
     {"log_eps": 1e-6, "pad_front": True},

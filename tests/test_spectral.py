@@ -97,7 +97,10 @@ def hits(n):
     return x[:, :, None].astype("f4")
 
 
-def round_trip(x, griffin_lim=spectral.GriffinLim(32, "dual", 0.99), **how):
+GOOD = spectral.GriffinLim(32, "dual", 0.99)
+
+
+def round_trip(x, griffin_lim=GOOD, **how):
     """Waveforms through their spectrograms; nothing of them is clipped there."""
     log_eps = how.get("log_eps", spectral.LOG_EPS)
     mean = np.zeros(129, "f4")
