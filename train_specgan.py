@@ -293,6 +293,13 @@ def make_parser():
         None,
         "folder for them; default TRAIN_DIR/generate, without TRAIN_DIR ./generated",
     )
+    p.flag(
+        g,
+        "--normalize",
+        False,
+        "bring each clip's peak to full scale; without it only clips that exceed full "
+        "scale are changed: they are turned down",
+    )
     p.flag(g, "--generate_format", "wav", "of the sounds", choices=["wav", "flac"])
     p.flag(g, "--z_fp", None, "latents to use if the file exists, else to save there")
     ways = g.add_mutually_exclusive_group()
@@ -491,7 +498,8 @@ def main(argv=None):
 
 def check_generate(parser, given):
     """Refuse flags of generate that go nowhere, or against each other."""
-    for name in ("interpolate", "walk", "grid", "truncation", "generate_format"):
+    names = "interpolate", "walk", "grid", "truncation", "generate_format", "normalize"
+    for name in names:
         if name in given and given["mode"] != "generate":
             parser.error(f"--{name} is of the mode generate")
     if "grid" in given and "generate_n" in given:

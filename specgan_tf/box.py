@@ -16,10 +16,12 @@ import numpy as np
 from specgan_tf.files import InputError, replacing
 from specgan_tf.moments import Moments, check, check_analysis
 from specgan_tf.specgan import UPSAMPLES, SpecGANGenerator, generator_options
+from specgan_tf.spectral import GL_WINDOWS, GRIFFIN_LIM, GriffinLim
 
 PATH = os.path.join(os.path.dirname(__file__), "data", "box", "generator.npz")
 MAX_BYTES = 64 << 20  # of its arrays; a generator of dim 64 has 38 million
 CARD, MEAN, STD = "card", "moments/mean", "moments/std"
+MAX_NGL = 1000  # Griffin-Lim steps that a card may ask for: half a second a clip
 OPTIONS = "kernel_len", "dim", "use_batchnorm", "upsample", "latent_dim"
 
 
@@ -27,13 +29,19 @@ class Box(NamedTuple):
     """A generator, its moments, and its card.
 
     card: dict of at least options (as `SpecGANGenerator` takes them), step (updates of
-    G), and sample_rate (Hz). Of the moments, log_eps and pad_front are on it; where
-    they are missing, they are the reference's.
+    G), and sample_rate (Hz). Of the moments, log_eps and pad_front are on it, and of
+    its `griffin_lim` ngl, gl_window and gl_momentum; where one is missing, it is the
+    reference's.
     """
 
     G: SpecGANGenerator
     moments: Moments
     card: dict
+
+    @property
+    def griffin_lim(self):
+        """`spectral.GriffinLim` that the card recommends."""
+        return griffin_lim_of(self.card)
 
 
 def is_one(path):
@@ -113,6 +121,16 @@ def analysis_of(card):
     return {name: card.get(name, value) for name, value in analysis.items()}
 
 
+def griffin_lim_of(card):
+    """`spectral.GriffinLim` of a card: the reference's where it does not say."""
+    ngl, window, momentum = GRIFFIN_LIM
+    return GriffinLim(
+        card.get("ngl", ngl),
+        card.get("gl_window", window),
+        card.get("gl_momentum", momentum),
+    )
+
+
 def _moments(arrays, card):
     return Moments(arrays[MEAN], arrays[STD], **analysis_of(card))
 
@@ -135,6 +153,15 @@ def _check(path, arrays):
     if not said:
         raise _not_one(path, "its card does not say options, step and sample_rate")
     check_analysis(**analysis_of(card), where=f"{path}: its card")
+    ngl, window, momentum = griffin_lim_of(card)
+    known = type(ngl) is int and 0 <= ngl <= MAX_NGL
+    known = known and window in [*GL_WINDOWS] and type(momentum) in (int, float)
+    if not known or not 0.0 <= momentum < 1.0:
+        raise _not_one(
+            path,
+            f"its card asks for Griffin-Lim with ngl {ngl!r}, gl_window {window!r}, "
+            f"gl_momentum {momentum!r}",
+        )
     # What the card says must be what is there: no network is made that would be larger.
     seen = generator_options({name: a.shape for name, a in arrays.items()})
     if seen is None or {"upsample": options["upsample"], **seen} != options:

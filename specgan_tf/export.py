@@ -55,7 +55,9 @@ class SpecGANModule(tf.Module):
                     tf.cast(G_z_int16, tf.float32) / 32768, sample_rate
                 )
 
-            G_z_int16 = synthesize(z, ngl)["G_z_int16"]
+            # Not G_z_int16, which clips peaks.
+            G_z = spectral.turn_down(synthesize(z, ngl)["G_z"])
+            G_z_int16 = spectral.float_to_int16(G_z)
             files = tf.map_fn(encode, G_z_int16, fn_output_signature=tf.string)
             return {"wav_bytes": files}  # _bytes: TensorFlow Serving makes it base64
 
@@ -88,11 +90,12 @@ def save_saved_model(
 
     Signatures (their inputs; their outputs are dicts by these names):
       serving_default, synthesize: z float32 [b, latent_dim], ngl int32 [] -> G_z_norm,
-        G_z, G_z_norm_uint8, G_z_int16, as in `generate.synthesize`
+        G_z, G_z_norm_uint8, G_z_int16, as in `generate.synthesize`: G_z may exceed 1
       generate: z -> G_z_norm
       flatten: z, ngl, flat_pad int32 [] -> G_z_flat, G_z_flat_int16 [n, 1]
       sample: samp_z_n int32 [], seed int32 [] -> samp_z [samp_z_n, latent_dim]
-      wav: z, ngl -> wav_bytes string [b], 16-bit WAV files
+      wav: z, ngl -> wav_bytes string [b], 16-bit WAV files, turned down where G_z
+        exceeds 1
       invert: G_z_norm float32 [b, 128, 128, 1], ngl -> G_z float32 [b, 16384, 1]
 
     Raises:

@@ -174,16 +174,6 @@ def render(*args, **kwargs):
     return {name: np.concatenate([c[name] for c in chunks]) for name in chunks[0]}
 
 
-def turn_down(x):
-    """Waveforms [n, ...], of which those that exceed 1 are divided by their peaks.
-
-    As int16 alone those peaks would be clipped, as they are in the original.
-    """
-    x = np.asarray(x)
-    peaks = np.abs(x).max(axis=tuple(range(1, x.ndim)), keepdims=True)
-    return x / np.maximum(1.0, peaks)
-
-
 def load_z(fp, latent_dim):
     """Latents from a .npy file, or a pickle such as the original's preview/z.pkl.
 

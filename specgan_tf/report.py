@@ -467,7 +467,7 @@ def of_clips(t):
 
     def clip(x, image, caption):
         # One that is too loud is turned down, as `generate` does.
-        samples = spectral.float_to_int16(generate.turn_down(x[np.newaxis])[0])
+        samples = spectral.float_to_int16(spectral.turn_down(x[np.newaxis])[0])
         player = page.wav(samples, t.sample_rate, caption)
         picture = page.png(image, f"spectrogram of {caption}")
         caption = element("figcaption", caption)

@@ -197,6 +197,26 @@ def float_to_int16(x):
     return tf.cast(x_int16, tf.int16)
 
 
+def turn_down(x):
+    """Waveforms [n, ...], of which those that exceed 1 are divided by their peaks.
+
+    differs: in the original's 16-bit samples those peaks are clipped. Its tensors are
+    as they were; all that is ours is turned down: files that `generate` writes, the
+    signature `wav`, the server's /wav, the web page, examples/embedded.py.
+    [train_specgan.py:356-361]
+    """
+    return x / tf.maximum(1.0, _peaks(x))
+
+
+def normalize(x):
+    """Waveforms [n, ...], each divided by its peak; silence stays silence."""
+    return tf.math.divide_no_nan(x, _peaks(x))
+
+
+def _peaks(x):
+    return tf.reduce_max(tf.abs(x), axis=list(range(1, len(x.shape))), keepdims=True)
+
+
 def flatten(G_z, flat_pad):
     """Clips [b, n, 1] -> one waveform [b * (n + flat_pad), 1], silence after each clip.
 

@@ -27,6 +27,7 @@ from specgan_tf.files import InputError
 from specgan_tf.modes import settings
 from specgan_tf.modes.train import build
 from specgan_tf.moments import Moments
+from specgan_tf.spectral import GriffinLim
 
 sys.path.insert(0, ROOT)
 import train_specgan
@@ -80,6 +81,26 @@ def test_what_is_saved_is_what_is_loaded(made, saved, measured):
     # Half a step of the picture's 256; tanh is steepest about zero.
     measured("spectrogram, float16 weights", error, 4e-3)
     np.testing.assert_array_equal(load_generator(saved)(z), again.G(z))
+
+
+def test_how_it_sounds_is_on_its_card(made, tmp_path):
+    """And of a card that is older than these, the reference's."""
+    G, moments = made
+    moments = moments._replace(log_eps=1e-3, pad_front=True)
+    how = {"ngl": 32, "gl_window": "dual", "gl_momentum": 0.99}
+    path = str(tmp_path / "a.npz")
+    box.save(path, G, moments, CARD | how)
+    assert box.load(path).griffin_lim == GriffinLim(32, "dual", 0.99)
+    assert box.load(path).moments.equals(moments)
+    assert box.load_moments(path).analysis == {"log_eps": 1e-3, "pad_front": True}
+    arrays = arrays_of(path)
+    said = json.loads(arrays["card"].tobytes())
+    for name in (*how, "log_eps", "pad_front"):
+        del said[name]
+    arrays["card"] = np.frombuffer(json.dumps(said).encode(), np.uint8)
+    np.savez(path, **arrays)
+    assert box.load(path).griffin_lim == GriffinLim(16, "hann", 0.0)
+    assert box.load(path).moments.analysis == {"log_eps": 1e-6, "pad_front": False}
 
 
 def test_the_same_is_written_again(made, saved, tmp_path):
@@ -158,6 +179,15 @@ OPTIONS |= {"latent_dim": 3}
         (card(options=None), "card does not say"),
         (card(options=OPTIONS | {"upsample": ["nn"]}), "card does not say"),
         (card(options=OPTIONS | {"upsample": "nn"}), "not those of the options"),
+        (card(log_eps=0.0), r"its card: log_eps must be in \[1e-10, 1\]"),
+        (card(log_eps="1e-3"), "Received: '1e-3'"),
+        (card(pad_front=1), "its card: pad_front must be True or False"),
+        (card(ngl=10**9), "card asks for Griffin-Lim with ngl 1000000000"),
+        (card(ngl=True), "asks for Griffin-Lim with ngl True"),
+        (card(gl_window=["dual"]), r"gl_window \['dual'\]"),
+        (card(gl_window="hamming"), "gl_window 'hamming'"),
+        (card(gl_momentum=1.0), "gl_momentum 1.0"),
+        (card(gl_momentum=float("nan")), "gl_momentum nan"),
         (card(options=OPTIONS | {"dim": 3}), "not those of the options"),
         (card(options=OPTIONS | {"latent_dim": 10**9}), "not those of the options"),
         (long_kernel, "do not fit each other"),

@@ -83,7 +83,8 @@ def test_the_same_wav_without_tensorflow(export, bare_python, tmp_path):
             G_z_norm=G_z_norm, ngl=np.array(5, np.int32)
         )["G_z"]
         assert np.abs(clip).max() > 1000
-        np.testing.assert_array_equal(clip, (want[0, :, 0] * 32767).astype(np.int16))
+        want = want[0, :, 0] / max(np.float32(1), np.abs(want).max())
+        np.testing.assert_array_equal(clip, (want * 32767).astype(np.int16))
 
 
 @pytest.mark.slow

@@ -89,7 +89,7 @@ MAY_IMPORT = {
     "distribute": {"files"},
     "gan": {"distribute", "losses"},
     "moments": {"files", "spectral"},
-    "box": {"files", "moments", "specgan"},
+    "box": {"files", "moments", "specgan", "spectral"},
     "checkpoint": {"box", "files", "losses", "moments", "specgan", "tf1"},
     "generate": {"files", "spectral"},
     "classifier": {"checkpoint", "files", "loader", "spectral"},
@@ -131,7 +131,7 @@ MAY_IMPORT = {
     ),
     "modes.score": set(
         "checkpoint files generate modes.data modes.follow modes.generate "
-        "modes.settings score".split()
+        "modes.settings score spectral".split()
     ),
     "modes.classifier": {"classifier", "files", "loader", "modes.data", "score"},
     "modes.report": {"checkpoint", "files", "modes.data", "modes.settings", "report"},

@@ -45,9 +45,10 @@ def run_generate(args):
     write = generate.WRITERS[args.generate_format]
     names, images, peaks = [], [], []
     for made in generate.render_chunks(G, moments, z, griffin_lim(args)):
+        peaks += [*np.abs(made["G_z"]).max(axis=(1, 2))]
         # Not G_z_int16, which clips peaks.
-        G_z = generate.turn_down(made["G_z"])
-        peaks += [*np.abs(G_z).max(axis=(1, 2))]
+        level = spectral.normalize if args.normalize else spectral.turn_down
+        G_z = level(made["G_z"])
         for x, image in zip(G_z, made["G_z_norm_uint8"], strict=True):
             samples = spectral.float_to_int16(x)
             names.append(f"{len(names):04d}.{args.generate_format}")

@@ -26,6 +26,8 @@ STRUCTURE = {
 }
 # How spectrograms are computed: networks have learned those, and moments are of those.
 ANALYSIS = {"specgan_log_eps": "log_eps", "specgan_pad_front": "pad_front"}
+# As in `spectral.GriffinLim`. Recorded, but a flag may say otherwise.
+INVERSION = "specgan_ngl", "specgan_gl_window", "specgan_gl_momentum"
 # Of one run, not of the folder:
 MOMENTARY = {
     "mode",
@@ -45,6 +47,7 @@ MOMENTARY = {
     "walk",
     "grid",
     "truncation",
+    "normalize",
     "report_n",
     "report_fp",
     "shard",
@@ -151,6 +154,7 @@ def settle_box(parser, given):
     analysis = box.analysis_of(card)
     recorded |= {flag: analysis[option] for flag, option in ANALYSIS.items()}
     refuse_contradictions(given, recorded, recorded, path)
+    recorded |= dict(zip(INVERSION, box.griffin_lim_of(card), strict=True))
     return namespace(parser, recorded, given)
 
 
@@ -218,9 +222,7 @@ def write_args(args):
 
 
 def griffin_lim(args):
-    return spectral.GriffinLim(
-        args.specgan_ngl, args.specgan_gl_window, args.specgan_gl_momentum
-    )
+    return spectral.GriffinLim(*(getattr(args, flag) for flag in INVERSION))
 
 
 def analysis(args):
