@@ -117,6 +117,7 @@ count = number(int, "a whole number of at least 0", lambda n: n >= 0)
 integer = number(int, "a whole number", lambda n: True)
 seed32 = number(int, "a whole number in [0, 2^31)", lambda n: 0 <= n < 2**31)
 log_eps = number(float, "in [1e-10, 1]", lambda e: 1e-10 <= e <= 1.0)
+clip_nstd = number(float, "in [1, 20]", lambda n: 1.0 <= n <= 20.0)
 minutes = number(float, "a number above 0", lambda n: 0.0 < n < 1e9)
 shard = number(
     lambda text: tuple(map(int, text.split("/"))),
@@ -231,6 +232,14 @@ def make_parser():
         False,
         "spectrograms begin 128 samples before the sound: keeps the attack of sounds "
         "that begin at once",
+    )
+    p.flag(
+        g,
+        "--specgan_clip_nstd",
+        3.0,
+        "standard deviations of log magnitudes that reach the ends of spectrograms, "
+        "[1, 20]; what is beyond is clipped; 5 suits a larger --specgan_log_eps",
+        type=clip_nstd,
     )
     p.flag(g, "--specgan_ngl", 16, "Griffin-Lim iterations", type=count, short="--ngl")
     p.flag(

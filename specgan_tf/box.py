@@ -29,9 +29,9 @@ class Box(NamedTuple):
     """A generator, its moments, and its card.
 
     card: dict of at least options (as `SpecGANGenerator` takes them), step (updates of
-    G), and sample_rate (Hz). Of the moments, log_eps and pad_front are on it, and of
-    its `griffin_lim` ngl, gl_window and gl_momentum; where one is missing, it is the
-    reference's.
+    G), and sample_rate (Hz). Of the moments, log_eps, pad_front and clip_nstd are on
+    it, and of its `griffin_lim` ngl, gl_window and gl_momentum; where one is missing,
+    it is the reference's.
     """
 
     G: SpecGANGenerator
@@ -55,7 +55,7 @@ def save(path, G, moments, card):
     Args:
       moments: `Moments`.
       card: as in `Box`, and whatever else JSON can hold; its options are G's, its
-        log_eps and pad_front the moments'.
+        log_eps, pad_front and clip_nstd the moments'.
 
     Raises:
       ValueError: a name that does not end in .npz; a weight beyond float16.
@@ -116,7 +116,7 @@ def read_card(path=None):
 
 
 def analysis_of(card):
-    """log_eps and pad_front of a card: the reference's where it does not have them."""
+    """`Moments.analysis` of a card: the reference's where it does not say."""
     analysis = Moments(None, None).analysis
     return {name: card.get(name, value) for name, value in analysis.items()}
 
@@ -152,7 +152,7 @@ def _check(path, arrays):
         said = False
     if not said:
         raise _not_one(path, "its card does not say options, step and sample_rate")
-    check_analysis(**analysis_of(card), where=f"{path}: its card")
+    check_analysis(analysis_of(card), where=f"{path}: its card")
     ngl, window, momentum = griffin_lim_of(card)
     known = type(ngl) is int and 0 <= ngl <= MAX_NGL
     known = known and window in [*GL_WINDOWS] and type(momentum) in (int, float)

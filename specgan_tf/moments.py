@@ -14,18 +14,18 @@ from specgan_tf import spectral
 from specgan_tf.files import InputError, read_pickle, write_pickle
 
 HANN = np.hanning(spectral.NFFT + 1)[:-1].astype(np.float32)  # periodic
-LOG_EPS_RANGE = 1e-10, 1.0
+RANGES = {"log_eps": (1e-10, 1.0), "clip_nstd": (1.0, 20.0)}
 
 
 class Moments(NamedTuple):
     """Mean and deviation of log magnitudes, and how those were computed.
 
-    Spectrograms of other `log_eps` or `pad_front` have other moments, so these go
-    together wherever they go.
+    Spectrograms of other `log_eps` or `pad_front` have other moments, and of other
+    `clip_nstd` other values, so these go together wherever they go.
 
     Attributes:
       mean, std: float32 [129], per frequency bin.
-      log_eps, pad_front: as in `spectral.log_magnitude`; the defaults are the
+      log_eps, pad_front, clip_nstd: as in `spectral.t_to_f`; the defaults are the
         original's.
     """
 
@@ -33,11 +33,12 @@ class Moments(NamedTuple):
     std: np.ndarray
     log_eps: float = spectral.LOG_EPS
     pad_front: bool = False
+    clip_nstd: float = spectral.CLIP_NSTD
 
     @property
     def analysis(self):
-        """{"log_eps": ..., "pad_front": ...}"""
-        return {"log_eps": self.log_eps, "pad_front": self.pad_front}
+        """All but mean and std, by name."""
+        return {name: getattr(self, name) for name in self._fields[2:]}
 
     def t_to_f(self, x):
         """`spectral.t_to_f` by these moments."""
@@ -153,36 +154,38 @@ def check(mean, std, where="moments"):
         )
 
 
-def check_analysis(log_eps, pad_front, where="moments"):
-    """Refuse options that no spectrogram can be computed with.
+def check_analysis(analysis, where="moments"):
+    """Refuse options, as in `Moments.analysis`, that no spectrogram can have.
 
     Raises:
-      InputError: log_eps is no number in [1e-10, 1]; pad_front is not true or false.
+      InputError: log_eps or clip_nstd out of range; pad_front is not true or false.
     """
-    low, high = LOG_EPS_RANGE
-    number = type(log_eps) in (int, float) and math.isfinite(log_eps)
-    if not number or not low <= log_eps <= high:
+    for name, (low, high) in RANGES.items():
+        value = analysis[name]
+        number = type(value) in (int, float) and math.isfinite(value)
+        if not number or not low <= value <= high:
+            raise InputError(
+                f"{where}: {name} must be in [{low:g}, {high:g}]. Received: {value!r}"
+            )
+    if type(analysis["pad_front"]) is not bool:
         raise InputError(
-            f"{where}: log_eps must be in [{low:g}, {high:g}]. Received: {log_eps!r}"
-        )
-    if type(pad_front) is not bool:
-        raise InputError(
-            f"{where}: pad_front must be True or False. Received: {pad_front!r}"
+            f"{where}: pad_front must be True or False. "
+            f"Received: {analysis['pad_front']!r}"
         )
 
 
-def require_analysis(found, log_eps, pad_front, where):
+def require_analysis(found, analysis, where):
     """Refuse moments that were computed in another way than a run's spectrograms.
 
     Args:
-      found: `Moments`, or what has their `analysis`.
-      log_eps, pad_front: the run's.
+      found: `Moments`.
+      analysis: the run's, as `Moments.analysis`.
       where: what holds `found`.
 
     Raises:
       InputError: they differ.
     """
-    for name, value in (("log_eps", log_eps), ("pad_front", pad_front)):
+    for name, value in analysis.items():
         theirs = found.analysis[name]
         if theirs != value:
             theirs, ours = (_flag(name, v) for v in (theirs, value))
@@ -222,47 +225,52 @@ def load(fp):
 def _split(content, fp):
     """(arrays, analysis) of a moments file or a shard; () if it is neither."""
     arrays = content if isinstance(content, tuple) else ()
-    analysis = dict(Moments(None, None).analysis)
+    analysis = Moments(None, None).analysis
     if arrays and isinstance(arrays[-1], dict):
         *arrays, given = arrays
-        if given.keys() != analysis.keys():
+        if unknown := given.keys() - analysis.keys():
             raise InputError(
                 f"{fp} was computed with options that are not known here: "
-                f"{', '.join(sorted(given.keys() ^ analysis.keys()))}"
+                f"{', '.join(sorted(unknown))}"
             )
-        analysis = given
-    check_analysis(**analysis, where=str(fp))
+        analysis |= given
+    check_analysis(analysis, where=str(fp))
     if any(isinstance(a, dict) for a in arrays):
         arrays = ()
     return tuple(arrays), analysis
 
 
-def _options(log_eps, pad_front):
+def _options(*analysis):
     """What a file holds after its arrays: nothing if computed as in the original."""
-    options = {"log_eps": log_eps, "pad_front": pad_front}
-    check_analysis(**options)
+    options = Moments(None, None, *analysis).analysis
+    check_analysis(options)
     return (options,) if options != Moments(None, None).analysis else ()
 
 
-def save(fp, mean, std, log_eps=spectral.LOG_EPS, pad_front=False):
-    """Write `Moments`; those of the original's options so that it reads them too.
+def save(fp, mean, std, *analysis):
+    """Write `Moments`, given as their fields.
 
-    Of other options it cannot read them: it would compute other spectrograms than these
-    are the moments of, and here its unpacking of (mean, std) fails.
+    The original reads those of its own options. Of others its unpacking of (mean, std)
+    fails, for it would go on to compute other spectrograms than these describe.
 
     [train_specgan.py:612-613]
     """
     check(mean, std)
     arrays = np.asarray(mean, np.float32), np.asarray(std, np.float32)
-    options = _options(log_eps, pad_front)
+    options = _options(*analysis)
     os.makedirs(os.path.dirname(os.path.abspath(fp)), exist_ok=True)
     write_pickle(fp, arrays + options)
 
 
-def save_shard(fp, count, mean, m2, log_eps=spectral.LOG_EPS, pad_front=False):
-    """Write the sums of one shard, for `merge_shards`."""
+def save_shard(fp, count, mean, m2, *analysis):
+    """Write the sums of one shard, for `merge_shards`.
+
+    Args:
+      count, mean, m2: of `merge`.
+      analysis: values as in `Moments.analysis`.
+    """
     arrays = np.array([count], np.float64), mean, m2
-    write_pickle(fp, arrays + _options(log_eps, pad_front))
+    write_pickle(fp, arrays + _options(*analysis))
 
 
 def merge_shards(folder):

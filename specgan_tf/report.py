@@ -253,8 +253,8 @@ class Training:
     def load_moments(self, said):
         found = checkpoint.load_moments(self.folder, self.moments_fp)
         where = self.moments_fp or checkpoint.moments_fp(self.folder)
-        how = (said[f"specgan_{name}"] for name in ("log_eps", "pad_front"))
-        moments.require_analysis(found, *how, where=where)
+        how = {name: said[f"specgan_{name}"] for name in found.analysis}
+        moments.require_analysis(found, how, where)
         return found
 
     def render(self):

@@ -66,19 +66,22 @@ def log_magnitude(x, log_eps=LOG_EPS, pad_front=False):
     return tf.math.log(tf.abs(X) + log_eps)
 
 
-def t_to_f(x, X_mean, X_std, *, log_eps=LOG_EPS, pad_front=False):
+def t_to_f(x, X_mean, X_std, *, log_eps=LOG_EPS, pad_front=False, clip_nstd=CLIP_NSTD):
     """Waveform [b, 16384, 1] -> normalised spectrogram [b, 128, 128, 1] in [-1, 1].
 
     Args:
       X_mean, X_std: float32 [129], moments of the log magnitudes per bin.
       log_eps, pad_front: as in `log_magnitude`, and as these moments were computed.
+      clip_nstd: standard deviations that reach +-1; what is beyond is clipped. The
+        larger log_eps, the smaller are the deviations, and the more of loud sounds
+        is clipped.
 
     [train_specgan.py:28-45]
     """
     X_lmag = log_magnitude(x[:, :, 0], log_eps, pad_front)
     X_lmag = X_lmag[:, :, :-1]  # Nyquist dropped
     X_norm = (X_lmag - X_mean[:-1]) / X_std[:-1]
-    X_norm /= CLIP_NSTD
+    X_norm /= clip_nstd
     X_norm = tf.clip_by_value(X_norm, -1.0, 1.0)
     return tf.stop_gradient(X_norm[:, :, :, tf.newaxis])
 
@@ -148,6 +151,7 @@ def f_to_t(
     *,
     log_eps=LOG_EPS,
     pad_front=False,
+    clip_nstd=CLIP_NSTD,
 ):
     """Spectrogram [b, 128, 128, 1] in [-1, 1] -> waveform [b, 16384, 1].
 
@@ -156,13 +160,13 @@ def f_to_t(
     Args:
       X_mean, X_std: float32 [129], as in `t_to_f`.
       ngl, window, momentum: as in `GriffinLim`.
-      log_eps, pad_front: as in `t_to_f`.
+      log_eps, pad_front, clip_nstd: as in `t_to_f`.
 
     [train_specgan.py:71-84]
     """
     # original: the Nyquist bin returns as a normalised zero: its mean, not silence.
     X_norm = tf.pad(X_norm[:, :, :, 0], [[0, 0], [0, 0], [0, 1]])
-    X_lmag = X_norm * CLIP_NSTD * X_std + X_mean
+    X_lmag = X_norm * clip_nstd * X_std + X_mean
     X_mag = tf.exp(X_lmag)
     if takes_off(log_eps):
         X_mag = tf.maximum(X_mag - log_eps, 0.0)

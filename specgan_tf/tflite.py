@@ -17,7 +17,6 @@ import tensorflow as tf
 from specgan_tf import generate, spectral
 from specgan_tf.files import InputError
 from specgan_tf.spectral import (
-    CLIP_NSTD,
     GRIFFIN_LIM,
     NBINS,
     NFFT,
@@ -60,7 +59,8 @@ def f_to_t(X_norm, moments, griffin_lim=GRIFFIN_LIM):
     ngl, window, momentum = griffin_lim
     analysis, synthesis = map(tf.constant, dft_matrices(window))
     X_norm = tf.pad(X_norm[0, :, :, 0], [[0, 0], [0, 1]])
-    X_mag = tf.exp(X_norm * CLIP_NSTD * moments.std + moments.mean)  # [128, 129]
+    X_norm = X_norm * moments.clip_nstd
+    X_mag = tf.exp(X_norm * moments.std + moments.mean)  # [128, 129]
     if spectral.takes_off(moments.log_eps):
         X_mag = tf.maximum(X_mag - moments.log_eps, 0.0)
 

@@ -389,6 +389,8 @@ def test_moments_in_shards(run, refused, tmp_path, clips):
 
 
 OTHERWISE = ["--specgan_log_eps", "1e-3", "--specgan_pad_front"]
+OTHERWISE += ["--specgan_clip_nstd", "4.5"]
+ANALYSIS = {"log_eps": 1e-3, "pad_front": True, "clip_nstd": 4.5}
 
 
 @pytest.fixture(scope="module")
@@ -405,11 +407,14 @@ def test_other_spectrograms_all_the_way(run, refused, otherwise, clips, tmp_path
     """What a training was begun with is what all modes and exports go on with."""
     folder = copy_of(otherwise, tmp_path)
     recorded = (folder / "args.txt").read_text().splitlines()
-    assert {"specgan_log_eps,0.001", "specgan_pad_front,True"} <= set(recorded)
+    assert {f"specgan_{name},{value}" for name, value in ANALYSIS.items()} <= {
+        *recorded
+    }
     found = moments.load(folder / "moments.pkl")
-    assert found.analysis == {"log_eps": 1e-3, "pad_front": True}
+    assert found.analysis == ANALYSIS
     status, out, _ = run("train", folder, "--train_max_steps", 2)
     assert status == 0 and "specgan_log_eps 0.001, specgan_pad_front True" in out
+    assert "specgan_clip_nstd 4.5" in out
 
     z = tmp_path / "z.npy"
     argv = ["--generate_n", 2, "--z_fp", z, "--ngl", 0]
@@ -430,9 +435,9 @@ def test_other_spectrograms_all_the_way(run, refused, otherwise, clips, tmp_path
     assert run(*argv, script=export_script)[0] == 0
     with open(folder / "export" / "specgan" / "1" / "model.json") as f:
         about = json.load(f)
-    assert about["log_eps"] == 1e-3 and about["pad_front"] is True
+    assert ANALYSIS.items() <= about.items()
     line = refused("to_tf1", folder, tmp_path / "out")
-    assert "specgan_log_eps 0.001 and specgan_pad_front True" in line
+    assert "specgan_log_eps 0.001, specgan_pad_front True, specgan_clip" in line
     assert not (tmp_path / "out").exists()
 
 
@@ -444,10 +449,12 @@ def test_spectrograms_of_a_folder_cannot_be_changed(
         assert "log_eps 0.01 contradicts specgan_log_eps 0.001 of" in line
         line = refused(mode, otherwise, "--overwrite", "--no-specgan_pad_front")
         assert "contradicts specgan_pad_front True" in line
+        line = refused(mode, otherwise, "--overwrite", "--specgan_clip_nstd", 3)
+        assert "contradicts specgan_clip_nstd 4.5" in line
     # A folder that is older than the flags has the reference's.
     folder = copy_of(trained, tmp_path)
     lines = (folder / "args.txt").read_text().splitlines()
-    kept = [x for x in lines if "log_eps" not in x and "pad_front" not in x]
+    kept = [x for x in lines if not any(name in x for name in ANALYSIS)]
     (folder / "args.txt").write_text("\n".join(kept))
     line = refused("train", folder, "--specgan_log_eps", 1e-3)
     assert "contradicts specgan_log_eps 1e-06" in line

@@ -160,6 +160,30 @@ def test_one_hop_in_front_moves_nothing(measured):
     measured("log magnitude", off, 1e-6)
 
 
+@pytest.mark.parametrize("nstd", [3.0, 5.0])
+def test_deviations_beyond_the_range_are_clipped(nstd):
+    """And what is within comes back as it was."""
+    x = tf.sin(tf.range(16384, dtype=tf.float32)[None] * 0.3)
+    X = spectral.log_magnitude(x)[0, 5, :128]
+    for deviations, want in ((nstd - 0.5, 1 - 0.5 / nstd), (nstd + 1, 1.0)):
+        mean = np.append(X - np.float32(deviations), 0).astype("f4")
+        std = np.ones(129, "f4")
+        X_norm = spectral.t_to_f(x[:, :, None], mean, std, clip_nstd=nstd)
+        np.testing.assert_allclose(X_norm[0, 5, :, 0], want, rtol=1e-5)
+    magnitudes = []
+
+    def keep(X_mag, *args, original=spectral.invert_spectra_griffin_lim):
+        magnitudes.append(X_mag)
+        return original(X_mag, *args)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(spectral, "invert_spectra_griffin_lim", keep)
+        X_norm = tf.fill([1, 128, 128, 1], (nstd - 0.5) / nstd)
+        mean = np.append(X - np.float32(nstd - 0.5), 0).astype("f4")
+        spectral.f_to_t(X_norm, mean, std, 0, clip_nstd=nstd)
+    np.testing.assert_allclose(magnitudes[0][0, 5, :128], np.exp(X), rtol=1e-4)
+
+
 def test_what_is_added_is_taken_off_again():
     """Or silence would hiss. The reference's 1e-6 is not taken off, as there."""
     x = hits(4)

@@ -116,9 +116,8 @@ def compute_sums(fps, args, lengths=None):
     slices = loader.decode_and_extract(
         fps, **decoding(args), **slicing(args), seed=args.seed, lengths=lengths
     )
-    return moments.merge(
-        moments.sums_of_one(x, **analysis(args)) for x in shown(slices)
-    )
+    how = args.specgan_log_eps, args.specgan_pad_front
+    return moments.merge(moments.sums_of_one(x, *how) for x in shown(slices))
 
 
 def compute_moments(fps, args, lengths=None):
@@ -164,7 +163,7 @@ def run_moments(args):
     if args.shard:
         i, n = args.shard
         sums = compute_sums(fps[i - 1 :: n], args)
-        moments.save_shard(fp, *sums, **analysis(args))
+        moments.save_shard(fp, *sums, *analysis(args).values())
     else:
         moments.save(fp, *compute_moments(fps, args))
     log.info("Wrote %s", fp)
@@ -178,8 +177,6 @@ def run_merge(args):
     if os.path.exists(fp) and not args.overwrite:
         raise InputError(f"{fp} exists; --overwrite replaces it")
     found, n = moments.merge_shards(args.train_dir)
-    moments.require_analysis(
-        found, **analysis(args), where=f"what {args.train_dir} holds"
-    )
+    moments.require_analysis(found, analysis(args), f"what {args.train_dir} holds")
     moments.save(fp, *found)
     log.info("Moments of %d slices. Wrote %s", n, fp)

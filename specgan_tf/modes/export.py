@@ -51,9 +51,9 @@ def run_to_tf1(args):
     moments = load_moments(args.train_dir, args)
     if moments.analysis != Moments(None, None).analysis:
         raise InputError(
-            f"the original knows no other spectrograms than its own; those of this "
-            f"training have specgan_log_eps {moments.log_eps} and specgan_pad_front "
-            f"{moments.pad_front}"
+            "the original knows no other spectrograms than its own; those of this "
+            "training have "
+            + ", ".join(f"specgan_{k} {v}" for k, v in moments.analysis.items())
         )
     if os.path.exists(args.out_dir):
         raise InputError(f"{args.out_dir} exists; name a folder that does not")

@@ -25,7 +25,11 @@ STRUCTURE = {
     "specgan_genr_upsample": "upsample",
 }
 # How spectrograms are computed: networks have learned those, and moments are of those.
-ANALYSIS = {"specgan_log_eps": "log_eps", "specgan_pad_front": "pad_front"}
+ANALYSIS = {
+    "specgan_log_eps": "log_eps",
+    "specgan_pad_front": "pad_front",
+    "specgan_clip_nstd": "clip_nstd",
+}
 # As in `spectral.GriffinLim`. Recorded, but a flag may say otherwise.
 INVERSION = "specgan_ngl", "specgan_gl_window", "specgan_gl_momentum"
 # Of one run, not of the folder:
@@ -226,7 +230,7 @@ def griffin_lim(args):
 
 
 def analysis(args):
-    """How spectrograms are computed, as keyword arguments have it."""
+    """How spectrograms are computed, as in `Moments.analysis`."""
     return {option: getattr(args, flag) for flag, option in ANALYSIS.items()}
 
 
@@ -234,7 +238,7 @@ def load_moments(path, args):
     """`checkpoint.load_moments`, refused if they are not of this run's spectrograms."""
     found = checkpoint.load_moments(path, args.data_moments_fp)
     where = args.data_moments_fp or checkpoint.moments_fp(path)
-    moments.require_analysis(found, **analysis(args), where=where)
+    moments.require_analysis(found, analysis(args), where)
     return found
 
 

@@ -21,6 +21,7 @@ from specgan_tf.modes.data import (
 )
 from specgan_tf.modes.settings import (
     PATHS,
+    analysis,
     draw_seed,
     griffin_lim,
     hparams,
@@ -93,7 +94,7 @@ def train_on(fps, args):
     if chief:
         mean_std = np.stack(training_moments(fps, args, lengths)[:2])
     mean_std = distribute.from_chief(strategy, mean_std)
-    moments = Moments(*mean_std, args.specgan_log_eps, args.specgan_pad_front)
+    moments = Moments(*mean_std, **analysis(args))
     with strategy.scope():
         gan = build(args)
     if chief:
