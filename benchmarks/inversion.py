@@ -2,9 +2,9 @@
 
     python -m benchmarks.inversion [--data_dir FOLDER] [--document docs/SOUNDS.md]
 
-For each synthesis window, momentum, number of Griffin-Lim steps, `pad_front` and
-`log_eps`: real sounds become normalised spectrograms, by moments of these sounds, and
-sounds again. Prints a table, writes benchmarks/out/inversion.json, and rewrites the
+For each synthesis window, momentum, number of Griffin-Lim steps, `log_eps`, `pad_front`
+and `clip_nstd`: real sounds become normalised spectrograms, by moments of these sounds,
+and sounds again. Prints a table, writes benchmarks/out/inversion.json, and rewrites the
 section of the document that lies between its two marks.
 """
 
@@ -24,11 +24,12 @@ from specgan_tf.files import InputError, replacing
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 OUT = os.path.join(ROOT, "benchmarks", "out", "inversion.json")
-WINDOWS, MOMENTA, STEPS = ("hann", "dual"), (0.0, 0.99), (16, 32, 128)
-LOG_EPS, PAD_FRONT = (1e-6, 1e-3), (False, True)
+WINDOWS, MOMENTA, STEPS = ("hann", "dual"), (0.0, 0.99), (16, 32)
+MANY = 128  # steps, of the reference's spectrograms only
+LOG_EPS, PAD_FRONT, CLIP_NSTD = (1e-6, 1e-3), (False, True), (3.0, 5.0)
 REFERENCE = {"window": "hann", "momentum": 0.0, "ngl": 16}
 BETTER = {"window": "dual", "momentum": 0.99, "ngl": 32}
-PLAIN = {"log_eps": 1e-6, "pad_front": False}
+PLAIN = {"log_eps": 1e-6, "pad_front": False, "clip_nstd": 3.0}
 BATCH = 16  # clips inverted at a time
 NFFT, NHOP = 1024, 256  # samples, of the frames for the log-spectral distance
 FLOOR = -80.0  # dB below a clip's loudest bin: less is silence
@@ -43,6 +44,7 @@ COLUMNS = {
     "first 16 samples, dB": "{:.1f}",
     "CPU ms a clip": "{:.1f}",
 }
+ANALYSIS = {"6 dB are": "{:.3f}", "clipped, %": "{:.1f}"}
 
 
 # Sounds
@@ -67,14 +69,22 @@ def read_sounds(data_dir, n):
     return np.stack([np.pad(x, (0, spectral.SLICE_LEN - len(x))) for x in sounds])
 
 
-def spectrograms(x, log_eps, pad_front):
+def spectrograms(x, log_eps, pad_front, clip_nstd):
     """(moments of these sounds, their spectrograms [n, 128, 128, 1])."""
     from specgan_tf import moments
 
-    analysis = {"log_eps": log_eps, "pad_front": pad_front}
-    mean, std, _ = moments.moments([x], **analysis)
-    found = moments.Moments(mean, std, **analysis)
+    mean, std, _ = moments.moments([x], log_eps, pad_front)
+    found = moments.Moments(mean, std, log_eps, pad_front, clip_nstd)
     return found, found.t_to_f(x[:, :, np.newaxis]).numpy()
+
+
+def resolution(moments, X):
+    """(What 6 dB are in a spectrogram, % of bins with sound that are clipped)."""
+    mean, std = (np.float64(m[:-1]) for m in moments[:2])
+    level = X[..., 0] * moments.clip_nstd * std + mean
+    sound = level > np.log(moments.log_eps) + 1  # else the logarithm is of log_eps
+    decibels = float(np.log(2) / np.mean(moments.clip_nstd * std))
+    return decibels, float(100 * np.mean(X[..., 0][sound] >= 1))
 
 
 def invert(moments, X, window, momentum, ngl):
@@ -162,52 +172,57 @@ def begins_at_once(x):
 def measure(x):
     """A row for each way of analysis and inversion."""
     rows = []
-    for log_eps, pad_front in itertools.product(LOG_EPS, PAD_FRONT):
-        moments, X = spectrograms(x, log_eps, pad_front)
-        for window, momentum, ngl in itertools.product(WINDOWS, MOMENTA, STEPS):
+    for values in itertools.product(LOG_EPS, PAD_FRONT, CLIP_NSTD):
+        analysis = dict(zip(PLAIN, values, strict=True))
+        moments, X = spectrograms(x, **analysis)
+        known = dict(zip(ANALYSIS, resolution(moments, X), strict=True))
+        steps = (*STEPS, MANY) if analysis == PLAIN else STEPS
+        for window, momentum, ngl in itertools.product(WINDOWS, MOMENTA, steps):
             how = {"window": window, "momentum": momentum, "ngl": ngl}
             got, milliseconds = invert(moments, X, **how)
             values = (
-                spectral_convergence(got, x, pad_front),
+                spectral_convergence(got, x, analysis["pad_front"]),
                 log_spectral_distance(got, x),
                 tremolo(got),
                 attack(got, x),
                 milliseconds,
             )
-            row = {"log_eps": log_eps, "pad_front": pad_front, **how}
-            rows.append(row | dict(zip(COLUMNS, values, strict=True)))
-            print(line(rows[-1], [*row]), flush=True)
+            row = analysis | how
+            rows.append(row | known | dict(zip(COLUMNS, values, strict=True)))
+            print(line(rows[-1], [*row], COLUMNS), flush=True)
     return rows
 
 
 # What is written
 
 
-def line(row, settings):
-    cells = [f"{row[name]:g}" if name == "log_eps" else row[name] for name in settings]
-    for name, form in COLUMNS.items():
+def line(row, settings, columns):
+    cells = [
+        f"{row[name]:g}" if type(row[name]) is float else row[name] for name in settings
+    ]
+    for name, form in columns.items():
         cells.append("-" if row[name] is None else form.format(row[name]))
     return f"| {' | '.join(map(str, cells))} |"
 
 
-def table(rows, settings, **only):
+def table(rows, settings, columns, **only):
     """The rows that are as `only` says, in Markdown."""
     kept = [row for row in rows if only.items() <= row.items()]
-    head = [*settings, *COLUMNS]
+    head = [*settings, *columns]
     lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
-    return "\n".join([*lines, *(line(row, settings) for row in kept)])
+    return "\n".join([*lines, *(line(row, settings, columns) for row in kept)])
 
 
 def section(found):
     """The document's section."""
-    rows, analysis = found["rows"], ["log_eps", "pad_front"]
+    rows, analysis, both = found["rows"], [*PLAIN], ANALYSIS | COLUMNS
     return TEXT.format(
         **found["sounds"],
         date=found["date"],
         real=found["real"]["tremolo, dB"],
-        inversions=table(rows, [*REFERENCE], **PLAIN),
-        reference=table(rows, analysis, **REFERENCE),
-        better=table(rows, analysis, **BETTER),
+        inversions=table(rows, [*REFERENCE], COLUMNS, **PLAIN),
+        reference=table(rows, analysis, both, **REFERENCE),
+        better=table(rows, analysis, both, **BETTER),
     )
 
 
@@ -230,9 +245,12 @@ The reference inverts with window `hann`, momentum 0 and 16 steps (`ngl`):
 
 {inversions}
 
-`--specgan_pad_front` restores the attack at no cost. `--specgan_log_eps` is there for
-the networks, which then spend less of their range on exact silence; a larger value
-loses faint sound here. Both, with the reference's inversion:
+`--specgan_pad_front` restores the attack at no cost. A larger `--specgan_log_eps` is
+there for the networks, which then spend less of their range on exact silence: *6 dB
+are* so much of a spectrogram's [-1, 1]. But it makes the standard deviation smaller,
+and the reference clips at three of them, so loud sounds are cut off: *clipped* is the
+share of bins with sound. `--specgan_clip_nstd 5` mends that. With the reference's
+inversion:
 
 {reference}
 

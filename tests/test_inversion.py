@@ -54,7 +54,6 @@ def test_attacks():
 
 def test_the_command(tmp_path, monkeypatch):
     """A row each, and a section that replaces the one before it alone."""
-    monkeypatch.setattr(inversion, "STEPS", (16, 32))
     monkeypatch.setattr(inversion, "invert", lambda moments, X, **how: (x, 1.5))
     x = inversion.read_sounds(DRUMS, 3)
     assert x.shape == (3, 16384) and np.abs(x).max() <= 1
@@ -62,10 +61,17 @@ def test_the_command(tmp_path, monkeypatch):
     argv = ["--clips", "3", "--json", str(found), "--document", str(document)]
     inversion.main(argv)
     rows = json.loads(found.read_text())["rows"]
-    assert len(rows) == 2 * 2 * 2 * 2 * 2
+    assert len(rows) == 2**6 + 4
     for row in rows:  # nothing is lost by an inversion that is perfect
         assert row["spectral convergence"] == row["log-spectral distance, dB"] == 0
         assert row["first 16 samples, dB"] == 0
+    at = {(row["log_eps"], row["clip_nstd"]): row for row in rows}
+    clipped = {key: row["clipped, %"] for key, row in at.items()}
+    assert clipped[1e-3, 3] > 2 * clipped[1e-3, 5] and clipped[1e-3, 3] > 1
+    assert clipped[1e-6, 5] <= clipped[1e-6, 3] < clipped[1e-3, 3]
+    six = {key: row["6 dB are"] for key, row in at.items()}
+    assert six[1e-3, 3] > 1.5 * six[1e-6, 3]
+    np.testing.assert_allclose(six[1e-3, 5] / six[1e-3, 3], 3 / 5)
     text = document.read_text()
     assert text.startswith("# Sounds\n") and text.count("| dual | 0.99 | 32 |") == 1
     document.write_text(text.replace("# Sounds", "# Mine") + "\nAnd this.\n")
