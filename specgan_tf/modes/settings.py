@@ -122,7 +122,7 @@ def settle(parser, given):
         recorded |= {f: options[o] for f, o in STRUCTURE.items() if o in options}
         loss = checkpoint.loss_of(prefix)
         recorded |= {"specgan_loss": loss} if loss else {}
-        recorded = recorded_analysis(parser, given, recorded, source) | recorded
+        recorded = recorded_analysis(parser, given, source) | recorded
         # 16384 samples at another rate are another sound, and so are their moments.
         fixed = [*STRUCTURE, *ANALYSIS, "data_sample_rate"]
         if mode == "train":
@@ -162,7 +162,7 @@ def settle_box(parser, given):
     return namespace(parser, recorded, given)
 
 
-def recorded_analysis(parser, given, recorded, args_fp):
+def recorded_analysis(parser, given, args_fp):
     """How the spectrograms of a folder with a checkpoint were computed.
 
     An args.txt without a word on it is the original's or older than these options, so
