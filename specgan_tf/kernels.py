@@ -29,10 +29,15 @@ BFLOAT16_FILTER, BFLOAT16_INPUT, BFLOAT16_FORWARD = 32, 64, 64
 class Conv2D(keras.layers.Conv2D):
     """Keras', with this module's kernels where they are faster."""
 
-    def convolution_op(self, inputs, kernel):
-        if not _suits(self, inputs):
-            return super().convolution_op(inputs, kernel)
-        return conv2d(inputs, _cast_once(kernel))
+    def call(self, inputs):
+        if inputs.dtype != tf.bfloat16 and not _suits(self, inputs):
+            return super().call(inputs)
+        kernel = _cast_once(self.kernel)
+        if _suits(self, inputs):
+            outputs = conv2d(inputs, kernel)
+        else:
+            outputs = self.convolution_op(inputs, kernel)
+        return self.activation(add_bias(outputs, tf.convert_to_tensor(self.bias)))
 
 
 @keras.saving.register_keras_serializable(package="specgan_tf")
@@ -44,7 +49,7 @@ class Conv2DTranspose(keras.layers.Conv2DTranspose):
         if not training or not _suits(self, inputs):
             return super().call(inputs)
         outputs = conv2d_input(_cast_once(self.kernel), inputs)
-        return self.activation(tf.nn.bias_add(outputs, self.bias))
+        return self.activation(add_bias(outputs, tf.convert_to_tensor(self.bias)))
 
 
 _casts = threading.local()  # replicas of a strategy are traced in threads of their own
@@ -88,6 +93,24 @@ def _is_product(channels, rows, dtype, limit, bfloat16_limit):
     if dtype == tf.bfloat16:
         return channels >= bfloat16_limit * rows
     return channels >= limit
+
+
+@tf.custom_gradient
+def add_bias(y, bias):
+    """y [b, h, w, d] + bias [d], with a bias gradient that is summed in float32.
+
+    TensorFlow sums that of bfloat16 in bfloat16: 100,000 pixels add up to nothing like
+    their sum. A product sums in float32, and is faster.
+    """
+
+    def grad(dy):
+        if dy.dtype != tf.bfloat16:
+            return dy, tf.reduce_sum(dy, [0, 1, 2])
+        rows = tf.reshape(dy, [-1, dy.shape[-1]])
+        ones = tf.ones([1, tf.shape(rows)[0]], dy.dtype)
+        return dy, tf.matmul(ones, rows)[0]
+
+    return tf.nn.bias_add(y, bias), grad
 
 
 @tf.custom_gradient

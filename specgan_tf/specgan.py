@@ -66,7 +66,7 @@ def conv2d_transpose(filters, kernel_len, stride=2, upsample="zeros"):
         ]
     return [
         Upsample(stride, upsample, name="upsample"),
-        keras.layers.Conv2D(filters, kernel_len, 1, padding="same", name="conv2d"),
+        kernels.Conv2D(filters, kernel_len, 1, padding="same", name="conv2d"),
     ]
 
 
