@@ -23,6 +23,7 @@ FILTER, INPUT, FORWARD = 256, 512, 512
 # In bfloat16, from this many channels c for each row h of y, as measured on AMX: there
 # TensorFlow's kernels are so fast on many pixels that the number of pixels decides too.
 BFLOAT16_FILTER, BFLOAT16_INPUT, BFLOAT16_FORWARD = 32, 64, 64
+CPUINFO = "/proc/cpuinfo"
 
 
 @keras.saving.register_keras_serializable(package="specgan_tf")
@@ -30,13 +31,13 @@ class Conv2D(keras.layers.Conv2D):
     """Keras', with this module's kernels where they are faster."""
 
     def call(self, inputs):
-        if inputs.dtype != tf.bfloat16 and not _suits(self, inputs):
-            return super().call(inputs)
-        kernel = _cast_once(self.kernel)
+        half = inputs.dtype == tf.bfloat16 and self.use_bias
         if _suits(self, inputs):
-            outputs = conv2d(inputs, kernel)
+            outputs = conv2d(inputs, _cast_once(self.kernel))
+        elif half:
+            outputs = self.convolution_op(inputs, _cast_once(self.kernel))
         else:
-            outputs = self.convolution_op(inputs, kernel)
+            return super().call(inputs)
         return self.activation(add_bias(outputs, tf.convert_to_tensor(self.bias)))
 
 
@@ -50,6 +51,32 @@ class Conv2DTranspose(keras.layers.Conv2DTranspose):
             return super().call(inputs)
         outputs = conv2d_input(_cast_once(self.kernel), inputs)
         return self.activation(add_bias(outputs, tf.convert_to_tensor(self.bias)))
+
+
+def fast_bfloat16():
+    """Whether networks of these layers train faster in bfloat16 than in float32 here.
+
+    `ONEDNN_MAX_CPU_ISA=... python -m benchmarks.speed --only mixed` shows why AMX
+    decides: with AVX512_CORE_BF16 or AVX512_CORE bfloat16 takes longer than float32.
+    GPUs compute it fast from Ampere on.
+
+    Returns:
+      (bool, str): the answer, and the reason in words.
+    """
+    if gpus := tf.config.list_physical_devices("GPU"):
+        details = map(tf.config.experimental.get_device_details, gpus)
+        oldest = min(d.get("compute_capability", (0, 0)) for d in details)
+        if oldest >= (8, 0):
+            return True, "this GPU has bfloat16 tensor cores"
+        return False, "bfloat16 needs a GPU of compute capability 8.0 or above"
+    try:
+        with open(CPUINFO) as f:
+            flags = f.read().split()
+    except OSError:
+        return False, "only Linux tells whether a CPU has AMX"
+    if "amx_bf16" in flags:
+        return True, "this CPU has AMX"
+    return False, "this CPU has no AMX, without which bfloat16 is slower"
 
 
 _casts = threading.local()  # replicas of a strategy are traced in threads of their own
