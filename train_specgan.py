@@ -116,7 +116,7 @@ positive = number(int, "a whole number of at least 1", lambda n: n >= 1)
 count = number(int, "a whole number of at least 0", lambda n: n >= 0)
 integer = number(int, "a whole number", lambda n: True)
 seed32 = number(int, "a whole number in [0, 2^31)", lambda n: 0 <= n < 2**31)
-minutes = number(float, "a number above 0", lambda n: 0.0 < n < 1e9)
+above_0 = number(float, "a number above 0", lambda n: 0.0 < n < 1e9)
 shard = number(
     lambda text: tuple(map(int, text.split("/"))),
     "I/N, as 1/8 to 8/8",
@@ -243,10 +243,16 @@ def make_parser():
         "--train_backup_mins",
         None,
         "minutes between copies that stay, in TRAIN_DIR/backup",
-        type=minutes,
+        type=above_0,
     )
     p.flag(g, "--train_summary_secs", 120, "seconds between summaries", type=positive)
     p.flag(g, "--train_max_steps", None, "stop at this step", type=positive)
+    p.flag(
+        g, "--train_lr_G", None, "learning rate of G; default the loss's", type=above_0
+    )
+    p.flag(
+        g, "--train_lr_D", None, "learning rate of D; default the loss's", type=above_0
+    )
     p.flag(g, "--mixed_precision", False, "bfloat16 where it is safe; for GPUs")
     p.flag(g, "--jit_compile", False, "compile a step with XLA; for GPUs")
     p.flag(

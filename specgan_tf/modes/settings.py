@@ -132,6 +132,8 @@ def settle(parser, given):
     if kept and mode == "train":
         settings = ", ".join(f"{k} {v}" for k, v in sorted(kept.items()))
         log.info("As recorded in %s: %s", folder, settings)
+    if prefix and mode == "train" and os.path.isfile(os.path.join(folder, "args.txt")):
+        log_changes(given, {**parser.defaults, **recorded})
     again = {"settle": lambda: settle(parser, dict(given))}
     return namespace(parser, recorded, given | again)
 
@@ -162,6 +164,14 @@ def refuse_contradictions(given, recorded, names, source):
                 f"--{name} {given[name]} contradicts {name} {recorded[name]} of "
                 f"{source}; leave the flag out, or use another train_dir"
             )
+
+
+def log_changes(given, before):
+    """Log the flags given whose value is not the training's so far."""
+    for name in sorted(given.keys() & before.keys() - {*MOMENTARY, *PATHS}):
+        if given[name] != before[name]:
+            was = "unset" if before[name] is None else before[name]
+            log.info("Changed: %s is %s from now on, was %s", name, given[name], was)
 
 
 def require_known(prefix, has_args, settings):

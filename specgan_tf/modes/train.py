@@ -220,6 +220,12 @@ def build(args):
         mixed_precision=args.mixed_precision,
         jit_compile=args.jit_compile,
     )
+    for optimizer, rate in (
+        (gan.G_optimizer, args.train_lr_G),
+        (gan.D_optimizer, args.train_lr_D),
+    ):
+        if rate is not None:
+            optimizer.learning_rate = rate
     print_vars("Generator", G)
     print_vars("Discriminator", D)
     return gan
