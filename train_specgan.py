@@ -253,6 +253,15 @@ def make_parser():
     p.flag(
         g, "--train_lr_D", None, "learning rate of D; default the loss's", type=above_0
     )
+    p.flag(
+        g,
+        "--train_ema",
+        0.0,
+        "average G's weights over steps, and generate with the average: how much of it "
+        "each step keeps, [0, 1), as 0.999; 0 is off",
+        type=ratio,
+        metavar="DECAY",
+    )
     p.flag(g, "--mixed_precision", False, "bfloat16 where it is safe; for GPUs")
     p.flag(g, "--jit_compile", False, "compile a step with XLA; for GPUs")
     p.flag(

@@ -187,14 +187,18 @@ def loss_of(prefix):
     return None
 
 
-def load_generator(path=None, upsample=None):
+def load_generator(path=None, upsample=None, average=True):
     """The generator of a training, alone.
+
+    Everything that generates from a training loads its generator here.
 
     Args:
       path: a training folder or the prefix of a checkpoint, ours or the original's; a
         generator in one file (.npz), or None for the one that comes along.
       upsample: "nn", "lin" or "cub", which a checkpoint alone cannot tell apart; None
         takes what the folder's args.txt says.
+      average: take the moving average of its weights where the checkpoint has one
+        (--train_ema, `ema_momentum`); False takes the weights themselves.
 
     Returns:
       `SpecGANGenerator`, restored.
@@ -213,7 +217,7 @@ def load_generator(path=None, upsample=None):
             "pass --specgan_genr_upsample"
         )
     G = SpecGANGenerator(**options)
-    _assign({v.path: v for v in G.variables}, prefix)
+    _assign(_averages(G) if average and _has_average(prefix) else _named(G), prefix)
     return G
 
 
@@ -263,7 +267,7 @@ def save(gan, train_dir, data=None, keep=KEEP):
       OSError: it cannot be written; the earlier ones are as they were.
     """
     prefix = os.path.join(train_dir, f"model.ckpt-{gan.global_step}")
-    for v in gan.G.variables + gan.D.variables:
+    for v in [*gan.G.variables, *gan.D.variables, *_averages(gan.G_ema).values()]:
         if not np.isfinite(v.numpy()).all():
             raise FloatingPointError(f"{v.path} is not finite")
     data = {DATA + name: np.asarray(v) for name, v in (data or {}).items()}
@@ -424,17 +428,31 @@ def restore(gan, prefix):
     """Restore all that `save` wrote, or all that the original's Saver wrote.
 
     Every variable of the model is restored. What else the checkpoint holds, and this
-    training therefore would lose, is named in a warning.
+    training therefore would lose, is named in a warning. An average of G's weights
+    (`ema_momentum`) that the checkpoint does not hold starts from the weights restored.
 
     Raises:
       InputError: a variable missing from the checkpoint, or of another shape.
     """
     ckpt = reader(prefix)
-    named = {v.path: v for v in gan.G.variables + gan.D.variables}
+    named = _named(gan.G) | _named(gan.D)
     for optimizer, net in _optimizers(gan):
         named |= _slots(optimizer, net)
+    averaged = _has_average(prefix)
+    if gan.G_ema is not None and averaged:
+        named |= _averages(gan.G_ema)
     _assign(named, prefix)
+    if gan.G_ema is not None and not averaged:
+        gan.average.reset(gan.G)
+        log.info("The moving average of G's weights starts from those of %s", prefix)
     names = {n for n in ckpt.get_variable_to_shape_map() if not _is_ours(n)}
+    if gan.G_ema is None and averaged:
+        log.warning(
+            "%s holds a moving average of G's weights, which is dropped: go on with it "
+            "by --train_ema (ema_momentum in compile)",
+            prefix,
+        )
+        names -= _averages(gan.G).keys()
     left = sorted(names - set(_values(gan)))
     if left:
         names = ", ".join(left[:5]) + (", ..." if len(left) > 5 else "")
@@ -461,6 +479,23 @@ def _is_ours(name):
     return name in (D_ITERATIONS, SEED_STATE) or name.startswith(DATA)
 
 
+def _named(net):
+    """Name in a checkpoint -> variable."""
+    return {v.path: v for v in net.variables}
+
+
+def _averages(net):
+    """Name in a checkpoint -> variable, of a network of averages; {} of None."""
+    name = tf1.ExponentialMovingAverage.average_name
+    return {name(v.path): v for v in net.variables} if net else {}
+
+
+def _has_average(prefix):
+    """Whether a checkpoint holds an average of the generator's weights."""
+    name = tf1.ExponentialMovingAverage.average_name("G/z_project/dense/kernel")
+    return reader(prefix).has_tensor(name)
+
+
 def _optimizers(gan):
     return (gan.G_optimizer, gan.G), (gan.D_optimizer, gan.D)
 
@@ -484,8 +519,8 @@ def _slots(optimizer, net):
 
 
 def _values(gan):
-    """TF 1 name -> value of all that the original's Saver saves, and two of ours."""
-    named = {v.path: v for v in gan.G.variables + gan.D.variables}
+    """TF 1 name -> value: all that the original's Saver saves, averages, and ours."""
+    named = _named(gan.G) | _named(gan.D) | _averages(gan.G_ema)
     for (optimizer, net), suffix in zip(_optimizers(gan), ("", "_1"), strict=True):
         named |= _slots(optimizer, net)
         if isinstance(optimizer, tf1.Adam):

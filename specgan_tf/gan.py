@@ -8,7 +8,7 @@ import contextlib
 import keras
 import tensorflow as tf
 
-from specgan_tf import distribute, losses
+from specgan_tf import distribute, losses, tf1
 
 
 @keras.saving.register_keras_serializable(package="specgan_tf")
@@ -40,6 +40,7 @@ class SpecGAN(keras.Model):
         self.G, self.D, self.disc_nupdates = G, D, disc_nupdates
         self.seed_generator = keras.random.SeedGenerator(seed, name="seed_generator")
         self.trackers = {}
+        self.average = None
         self.built = True  # G and D are; nothing else is to be built
 
     def compile(
@@ -49,6 +50,7 @@ class SpecGAN(keras.Model):
         D_optimizer=None,
         mixed_precision=False,
         jit_compile=False,
+        ema_momentum=0.0,
         **kwargs,
     ):
         """Choose the loss, and the original's optimizers for it or others.
@@ -60,11 +62,14 @@ class SpecGAN(keras.Model):
             gradient penalty's; variables, dense layers, losses are float32 as ever.
             (Not float16: bfloat16 has float32's range, so no loss is to be scaled.)
           jit_compile: compile a step with XLA.
+          ema_momentum: in [0, 1); above 0, `G_ema` is an exponential moving average of
+            G's weights, updated after each update of G and started from G's weights
+            as they are now. 0.999 averages over the last thousand or so.
           **kwargs: of `keras.Model.compile`.
 
         Raises:
-          ValueError: unknown loss; batch norm under a strategy of several replicas,
-            each of which would have statistics of its own.
+          ValueError: unknown loss; ema_momentum outside [0, 1); batch norm under a
+            strategy of several replicas, each of which would have its own statistics.
         """
         if loss not in losses.LOSSES:
             raise ValueError(
@@ -75,6 +80,10 @@ class SpecGAN(keras.Model):
             raise ValueError(
                 "networks with batch norm must be trained by one replica, which sees "
                 f"whole batches. Received: a strategy of {replicas}"
+            )
+        if not 0.0 <= ema_momentum < 1.0:
+            raise ValueError(
+                f"ema_momentum must be in [0, 1). Received: {ema_momentum!r}"
             )
         # Two optimizers of its own instead of Keras' one.
         super().compile(**{"optimizer": None, "jit_compile": jit_compile, **kwargs})
@@ -87,6 +96,9 @@ class SpecGAN(keras.Model):
         if self.loss_spec.penalty:
             names += ["gradient_penalty", "slopes"]
         self.trackers = {name: keras.metrics.Mean(name=name) for name in names}
+        self.average = None
+        if ema_momentum:
+            self.average = tf1.ExponentialMovingAverage(self.G, ema_momentum)
         # Built now: an unbuilt optimizer has no variables to restore.
         self.G_optimizer.build(self.G.trainable_variables)
         self.D_optimizer.build(self.D.trainable_variables)
@@ -98,6 +110,7 @@ class SpecGAN(keras.Model):
             "loss": self.loss_name,
             "mixed_precision": self.mixed_precision,
             "jit_compile": self.jit_compile,
+            "ema_momentum": self.average.decay if self.average else 0.0,
             **{k: serialize(o) for k, o in optimizers.items()},
         }
 
@@ -115,9 +128,21 @@ class SpecGAN(keras.Model):
         """Updates of G so far.  [train_specgan.py:274-275]"""
         return int(self.G_optimizer.iterations.numpy())
 
+    # A property: as an attribute, Keras would count it among the model's weights.
+    @property
+    def G_ema(self):
+        """The generator with averaged weights, or None without `ema_momentum`."""
+        return self.average.network if self.average else None
+
+    @property
+    def generator(self):
+        """The network to generate with: `G_ema` where there is one, else `G`."""
+        return self.G if self.G_ema is None else self.G_ema
+
     def call(self, z, training=False):
         """Generate: latents [b, latent_dim] -> spectrograms [b, 128, 128, 1]."""
-        return self.G(z, training=training)
+        net = self.G if training else self.generator
+        return net(z, training=training)
 
     def train_step(self, data):
         """`disc_nupdates` updates of D on as many real batches, then one of G.
@@ -137,6 +162,8 @@ class SpecGAN(keras.Model):
             values = self.update_D(x_i, self.draw_z(batch_size), self.draw_alpha(x_i))
         # original: G's update draws new latents and consumes no data.
         values |= self.update_G(self.draw_z(batch_size))
+        if self.average:
+            self.average.apply(self.G, self.G_optimizer.iterations)
         for name, value in values.items():
             self.trackers[name].update_state(value)
         return distribute.returned(values)

@@ -87,7 +87,7 @@ MAY_IMPORT = {
     "specgan": {"kernels", "tf1"},
     "losses": {"tf1"},
     "distribute": {"files"},
-    "gan": {"distribute", "losses"},
+    "gan": {"distribute", "losses", "tf1"},
     "moments": {"files", "spectral"},
     "box": {"files", "moments", "specgan"},
     "checkpoint": {"box", "files", "losses", "moments", "specgan", "tf1"},

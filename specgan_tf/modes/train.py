@@ -219,6 +219,7 @@ def build(args):
         loss=args.specgan_loss,
         mixed_precision=args.mixed_precision,
         jit_compile=args.jit_compile,
+        ema_momentum=args.train_ema,
     )
     for optimizer, rate in (
         (gan.G_optimizer, args.train_lr_G),
