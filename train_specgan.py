@@ -409,18 +409,26 @@ def add_score_flags(p):
 
 
 def import_tensorflow():
-    """Import TensorFlow with fast kernels and without its greetings on stderr."""
+    """Import TensorFlow with fast kernels and without its greetings on stderr.
+
+    Keras is as the scripts need it, whatever the environment or a keras.json says.
+    """
     # Off by default on CPUs without AVX-512, where they halve the time of a step.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.update(KERAS_BACKEND="tensorflow", TF_USE_LEGACY_KERAS="0")
     sys.stderr.flush()
     stderr = os.dup(2)
     with tempfile.TemporaryFile() as greetings:
         os.dup2(greetings.fileno(), 2)
         try:
+            import keras
             import tensorflow as tf
 
             tf.config.list_physical_devices()
+            keras.config.set_floatx("float32")
+            keras.config.set_dtype_policy("float32")
+            keras.config.set_image_data_format("channels_last")
         except Exception:
             os.dup2(stderr, 2)
             greetings.seek(0)

@@ -111,7 +111,7 @@ MAY_IMPORT = {
     "serve": set(),
     # The modes of train_specgan.py, which no other module knows.
     "modes.__init__": set(),
-    "modes.settings": {"box", "checkpoint", "files", "specgan"},
+    "modes.settings": {"box", "checkpoint", "files", "losses", "specgan"},
     "modes.data": {"checkpoint", "files", "loader", "moments", "spectral"},
     "modes.generate": set(
         "checkpoint files generate health modes.settings spectral".split()

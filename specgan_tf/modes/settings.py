@@ -10,6 +10,7 @@ import types
 
 from specgan_tf import box, checkpoint
 from specgan_tf.files import InputError, replacing
+from specgan_tf.losses import LOSSES
 from specgan_tf.specgan import UPSAMPLE_ALIASES
 
 log = logging.getLogger("specgan_tf")
@@ -116,6 +117,11 @@ def settle(parser, given):
         fixed = [*STRUCTURE, "data_sample_rate"]
         if mode == "train":
             fixed.append("specgan_loss")
+            if loss and loss not in LOSSES:
+                raise InputError(
+                    f"{prefix} was trained in Python with a loss of its own, {loss!r}: "
+                    "go on there (specgan_tf.checkpoint.restore)"
+                )
             require_known(prefix, os.path.isfile(source), {**recorded, **given})
         source = f"{source} and {os.path.basename(prefix)}"
         refuse_contradictions(given, recorded, fixed, source)
