@@ -118,7 +118,7 @@ integer = number(int, "a whole number", lambda n: True)
 seed32 = number(int, "a whole number in [0, 2^31)", lambda n: 0 <= n < 2**31)
 log_eps = number(float, "in [1e-10, 1]", lambda e: 1e-10 <= e <= 1.0)
 clip_nstd = number(float, "in [1, 20]", lambda n: 1.0 <= n <= 20.0)
-minutes = number(float, "a number above 0", lambda n: 0.0 < n < 1e9)
+above_0 = number(float, "a number above 0", lambda n: 0.0 < n < 1e9)
 shard = number(
     lambda text: tuple(map(int, text.split("/"))),
     "I/N, as 1/8 to 8/8",
@@ -268,10 +268,25 @@ def make_parser():
         "--train_backup_mins",
         None,
         "minutes between copies that stay, in TRAIN_DIR/backup",
-        type=minutes,
+        type=above_0,
     )
     p.flag(g, "--train_summary_secs", 120, "seconds between summaries", type=positive)
     p.flag(g, "--train_max_steps", None, "stop at this step", type=positive)
+    p.flag(
+        g, "--train_lr_G", None, "learning rate of G; default the loss's", type=above_0
+    )
+    p.flag(
+        g, "--train_lr_D", None, "learning rate of D; default the loss's", type=above_0
+    )
+    p.flag(
+        g,
+        "--train_ema",
+        0.0,
+        "average G's weights over steps, and generate with the average: how much of it "
+        "each step keeps, [0, 1), as 0.999; 0 is off",
+        type=ratio,
+        metavar="DECAY",
+    )
     p.flag(g, "--mixed_precision", False, "bfloat16 where it is safe; for GPUs")
     p.flag(g, "--jit_compile", False, "compile a step with XLA; for GPUs")
     p.flag(
@@ -426,18 +441,26 @@ def add_score_flags(p):
 
 
 def import_tensorflow():
-    """Import TensorFlow with fast kernels and without its greetings on stderr."""
+    """Import TensorFlow with fast kernels and without its greetings on stderr.
+
+    Keras is as the scripts need it, whatever the environment or a keras.json says.
+    """
     # Off by default on CPUs without AVX-512, where they halve the time of a step.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.update(KERAS_BACKEND="tensorflow", TF_USE_LEGACY_KERAS="0")
     sys.stderr.flush()
     stderr = os.dup(2)
     with tempfile.TemporaryFile() as greetings:
         os.dup2(greetings.fileno(), 2)
         try:
+            import keras
             import tensorflow as tf
 
             tf.config.list_physical_devices()
+            keras.config.set_floatx("float32")
+            keras.config.set_dtype_policy("float32")
+            keras.config.set_image_data_format("channels_last")
         except Exception:
             os.dup2(stderr, 2)
             greetings.seek(0)

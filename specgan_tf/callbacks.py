@@ -272,7 +272,7 @@ class Summaries(keras.callbacks.Callback):
             tf.summary.audio("x_wav/audio", self.x_wav, self.sample_rate)
             self.write("x", self.x, self.x_gl)
         # Not the model's own draws: summaries must not change a training.
-        G_z = self.model.G(self.z, training=False)
+        G_z = self.model.generator(self.z, training=False)
         G_z_gl = self.render(G_z).numpy()
         self.write("G_z", G_z, G_z_gl)
         self.clips = self.x_gl, G_z_gl
@@ -282,6 +282,8 @@ class Summaries(keras.callbacks.Callback):
         values["G_z_diversity"] = score.diversity(G_z_gl) / max(self.apart, 1e-3)
         if self.model.loss_spec.penalty:
             D = self.model.D
+            if self.model.G_ema is not None:  # D is trained against G, not its average
+                G_z = self.model.G(self.z, training=False)
             _, slopes = losses.gradient_penalty(D, self.x, G_z, self.alpha)
             tf.summary.histogram("slopes_batch", slopes)
         for name, value in (values | rates).items():

@@ -259,6 +259,36 @@ def test_a_seed_repeats_a_training(run, trained, clips, tmp_path):
         assert (tmp_path / name).read_bytes() == (trained / name).read_bytes()
 
 
+def test_learning_rates(run, refused, clips, tmp_path):
+    """Adam's first update moves what has a gradient by the learning rate. Another one
+    is allowed on resume; the same one resumes bit for bit."""
+    argv = ["--data_dir", clips, "--seed", 1, *TINY, "--specgan_disc_nupdates", 1]
+    rates = ["--train_lr_G", 3e-3, "--train_lr_D", 0.02]
+    halves, whole = tmp_path / "halves", tmp_path / "whole"
+    assert run("train", halves, *argv, *rates, "--train_max_steps", 1)[0] == 0
+    before, after = (tensors(halves / f"model.ckpt-{step}") for step in (0, 1))
+
+    def moved(net, before, after):
+        kernels = [n for n in after if n.startswith(net) and n.endswith("kernel")]
+        return max(np.abs(after[n] - before[n]).max() for n in kernels)
+
+    assert moved("G", before, after) == pytest.approx(3e-3, rel=1e-3)
+    assert moved("D", before, after) == pytest.approx(0.02, rel=1e-3)
+    status, out, _ = run("train", halves, "--train_max_steps", 2)
+    assert status == 0 and "train_lr_D 0.02, train_lr_G 0.003" in out
+    assert run("train", whole, *argv, *rates, "--train_max_steps", 2)[0] == 0
+    name = "model.ckpt-2.data-00000-of-00001"
+    assert (halves / name).read_bytes() == (whole / name).read_bytes()
+    argv = ["train", whole, "--train_max_steps", 3]
+    status, out, _ = run(*argv, "--train_lr_G", 1e-9)
+    assert status == 0
+    assert "Changed: train_lr_G is 1e-09 from now on, was 0.003" in out
+    assert moved("G", tensors(halves), tensors(whole)) < 1e-7
+    assert "train_lr_G,1e-09\n" in (whole / "args.txt").read_text()
+    line = refused("train", tmp_path / "t", "--train_lr_G", 0)
+    assert "--train_lr_G: must be a number above 0. Received: '0'" in line
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_saves_and_ends_and_the_next_run_goes_on(run, tmp_path, clips, number):
     argv = [sys.executable, "-u", "train_specgan.py", "train", str(tmp_path / "t")]

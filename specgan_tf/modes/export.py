@@ -74,6 +74,9 @@ def run_to_tf1(args):
         os.path.join(args.out_dir, "moments.pkl"),
         " ".join(original_flags(args)),
     )
+    rates = {name: getattr(args, name) for name in ("train_lr_G", "train_lr_D")}
+    if said := [f"--{name} {rate}" for name, rate in rates.items() if rate]:
+        log.warning("The original has its own learning rates, not %s", " ".join(said))
 
 
 ORIGINAL = (

@@ -11,6 +11,7 @@ import types
 
 from specgan_tf import box, checkpoint, moments, spectral
 from specgan_tf.files import InputError, replacing
+from specgan_tf.losses import LOSSES
 from specgan_tf.specgan import UPSAMPLE_ALIASES
 
 log = logging.getLogger("specgan_tf")
@@ -127,6 +128,11 @@ def settle(parser, given):
         fixed = [*STRUCTURE, *ANALYSIS, "data_sample_rate"]
         if mode == "train":
             fixed.append("specgan_loss")
+            if loss and loss not in LOSSES:
+                raise InputError(
+                    f"{prefix} was trained in Python with a loss of its own, {loss!r}: "
+                    "go on there (specgan_tf.checkpoint.restore)"
+                )
             require_known(prefix, os.path.isfile(source), {**recorded, **given})
         source = f"{source} and {os.path.basename(prefix)}"
         refuse_contradictions(given, recorded, fixed, source)
@@ -143,6 +149,8 @@ def settle(parser, given):
     if kept and mode == "train":
         settings = ", ".join(f"{k} {v}" for k, v in sorted(kept.items()))
         log.info("As recorded in %s: %s", folder, settings)
+    if prefix and mode == "train" and os.path.isfile(os.path.join(folder, "args.txt")):
+        log_changes(given, {**parser.defaults, **recorded})
     again = {"settle": lambda: settle(parser, dict(given))}
     return namespace(parser, recorded, given | again)
 
@@ -191,6 +199,14 @@ def refuse_contradictions(given, recorded, names, source):
                 f"--{name} {given[name]} contradicts {name} {recorded[name]} of "
                 f"{source}; leave the flag out, or use another train_dir"
             )
+
+
+def log_changes(given, before):
+    """Log the flags given whose value is not the training's so far."""
+    for name in sorted(given.keys() & before.keys() - {*MOMENTARY, *PATHS}):
+        if given[name] != before[name]:
+            was = "unset" if before[name] is None else before[name]
+            log.info("Changed: %s is %s from now on, was %s", name, given[name], was)
 
 
 def require_known(prefix, has_args, settings):

@@ -228,7 +228,14 @@ def build(args):
         loss=args.specgan_loss,
         mixed_precision=half_precision(args.mixed_precision),
         jit_compile=args.jit_compile,
+        ema_momentum=args.train_ema,
     )
+    for optimizer, rate in (
+        (gan.G_optimizer, args.train_lr_G),
+        (gan.D_optimizer, args.train_lr_D),
+    ):
+        if rate is not None:
+            optimizer.learning_rate = rate
     print_vars("Generator", G)
     print_vars("Discriminator", D)
     return gan
