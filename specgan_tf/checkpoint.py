@@ -279,7 +279,8 @@ def save(gan, train_dir, data=None, keep=KEEP, moments=None):
       train_dir: the folder, a new one or that of earlier checkpoints.
       data: where the training is in its data: arrays by name, for `data_of`.
       keep: how many of those that its list names stay.
-      moments: (mean, std) of the spectrograms, for moments.pkl in the folder.
+      moments: `moments.Moments` of the spectrograms, for moments.pkl in the folder, or
+        (mean, std) of the reference's spectrograms.
 
     Raises:
       InputError: a gan that is not compiled, or other moments in the folder.
@@ -310,9 +311,11 @@ def save(gan, train_dir, data=None, keep=KEEP, moments=None):
 def _save_moments(train_dir, given):
     """Write moments.pkl, unless these are there."""
     fp = os.path.join(train_dir, "moments.pkl")
+    mean, std, *analysis = given
+    given = moments.Moments(np.float32(mean), np.float32(std), *analysis)
     if not os.path.exists(fp):
         moments.save(fp, *given)
-    elif not np.array_equal(np.float32(given), moments.load(fp)):
+    elif not given.equals(moments.load(fp)):
         raise InputError(f"{fp} holds other moments; use another folder")
 
 
