@@ -116,6 +116,8 @@ positive = number(int, "a whole number of at least 1", lambda n: n >= 1)
 count = number(int, "a whole number of at least 0", lambda n: n >= 0)
 integer = number(int, "a whole number", lambda n: True)
 seed32 = number(int, "a whole number in [0, 2^31)", lambda n: 0 <= n < 2**31)
+log_eps = number(float, "in [1e-10, 1]", lambda e: 1e-10 <= e <= 1.0)
+clip_nstd = number(float, "in [1, 20]", lambda n: 1.0 <= n <= 20.0)
 above_0 = number(float, "a number above 0", lambda n: 0.0 < n < 1e9)
 shard = number(
     lambda text: tuple(map(int, text.split("/"))),
@@ -216,6 +218,29 @@ def make_parser():
         "upsampling in G; linear and cubic are lin and cub",
         choices=["zeros", "nn", "lin", "cub", "linear", "cubic"],
     )
+    p.flag(
+        g,
+        "--specgan_log_eps",
+        1e-6,
+        "added to magnitudes before their logarithm, [1e-10, 1]; more than the "
+        "reference's 1e-06 suits short sounds and sounds with silence in them",
+        type=log_eps,
+    )
+    p.flag(
+        g,
+        "--specgan_pad_front",
+        False,
+        "spectrograms begin 128 samples before the sound: keeps the attack of sounds "
+        "that begin at once",
+    )
+    p.flag(
+        g,
+        "--specgan_clip_nstd",
+        3.0,
+        "standard deviations of log magnitudes that reach the ends of spectrograms, "
+        "[1, 20]; what is beyond is clipped; 5 suits a larger --specgan_log_eps",
+        type=clip_nstd,
+    )
     p.flag(g, "--specgan_ngl", 16, "Griffin-Lim iterations", type=count, short="--ngl")
     p.flag(
         g,
@@ -291,6 +316,13 @@ def make_parser():
         "--generate_dir",
         None,
         "folder for them; default TRAIN_DIR/generate, without TRAIN_DIR ./generated",
+    )
+    p.flag(
+        g,
+        "--normalize",
+        False,
+        "bring each clip's peak to full scale; without it only clips that exceed full "
+        "scale are changed: they are turned down",
     )
     p.flag(g, "--generate_format", "wav", "of the sounds", choices=["wav", "flac"])
     p.flag(g, "--z_fp", None, "latents to use if the file exists, else to save there")
@@ -498,7 +530,8 @@ def main(argv=None):
 
 def check_generate(parser, given):
     """Refuse flags of generate that go nowhere, or against each other."""
-    for name in ("interpolate", "walk", "grid", "truncation", "generate_format"):
+    names = "interpolate", "walk", "grid", "truncation", "generate_format", "normalize"
+    for name in names:
         if name in given and given["mode"] != "generate":
             parser.error(f"--{name} is of the mode generate")
     if "grid" in given and "generate_n" in given:

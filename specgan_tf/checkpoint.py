@@ -244,7 +244,7 @@ def read_args(train_dir):
 
 
 def load_moments(path=None, given=None):
-    """(mean, std) of a training: those `given`, its folder's own, or those it records.
+    """`Moments` of a training: those `given`, its folder's own, or those it records.
 
     differs: without --data_moments_fp the original fails.  [train_specgan.py:725-729]
 
@@ -252,14 +252,21 @@ def load_moments(path=None, given=None):
       path: as in `load_generator`.
       given: a moments file, or None.
     """
+    if given:
+        return moments.load(given)
     if box.is_one(path):
-        return moments.load(given) if given else box.load_moments(path)
+        return box.load_moments(path)
+    return moments.load(moments_fp(path))
+
+
+def moments_fp(path):
+    """The file that holds a training's moments: the folder's own, or one it records."""
+    if box.is_one(path):
+        return os.fspath(path or box.PATH)
     folder = folder_of(path)
     own = os.path.join(folder, "moments.pkl")
     recorded = read_args(folder).get("data_moments_fp", "None")
-    if given is None and recorded != "None" and not os.path.isfile(own):
-        given = recorded
-    return moments.load(given or own)
+    return own if recorded == "None" or os.path.isfile(own) else recorded
 
 
 def save(gan, train_dir, data=None, keep=KEEP, moments=None):
@@ -272,7 +279,8 @@ def save(gan, train_dir, data=None, keep=KEEP, moments=None):
       train_dir: the folder, a new one or that of earlier checkpoints.
       data: where the training is in its data: arrays by name, for `data_of`.
       keep: how many of those that its list names stay.
-      moments: (mean, std) of the spectrograms, for moments.pkl in the folder.
+      moments: `moments.Moments` of the spectrograms, or (mean, std) alone, for
+        moments.pkl in the folder.
 
     Raises:
       InputError: a gan that is not compiled, or other moments in the folder.
@@ -303,9 +311,11 @@ def save(gan, train_dir, data=None, keep=KEEP, moments=None):
 def _save_moments(train_dir, given):
     """Write moments.pkl, unless these are there."""
     fp = os.path.join(train_dir, "moments.pkl")
+    mean, std, *analysis = given
+    given = moments.Moments(np.float32(mean), np.float32(std), *analysis)
     if not os.path.exists(fp):
         moments.save(fp, *given)
-    elif not np.array_equal(np.float32(given), moments.load(fp)):
+    elif not given.equals(moments.load(fp)):
         raise InputError(f"{fp} holds other moments; use another folder")
 
 
