@@ -279,8 +279,8 @@ def save(gan, train_dir, data=None, keep=KEEP, moments=None):
       train_dir: the folder, a new one or that of earlier checkpoints.
       data: where the training is in its data: arrays by name, for `data_of`.
       keep: how many of those that its list names stay.
-      moments: `moments.Moments` of the spectrograms, for moments.pkl in the folder, or
-        (mean, std) of the reference's spectrograms.
+      moments: `moments.Moments` of the spectrograms, or (mean, std) alone, for
+        moments.pkl in the folder.
 
     Raises:
       InputError: a gan that is not compiled, or other moments in the folder.
