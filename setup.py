@@ -12,7 +12,7 @@ LITERT = (
 )
 BENCHMARKS = ["torch>=2.4", "matplotlib"]  # the twin compared with, and the picture
 NOTEBOOK = ["nbclient", "ipykernel"]  # run examples/specgan.ipynb
-SERVE = [  # python -m specgan_tf.serve
+SERVE = [  # python -m specgan_tf.serving
     "starlette>=1.0",
     "uvicorn>=0.50",
     "orjson>=3.11",
