@@ -3,9 +3,11 @@
 import contextlib
 import http.client
 import json
+import os
 import re
 import subprocess
 import sys
+import tempfile
 import time
 
 import keras
@@ -24,17 +26,21 @@ LATENTS = generate.sample_z(4, 100, 0).numpy()
 class Running:
     """A server process, and one connection to it."""
 
-    def __init__(self, folder, *flags, command=MODULE):
+    def __init__(self, output, folder, *flags, command=MODULE, **options):
+        self.output = output  # a file
         self.process = subprocess.Popen(
             [sys.executable, *command, folder, "--port", "0", "--poll", "0.1", *flags],
-            stdout=subprocess.PIPE,
+            stdout=output,
             stderr=subprocess.STDOUT,
-            text=True,
-            cwd=ROOT,
+            **{"cwd": ROOT, **options},
         )
-        said = self.process.stdout.readline()
-        found = re.fullmatch(r"http://127.0.0.1:(\d+)/v1/models/specgan\n", said)
-        assert found, said
+
+    def wait_until_ready(self):
+        wait_for(lambda: "/v1/" in self.log() or self.process.poll() is not None)
+        found = re.search(
+            r"^http://127.0.0.1:(\d+)/v1/models/specgan$", self.log(), re.MULTILINE
+        )
+        assert found, self.log()
         self.port = int(found[1])
         self.connection = self.connect()
         wait_for(lambda: self.state(1) == "AVAILABLE")
@@ -71,6 +77,9 @@ class Running:
         found = re.search(rf"^{re.escape(name)} (\S+)$", page.decode(), re.MULTILINE)
         return float(found[1]) if found else 0.0
 
+    def log(self):
+        return os.pread(self.output.fileno(), 1 << 24, 0).decode()
+
     def end(self):
         self.process.terminate()
         return self.process.wait(300)
@@ -92,26 +101,30 @@ def wait_for(what, seconds=300):
 
 @contextlib.contextmanager
 def running(*args, **kwargs):
-    server = Running(*args, **kwargs)
-    try:
-        yield server
-    finally:
-        server.process.kill()
-        server.process.wait()
+    with tempfile.TemporaryFile() as output:
+        server = Running(output, *args, **kwargs)
+        try:
+            server.wait_until_ready()
+            yield server
+        finally:
+            server.process.kill()
+            server.process.wait()
+
+
+def save(path, seed):
+    """A SavedModel; others have other weights."""
+    keras.utils.set_random_seed(seed)
+    G = SpecGANGenerator(dim=1)
+    rs = np.random.RandomState(seed)
+    for v in G.trainable_variables:  # loud enough for differences to show
+        v.assign(v * 2 + 0.05 * rs.randn(*v.shape))
+    export.save_saved_model(G, MEAN, STD, path, about={"ngl": 3})
+    return path
 
 
 def save_two(tmp_path_factory):
-    """Folders of two SavedModels with different weights."""
-    paths = []
-    for seed in (0, 1):
-        keras.utils.set_random_seed(seed)
-        G = SpecGANGenerator(dim=1)
-        rs = np.random.RandomState(seed)
-        for v in G.trainable_variables:  # loud enough for differences to show
-            v.assign(v * 2 + 0.05 * rs.randn(*v.shape))
-        paths.append(str(tmp_path_factory.mktemp("saved") / "1"))
-        export.save_saved_model(G, MEAN, STD, paths[-1], about={"ngl": 3})
-    return paths
+    """Two of them, each in a folder of its own."""
+    return [save(str(tmp_path_factory.mktemp("saved") / "1"), seed) for seed in (0, 1)]
 
 
 def columns(signature=None, outputs=None, **inputs):

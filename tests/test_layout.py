@@ -114,6 +114,9 @@ MAY_IMPORT = {
     "serving.protocol": set(),
     "serving.batching": set(),
     "serving.versions": set(),
+    "serving.connections": set(),
+    "serving.bodies": set(),
+    "serving.origins": set(),
     "serving.app": set(),
     "serving.__main__": set(),
     # The modes of train_specgan.py, which no other module knows.

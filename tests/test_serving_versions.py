@@ -1,5 +1,6 @@
 """Versions of a SavedModel come and go while requests are answered."""
 
+import asyncio
 import json
 import os
 import shutil
@@ -23,7 +24,7 @@ from server_process import (
 from specgan_tf import SpecGANGenerator, export
 
 pytest.importorskip("starlette", reason="the extra 'serve' is not installed")
-from specgan_tf.serving import app, protocol
+from specgan_tf.serving import __main__, app, protocol
 from specgan_tf.serving import versions as serving_versions
 
 
@@ -75,6 +76,7 @@ def test_versions_come_and_go_without_a_lost_request(saved, tmp_path):
             assert version["status"]["error_code"] == "UNKNOWN"
             assert version["status"]["error_message"]
             assert server.state(1) == "AVAILABLE" and server.state(3) is None
+            assert server.metric("specgan_load_failures_total") == 1
             # Copied file by file, slowly: loaded once it is whole.
             (folder / "4" / "variables").mkdir(parents=True)
             names = "saved_model.pb", "variables/variables.index"
@@ -117,6 +119,18 @@ def test_nothing_is_served_before_it_is_loaded():
     with pytest.raises(protocol.Refused) as e, versions.using():
         pass
     assert (e.value.status, e.value.reason) == (503, "no version is loaded yet")
+
+
+def test_it_is_not_ready_before_it_is_loaded():
+    server, sent = app.Server(__main__.make_parser().parse_args(["nowhere"])), []
+
+    async def send(message):
+        sent.append(message)
+
+    scope = {"type": "http", "method": "GET", "path": "/readyz", "headers": []}
+    asyncio.run(server(scope, None, send))
+    assert sent[0]["status"] == 503
+    assert json.loads(sent[1]["body"]) == {"error": "no version is loaded yet"}
 
 
 def test_weights_of_nan_are_not_served(tmp_path):

@@ -9,24 +9,13 @@ more: .../wav, sounds as one WAV file, and /metrics. docs/SERVING.md says it all
 
 import argparse
 import contextlib
+import functools
 import logging
 import os
 import re
 import signal
-import socket
 import sys
 import tempfile
-
-try:
-    import uvicorn
-
-    from .app import Server
-    from .versions import scan
-except ImportError as e:
-    if __name__ != "__main__":
-        raise
-    print(f"{e.name} is not installed: pip install '.[serve]'", file=sys.stderr)
-    sys.exit(2)
 
 log = logging.getLogger("specgan_tf")
 
@@ -51,8 +40,23 @@ def word(text):
     return text
 
 
+def origin(text):
+    if text != "*" and not re.fullmatch(r"null|[a-z][a-z0-9+.-]*://[^\s/?#]+", text):
+        raise argparse.ArgumentTypeError(
+            f"must be an origin such as http://localhost:3000, or *. Received: {text!r}"
+        )
+    return text
+
+
+class Parser(argparse.ArgumentParser):
+    """An `ArgumentParser` whose errors are one line."""
+
+    def error(self, message):
+        self.exit(2, f"{self.prog}: error: {message} (--help lists every flag)\n")
+
+
 def make_parser():
-    p = argparse.ArgumentParser(
+    p = Parser(
         prog="python -m specgan_tf.serving",
         description=__doc__.splitlines()[0],
         allow_abbrev=False,
@@ -76,22 +80,20 @@ def make_parser():
     flag("max_pad", 16384, "samples of flat_pad", int, 0)
     flag("max_body", 16 << 20, "bytes of a request", int, 1)
     flag("max_queue", 128, "requests that wait", int, 1)
+    flag("max_connections", 512, "open connections", int, 1)
     flag("timeout", 60.0, "seconds for a request", float, 0.01)
+    flag("head_timeout", 10.0, "seconds for a request's head to arrive", float, 0.01)
+    flag("idle_timeout", 75.0, "seconds a connection may wait unused", float, 0.01)
+    p.add_argument(
+        "--cors",
+        type=origin,
+        action="append",
+        default=[],
+        metavar="ORIGIN",
+        help="pages of this origin, such as http://localhost:3000, may use the server; "
+        "* for all; may be repeated (default: only the server's own pages)",
+    )
     return p
-
-
-def listen(host, port):
-    """A socket, or an OSError whose message says what to do."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        listening = socket.create_server((host, port), family=family, backlog=128)
-    except OSError as e:  # the system's word for it, without the address once more
-        said = os.strerror(e.errno) if e.errno and e.errno > 0 else e.strerror
-        raise OSError(f"cannot listen on {host}:{port}: {said}; try --port") from None
-    # Inherited by connections. asyncio asks for it only of sockets that name their
-    # protocol; without it an answer's body waits 40 ms for word of its headers.
-    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return listening
 
 
 @contextlib.contextmanager
@@ -127,46 +129,75 @@ def import_tensorflow(threads):
 
 
 def main(argv=None):
-    args = make_parser().parse_args(argv)
+    parser = make_parser()
+    args = parser.parse_args(argv)
     logging.basicConfig(format="%(message)s", stream=sys.stdout, force=True)
     log.setLevel(logging.INFO)
     try:
-        folder = os.path.abspath(args.folder)
-        if os.path.isfile(os.path.join(folder, "saved_model.pb")):
+        try:
+            from .connections import listen, room_for
+            from .versions import scan
+        except ImportError as e:
             raise OSError(
-                f"{folder} is one version: give the folder above, "
-                f"{os.path.dirname(folder)}"
-            )
-        if not scan(folder):
-            raise OSError(f"no numbered SavedModels in {folder}: export.py writes them")
+                f"{e.name} is not installed: pip install '.[serve]'"
+            ) from None
+        check_folder(args.folder, scan)
+        args.max_connections = room_for(args.max_connections)
         with listen(args.host, args.port) as listener:
             return serve(args, listener)
     except KeyboardInterrupt:
         print("\nInterrupted", file=sys.stderr)
         return 130
     except OSError as e:
-        print(f"{make_parser().prog}: error: {e}", file=sys.stderr)
+        print(f"{parser.prog}: error: {e}", file=sys.stderr)
         return 2
+
+
+def check_folder(folder, scan):
+    """An OSError if it is clear that nothing can be served."""
+    path = os.path.abspath(folder)
+    if not os.path.exists(path):
+        raise OSError(f"{path} does not exist: give the folder that export.py wrote")
+    if not os.path.isdir(path):
+        raise OSError(f"{path} is not a folder: give the one that export.py wrote")
+    if os.path.isfile(os.path.join(path, "saved_model.pb")):
+        raise OSError(
+            f"{path} is one version: give the folder above, {os.path.dirname(path)}"
+        )
+    if not scan(path):
+        raise OSError(f"no numbered SavedModels in {path}: export.py writes them")
 
 
 def serve(args, listener):
     """Answer on a listening socket until SIGTERM or Ctrl-C; the exit status."""
+    import uvicorn
+
+    from .app import Server
+    from .connections import BACKLOG, Connection, Limits
+
     import_tensorflow(args.threads)
     server = Server(args)
+    limits = Limits(
+        args.max_connections, args.head_timeout, args.idle_timeout, args.timeout
+    )
     uvicorn_server = uvicorn.Server(
         uvicorn.Config(
             server.app,
-            http="h11",  # bounds the size of headers
+            http=functools.partial(Connection, limits=limits),
+            ws="none",
             loop="asyncio",
             log_config=None,
-            log_level="warning",
+            log_level="error",  # its warnings are of every client's mistakes
             access_log=False,
             server_header=False,
+            backlog=BACKLOG,
             # Closed after 5 s, a connection is often closed as its client asks again.
-            timeout_keep_alive=75,
+            timeout_keep_alive=args.idle_timeout,
             timeout_graceful_shutdown=int(args.timeout) + 1,
         )
     )
+    state = uvicorn_server.server_state
+    server.metrics.connections.set_function(lambda: len(state.connections))
 
     def end():
         uvicorn_server.should_exit = True

@@ -1,10 +1,10 @@
 """What computes: one thread, request by request, or several of them joined."""
 
 import asyncio
-import contextlib
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import anyio
 import numpy as np
 
 from .protocol import JOINED, Refused
@@ -64,7 +64,7 @@ class Queue:
         self.came.set()
         try:
             return await job.done
-        finally:  # out of time: nobody waits for it
+        finally:  # out of time, or its client went away: nobody waits for it
             if job in self.waiting:
                 self.waiting.remove(job)
 
@@ -88,10 +88,8 @@ class Queue:
                 if not may_join or until <= 0:
                     self.waiting = [job for job in self.waiting if job not in jobs]
                     return jobs, rows
-            with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(
-                    self.came.wait(), until if self.waiting else None
-                )
+            with anyio.move_on_after(until if self.waiting else None):
+                await self.came.wait()
 
     async def work(self):
         loop = asyncio.get_running_loop()

@@ -25,9 +25,9 @@ LIMITED = {
 class Refused(Exception):
     """A request that is answered with another HTTP status than 200."""
 
-    def __init__(self, status, reason):
+    def __init__(self, status, reason, headers=None):
         super().__init__(reason)
-        self.status, self.reason = status, reason
+        self.status, self.reason, self.headers = status, reason, headers
 
 
 # Requests: JSON -> tensors
@@ -55,7 +55,7 @@ BRIEF.maxstring = BRIEF.maxother = 60
 
 def brief(value):
     """A part of a request, for a message about it."""
-    if isinstance(value, bytes):
+    if isinstance(value, bytes | bytearray):
         return value[:60].decode(errors="replace")
     return BRIEF.repr(value)
 

@@ -178,6 +178,7 @@ class Versions:
             said = (str(e).strip().splitlines() or [type(e).__name__])[0]
             log.error("Version %d cannot be loaded: %s", number, said)
             self.failed.add((number, there))
+            self.metrics.load_failures.inc()
             self.states[number] = "AVAILABLE" if replaced else "END", said
             return
         old, self.current, self.contents = self.current, version, there
