@@ -227,15 +227,13 @@ class Server:
 
     async def predict(self, request, number):
         refuse_foreign_page(request, self.cors)
-        with contextlib.ExitStack() as kept:
-            async with self.bodies.receive(request) as body, while_connected(request):
-                request.state.arrived = True
-                version = kept.enter_context(self.versions.using(number))
+        async with self.bodies.receive(request) as body, while_connected(request):
+            request.state.arrived = True
+            with self.versions.using(number) as version:
                 job = await body.read(
                     lambda text: read_predict(text, version.signatures, self.limits)
                 )
-            request.state.signature = job.signature.name
-            async with while_connected(request):
+                request.state.signature = job.signature.name
                 made = await self.queue.run(job)
                 return Response(
                     await asyncio.to_thread(write_predict, made, job),

@@ -32,7 +32,7 @@ class Bodies:
 
     @contextlib.asynccontextmanager
     async def receive(self, request):
-        """The body of a request; a large one has a place until the block ends.
+        """The body of a request; a large one has a place until it has been read.
 
         Raises:
           Refused: it is too long, of the wrong type or encoding.
@@ -51,7 +51,7 @@ class Bodies:
                     content += chunk
                     if len(content) > self.max_body:
                         raise self.too_long()
-            yield Body(self, content, packed=encoding != "identity")
+            yield Body(self, content, encoding != "identity", place)
 
     def too_long(self):
         return Refused(
@@ -86,18 +86,20 @@ class Bodies:
 class Body:
     """One that has arrived."""
 
-    def __init__(self, bodies, content, packed):
+    def __init__(self, bodies, content, packed, place):
         self.bodies, self.content, self.packed = bodies, content, packed
+        self.place = place
 
     async def read(self, parse):
-        """parse(content), once: the content is let go of."""
+        """parse(content), once: then the content and its place are free."""
         content, self.content = self.content, None
-        if self.packed:
-            bodies = self.bodies
-            return await bodies.in_turn(lambda: parse(bodies.unpack(content)))
-        if len(content) > LARGE:
-            return await self.bodies.in_turn(lambda: parse(content))
-        return await asyncio.to_thread(parse, content)
+        async with self.place:
+            if self.packed:
+                bodies = self.bodies
+                return await bodies.in_turn(lambda: parse(bodies.unpack(content)))
+            if len(content) > LARGE:
+                return await self.bodies.in_turn(lambda: parse(content))
+            return await asyncio.to_thread(parse, content)
 
 
 def encoding_of(headers):
