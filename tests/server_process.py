@@ -16,6 +16,8 @@ from conftest import ROOT
 
 from specgan_tf import SpecGANGenerator, export, generate
 
+# A busy machine may take minutes from one test to the next that uses a connection.
+DEFAULTS = "--port 0 --poll 0.1 --idle_timeout 100000".split()
 MODULE = "-m", "specgan_tf.serving"
 MEAN, STD = np.full(129, -3, np.float32), np.ones(129, np.float32)
 MODEL = "/v1/models/specgan"
@@ -29,7 +31,7 @@ class Running:
     def __init__(self, output, folder, *flags, command=MODULE, **options):
         self.output = output  # a file
         self.process = subprocess.Popen(
-            [sys.executable, *command, folder, "--port", "0", "--poll", "0.1", *flags],
+            [sys.executable, *command, folder, *DEFAULTS, *flags],
             stdout=output,
             stderr=subprocess.STDOUT,
             **{"cwd": ROOT, **options},
