@@ -15,11 +15,12 @@ import numpy as np
 from conftest import ROOT
 
 from specgan_tf import SpecGANGenerator, export, generate
+from specgan_tf.moments import Moments
 
 # A busy machine may take minutes from one test to the next that uses a connection.
 DEFAULTS = "--port 0 --poll 0.1 --idle_timeout 100000".split()
 MODULE = "-m", "specgan_tf.serving"
-MEAN, STD = np.full(129, -3, np.float32), np.ones(129, np.float32)
+MOMENTS = Moments(np.full(129, -3, np.float32), np.ones(129, np.float32))
 MODEL = "/v1/models/specgan"
 PREDICT = MODEL + ":predict"
 LATENTS = generate.sample_z(4, 100, 0).numpy()
@@ -120,7 +121,7 @@ def save(path, seed):
     rs = np.random.RandomState(seed)
     for v in G.trainable_variables:  # loud enough for differences to show
         v.assign(v * 2 + 0.05 * rs.randn(*v.shape))
-    export.save_saved_model(G, MEAN, STD, path, about={"ngl": 3})
+    export.save_saved_model(G, MOMENTS, path, about={"ngl": 3})
     return path
 
 
