@@ -76,7 +76,7 @@ def rows(dim, batch, turns, than_original, than_torch, original=None, python=Non
         "us": Side(sys.executable, OURS, dim, batch),
     }
     if original:
-        script = os.path.join(ROOT, "specgan_tf", "original.py")
+        script = os.path.join(ROOT, "specgan_tf", "crosscheck", "original.py")
         argv = script, os.path.abspath(original), dim, batch
         sides["the original"] = Side(python, ORIGINAL, *argv)
     for _ in range(turns):

@@ -27,7 +27,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from specgan_tf import checkpoint, crosscheck, loader, moments, spectral, tf1
+from specgan_tf import checkpoint, loader, moments, spectral, tf1
+from specgan_tf.crosscheck import table
+from specgan_tf.crosscheck.derivative import slopes_along
+from specgan_tf.crosscheck.matrix import Cell, compute, inputs, weights
+from specgan_tf.crosscheck.records import GOLDENS, Check, Record, build_gan, networks
+from specgan_tf.crosscheck.replay import run
+from specgan_tf.crosscheck.training import replaying
 from specgan_tf.specgan import UPSAMPLES
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -104,9 +110,7 @@ def keras_instead(args):
     }
     results = {}
     for name, (golden, stage, (owner, attribute, value)) in cases.items():
-        record = crosscheck.Record.read(
-            os.path.join(crosscheck.GOLDENS, f"{golden}.npz")
-        )
+        record = Record.read(os.path.join(GOLDENS, f"{golden}.npz"))
         if isinstance(owner, dict):
             patch = mock.patch.dict(owner, {attribute: value})
         else:
@@ -124,28 +128,28 @@ def keras_instead(args):
 
 
 def worst(record, stage):
-    checks = [c for c in crosscheck.run([record], tries=1) if c.stage == stage]
+    checks = [c for c in run([record], tries=1) if c.stage == stage]
     return max(checks, key=lambda c: c.error / (c.bound or 1e-9))
 
 
 def derivative(args):
     """The penalty's derivative through batch norm: TF 1.12, Keras, ours, differences."""
-    cell = crosscheck.Cell(3, 1, True, "zeros", 100, "wgan-gp")
+    cell = Cell(3, 1, True, "zeros", 100, "wgan-gp")
     name = "derivative_wgan-gp_" + cell.network
     with tempfile.TemporaryDirectory() as d:
-        given = crosscheck.inputs([cell], 0, d)
+        given = inputs([cell], 0, d)
         given = [(n, arrays) for n, arrays in given if n == name]
-        folder = crosscheck.compute(args.original, args.python, given, d)
-        r = crosscheck.Record.read(os.path.join(folder, f"{name}.npz"))
+        folder = compute(args.original, args.python, given, d)
+        r = Record.read(os.path.join(folder, f"{name}.npz"))
     alpha, along = r["alpha"].reshape(-1, 1, 1, 1), r.group("dir/")
-    inputs = r, r["x"], r["z"], alpha, along
-    ours, differences = crosscheck.slopes_along(*inputs, [1e-6, float(r["eps"])])
+    given = r, r["x"], r["z"], alpha, along
+    ours, differences = slopes_along(*given, [1e-6, float(r["eps"])])
 
     def keras_layer(track, name):
         return keras.layers.BatchNormalization(name=name)
 
     with mock.patch.object(tf1, "BatchNormalization", keras_layer):
-        keras_own, _ = crosscheck.slopes_along(*inputs, [1e-6])
+        keras_own, _ = slopes_along(*given, [1e-6])
     return {
         v.path: {
             "finite differences, float64": differences[0][i],
@@ -154,7 +158,7 @@ def derivative(args):
             "TF 1.12": float(r[f"analytic/{v.path}"]),
             "finite differences in TF 1.12": float(r[f"difference/{v.path}"]),
         }
-        for i, v in enumerate(crosscheck.networks(r)[1].trainable_variables)
+        for i, v in enumerate(networks(r)[1].trainable_variables)
     }
 
 
@@ -164,8 +168,8 @@ PERTURBED = 3  # runs of the reference with every input moved by one rounding
 
 def long(args):
     """D's losses of the port, the reference, and the reference perturbed."""
-    cell = crosscheck.Cell(5, DIM, False, "zeros", 100, "wgan-gp")
-    values = crosscheck.weights(cell, np.random.RandomState(0))
+    cell = Cell(5, DIM, False, "zeros", 100, "wgan-gp")
+    values = weights(cell, np.random.RandomState(0))
     given = {
         **vars(cell),
         **{f"init/{k}": v for k, v in values.items()},
@@ -177,9 +181,9 @@ def long(args):
     names = [f"long_{k}" for k in range(PERTURBED + 1)]
     with tempfile.TemporaryDirectory() as d:
         asked = [(name, {**given, "perturb": k}) for k, name in enumerate(names)]
-        folder = crosscheck.compute(args.original, args.python, asked, d)
+        folder = compute(args.original, args.python, asked, d)
         paths = [os.path.join(folder, f"{name}.npz") for name in names]
-        runs = [crosscheck.Record.read(path) for path in paths]
+        runs = [Record.read(path) for path in paths]
     theirs = [by_iteration(r["losses"]) for r in runs]
     ours = by_iteration(replay(runs[0]))
     return {
@@ -203,8 +207,8 @@ def pool():
 
 def replay(r):
     """The port's losses on the inputs of a `long` record."""
-    gan = crosscheck.build_gan(r)
-    iteration, losses = crosscheck.replaying(gan), []
+    gan = build_gan(r)
+    iteration, losses = replaying(gan), []
     rs, b, n = np.random.RandomState(int(r["seed"])), BATCH, gan.disc_nupdates
     for _ in range(int(r["iterations"])):
         x, z, alpha = [], [], []
@@ -436,7 +440,7 @@ def cpu():
 
 def the_matrix(matrix):
     checks = [
-        crosscheck.Check(**{k: v for k, v in c.items() if k != "verdict"})
+        Check(**{k: v for k, v in c.items() if k != "verdict"})
         for c in matrix["checks"]
     ]
     failed = sum(c.verdict == "FAIL" for c in checks)
@@ -450,7 +454,7 @@ def the_matrix(matrix):
         f"{': ' if nudged else ''}{', '.join(nudged)}. There a pre-activation lies so near zero that "
         "the side of the lrelu's kink is a matter of rounding, in the reference as here.\n",
     ]
-    header, *rows = crosscheck.rows(checks)
+    header, *rows = table.rows(checks)
     lines += markdown(header, rows)
     lines += [
         "\n`differs` marks the one deliberate difference: with batch norm under the gradient "

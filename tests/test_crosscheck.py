@@ -14,7 +14,6 @@ import tensorflow as tf
 from conftest import FULL, REDUCED, ROOT, note
 
 from specgan_tf import (
-    crosscheck,
     gan,
     generate,
     kernels,
@@ -24,19 +23,21 @@ from specgan_tf import (
     spectral,
     tf1,
 )
+from specgan_tf.crosscheck import matrix, records, replay, table
+from specgan_tf.crosscheck.__main__ import main
 
 PYTHON = os.environ.get("SPECGAN_REFERENCE_PYTHON")
 ORIGINAL = os.environ.get("SPECGAN_ORIGINAL")
 
 
-def records(folder):
+def names(folder):
     paths = sorted(glob.glob(os.path.join(folder, "*.npz")))
     return [os.path.splitext(os.path.basename(path))[0] for path in paths]
 
 
 def checks_of(name, folder=REDUCED, tries=1):
-    record = crosscheck.Record.read(os.path.join(folder, f"{name}.npz"))
-    return list(crosscheck.run([record], tries))
+    record = records.Record.read(os.path.join(folder, f"{name}.npz"))
+    return list(replay.run([record], tries))
 
 
 def fallen(name, stage=""):
@@ -46,10 +47,8 @@ def fallen(name, stage=""):
     return [c.what for c in checks if c.verdict == "FAIL" and stage in c.stage]
 
 
-GOLDENS = [
-    pytest.param(REDUCED, name, id=f"reduced-{name}") for name in records(REDUCED)
-]
-GOLDENS += [pytest.param(FULL, name, id=f"full-{name}") for name in records(FULL)]
+GOLDENS = [pytest.param(REDUCED, name, id=f"reduced-{name}") for name in names(REDUCED)]
+GOLDENS += [pytest.param(FULL, name, id=f"full-{name}") for name in names(FULL)]
 if not os.path.isdir(FULL):
     skip = pytest.mark.skip(reason="the shared data folder is not on this machine")
     GOLDENS.append(pytest.param(FULL, "all", id="full", marks=skip))
@@ -74,7 +73,7 @@ TIGHTER = {
 
 @pytest.mark.parametrize("folder, name", GOLDENS)
 def test_golden(request, folder, name):
-    checks = checks_of(name, folder, crosscheck.TRIES)
+    checks = checks_of(name, folder, replay.TRIES)
     assert checks
     for c in checks:
         if c.bound is not None:
@@ -86,18 +85,18 @@ def test_golden(request, folder, name):
 
 def test_a_toss_is_tried_again_and_an_error_stays(monkeypatch):
     """What a nudge of the inputs removes is rounding; what it does not is ours."""
-    record = crosscheck.Record.read(os.path.join(REDUCED, "train_lsgan_bn0_zeros.npz"))
+    record = records.Record.read(os.path.join(REDUCED, "train_lsgan_bn0_zeros.npz"))
     tosses = iter([2.0, 2.0, 0.5, 2.0])
     seen = []
 
     def stage(r):
         seen.append(r)
-        yield crosscheck.tally("toss", "-", "x", next(tosses), 1.0)
-        yield crosscheck.tally("error", "-", "y", 3.0 - wrong, 1.0)
+        yield records.tally("toss", "-", "x", next(tosses), 1.0)
+        yield records.tally("error", "-", "y", 3.0 - wrong, 1.0)
 
-    monkeypatch.setitem(crosscheck.STAGES, "train", (stage,))
+    monkeypatch.setitem(replay.STAGES, "train", (stage,))
     wrong = 3.0
-    checks = list(crosscheck.run([record]))
+    checks = list(replay.run([record]))
     assert [(c.error, c.nudges, c.verdict) for c in checks] == [
         (0.5, 2, "ok"),
         (0.0, 2, "ok"),
@@ -110,17 +109,17 @@ def test_a_toss_is_tried_again_and_an_error_stays(monkeypatch):
     assert (seen[1]["z"] != seen[2]["z"]).any()
 
     wrong, tosses = 0.0, itertools.repeat(0.5)
-    checks = list(crosscheck.run([record]))
+    checks = list(replay.run([record]))
     assert [(c.nudges, c.verdict) for c in checks] == [(0, "ok"), (0, "FAIL")]
-    assert len(seen) == 3 + crosscheck.TRIES
+    assert len(seen) == 3 + replay.TRIES
 
 
 def test_every_stage_has_a_golden():
     kinds = {
-        crosscheck.Record.read(os.path.join(REDUCED, f"{name}.npz")).kind
-        for name in records(REDUCED)
+        records.Record.read(os.path.join(REDUCED, f"{name}.npz")).kind
+        for name in names(REDUCED)
     }
-    assert kinds == crosscheck.STAGES.keys()
+    assert kinds == replay.STAGES.keys()
 
 
 # Errors in the port, each of which must make a check fall short
@@ -340,7 +339,7 @@ def few(tmp_path):
 def test_prints_a_table_and_writes_json(few, tmp_path, capsys):
     fp = tmp_path / "result.json"
     fp.write_text("old")
-    assert crosscheck.main(["--goldens", str(few), "--json", str(fp)]) == 0
+    assert main(["--goldens", str(few), "--json", str(fp)]) == 0
     head, *rows, last = capsys.readouterr().out.splitlines()
     assert head.split()[:3] == ["stage", "reference", "compared"]
     assert len(rows) == 2 and all(row.endswith("  ok") for row in rows)
@@ -360,7 +359,7 @@ def test_prints_a_table_and_writes_json(few, tmp_path, capsys):
 
 def test_status_1_if_a_check_falls_short(few, monkeypatch, capsys):
     mean_square_from_zero(monkeypatch)
-    assert crosscheck.main(["--goldens", str(few)]) == 1
+    assert main(["--goldens", str(few)]) == 1
     said = capsys.readouterr()
     assert "FAIL" in said.out and "2 fall short" in said.out
     assert "falls short: optimizer_lsgan: optimizers, lsgan, 50 steps" in said.err
@@ -368,15 +367,15 @@ def test_status_1_if_a_check_falls_short(few, monkeypatch, capsys):
 
 def test_worst_of_several_records_is_shown():
     def check(error, record):
-        c = crosscheck.tally("a stage", "loader.py 9", "a value", error, bound=2)
+        c = records.tally("a stage", "loader.py 9", "a value", error, bound=2)
         c.record = record
         return c
 
-    _, row = crosscheck.table([check(1, "a"), check(float("nan"), "b"), check(2, "c")])
+    _, row = table.table([check(1, "a"), check(float("nan"), "b"), check(2, "c")])
     assert row.split()[-1] == "FAIL"
-    _, row = crosscheck.table([check(1, "a"), check(2, "c")])
+    _, row = table.table([check(1, "a"), check(2, "c")])
     assert row.split()[-4:] == ["unequal", "2", "2", "ok"]
-    assert crosscheck.tally("", "", "", 5, bound=None).verdict == "differs"
+    assert records.tally("", "", "", 5, bound=None).verdict == "differs"
 
 
 def stand_in(tmp_path, body):
@@ -410,17 +409,19 @@ LIVE = ["--dim", "1", "--kernel_len", "3", "--latent_dim", "2", "--loss", "wgan"
 )  # fmt: skip
 def test_a_failing_reference_is_said(tmp_path, checkout, capsys, body, message):
     args = ["--original", str(checkout), "--python", stand_in(tmp_path, body), *LIVE]
-    assert crosscheck.main(args) == 2
+    assert main(args) == 2
     assert f"error: the reference {message}" in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_user_errors_are_one_line(tmp_path, few, checkout, capsys):
     def error(*args):
-        assert crosscheck.main([str(a) for a in args]) == 2
+        assert main([str(a) for a in args]) == 2
         said = capsys.readouterr().err.splitlines()
         return [line for line in said if line.startswith("error: ")][-1]
 
-    assert "no goldens at nowhere: name their folder" in error("--goldens", "nowhere")
+    said = error("--goldens", "nowhere")
+    assert "no goldens at nowhere: they come with a clone" in said
+    assert "--original CHECKOUT --python PYTHON_WITH_TF1" in said
     assert "holds no records" in error("--goldens", checkout)
     live = ("--python", "nowhere/python", *LIVE)
     assert "is not a checkout of wavegan" in error("--original", tmp_path, *live)
@@ -438,32 +439,32 @@ def test_user_errors_are_one_line(tmp_path, few, checkout, capsys):
 @pytest.mark.parametrize("args", [["--original", "x"], ["--python", "x"], ["--all"]])
 def test_what_goes_together(args, capsys):
     with pytest.raises(SystemExit) as e:
-        crosscheck.main(args)
+        main(args)
     assert e.value.code == 2 and "--original and --python" in capsys.readouterr().err
 
 
 def test_another_commit_is_warned_of(tmp_path, capsys):
-    crosscheck.check_commit(str(tmp_path))  # not under git: nothing to say
+    matrix.check_commit(str(tmp_path))  # not under git: nothing to say
     assert not capsys.readouterr().err
-    crosscheck.check_commit(ROOT)
+    matrix.check_commit(ROOT)
     assert "not 40e85e8" in capsys.readouterr().err
 
 
 def test_the_matrix():
-    cell = crosscheck.Cell(5, 1, False, "zeros", 10, "wgan")
-    cells = crosscheck.every_cell(cell)
+    cell = matrix.Cell(5, 1, False, "zeros", 10, "wgan")
+    cells = matrix.every_cell(cell)
     assert len(set(cells)) == len(cells) == 4 * 2 * 4 * 4
     assert len({c.network for c in cells}) == 32
     assert {c.dim for c in cells} == {1}
 
 
 def test_inputs_are_the_seeds(tmp_path):
-    cells = [crosscheck.Cell(3, 1, True, "nn", 2, loss) for loss in ("wgan-gp", "wgan")]
+    cells = [matrix.Cell(3, 1, True, "nn", 2, loss) for loss in ("wgan-gp", "wgan")]
     runs = []
     for i, seed in enumerate((0, 0, 1)):
-        runs.append(dict(crosscheck.inputs(cells, seed, str(tmp_path / str(i)), b=1)))
+        runs.append(dict(matrix.inputs(cells, seed, str(tmp_path / str(i)), b=1)))
     kinds = {name.partition("_")[0] for name in runs[0]}
-    assert kinds == crosscheck.STAGES.keys()
+    assert kinds == replay.STAGES.keys()
     for name, arrays in runs[0].items():
         for key, value in arrays.items():
             if key != "checkpoint":
@@ -492,7 +493,7 @@ def test_live(tmp_path):
         "1",
     ]
     options = ["--dim", "1", "--kernel_len", "3", "--batchnorm", "--loss", "lsgan"]
-    assert crosscheck.main([*live, *options]) == 0
+    assert main([*live, *options]) == 0
     result = json.loads(fp.read_text())
     assert result["reference"]["tensorflow"].startswith("1.")
     assert subprocess.check_output(status) == before

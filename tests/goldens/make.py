@@ -13,7 +13,7 @@ and inputs drawn with numpy's RandomState(20181122). Reduced means:
 
 With --original, each training also gets `x`: the first batch's spectrogram as the
 reference's own t_to_f computes it, by running the checkout under its TensorFlow. Near
-the log floor float32 rounding of the two FFTs shows (see specgan_tf/crosscheck.py);
+the log floor float32 rounding of the two FFTs shows (see specgan_tf/crosscheck);
 from the same `x` losses and gradients must agree far more closely than from the same
 audio. And a few small records (kernel 3, dim 1, 10 latents) are computed, which SRC
 lacks: layer by layer, initial values, optimizers alone, a slope by finite differences,
@@ -109,12 +109,13 @@ def original_x(checkout, python, path):
 
 def make_small(checkout, python):
     """The records of SMALL, with results, by name; checkpoints are put in place."""
-    from specgan_tf.crosscheck import LOSSES, Cell, compute
+    from specgan_tf.crosscheck.matrix import LOSSES, Cell, compute, inputs
 
     cells = [Cell(3, 1, True, "lin", 10, loss) for loss in LOSSES]
     cells.append(Cell(3, 1, False, "zeros", 10, "wgan-gp"))
     with tempfile.TemporaryDirectory() as d:
-        out = compute(checkout, python, cells, 20181122, d, b=1)
+        given = inputs(cells, 20181122, os.path.join(d, "in"), b=1)
+        out = compute(checkout, python, given, d)
         for name, source in SMALL.items():
             if name.startswith("continue_"):
                 to = os.path.join(HERE, name)

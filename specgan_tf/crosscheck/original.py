@@ -1,6 +1,6 @@
 """What the original computes: its own unmodified code, run on recorded inputs.
 
-    PYTHON specgan_tf/original.py CHECKOUT IN_DIR OUT_DIR
+    PYTHON specgan_tf/crosscheck/original.py CHECKOUT IN_DIR OUT_DIR
 
 CHECKOUT is chrisdonahue/wavegan at 40e85e8, PYTHON one that has TensorFlow 1 (made with
 Python 3.6 and TensorFlow 1.12), so this script is alone: it imports nothing of the
@@ -575,7 +575,7 @@ def run(path, out_dir):
 
 def main(argv):
     if len(argv) != 3:
-        refuse("usage: PYTHON specgan_tf/original.py CHECKOUT IN_DIR OUT_DIR")
+        refuse("usage: PYTHON original.py CHECKOUT IN_DIR OUT_DIR")
     checkout, in_dir, out_dir = map(os.path.abspath, argv)
     paths = sorted(glob.glob(os.path.join(glob.escape(in_dir), "*.npz")))
     if not paths:
