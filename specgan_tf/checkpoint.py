@@ -432,7 +432,7 @@ def restore(gan, prefix):
     ckpt = reader(prefix)
     named = {v.path: v for v in gan.G.variables + gan.D.variables}
     for optimizer, net in _optimizers(gan):
-        named |= _slots(optimizer, net)
+        named |= slots(optimizer, net)
     _assign(named, prefix)
     names = {n for n in ckpt.get_variable_to_shape_map() if not _is_ours(n)}
     left = sorted(names - set(_values(gan)))
@@ -465,7 +465,7 @@ def _optimizers(gan):
     return (gan.G_optimizer, gan.G), (gan.D_optimizer, gan.D)
 
 
-def _slots(optimizer, net):
+def slots(optimizer, net):
     """TF 1 name -> variable of an optimizer's slots."""
     if isinstance(optimizer, tf1.Adam):
         slots = {"Adam": optimizer._momentums, "Adam_1": optimizer._velocities}
@@ -487,7 +487,7 @@ def _values(gan):
     """TF 1 name -> value of all that the original's Saver saves, and two of ours."""
     named = {v.path: v for v in gan.G.variables + gan.D.variables}
     for (optimizer, net), suffix in zip(_optimizers(gan), ("", "_1"), strict=True):
-        named |= _slots(optimizer, net)
+        named |= slots(optimizer, net)
         if isinstance(optimizer, tf1.Adam):
             power = optimizer.iterations.numpy() + 1.0
             for i, beta in ((1, optimizer.beta_1), (2, optimizer.beta_2)):

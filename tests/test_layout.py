@@ -106,19 +106,22 @@ MAY_IMPORT = {
     ),
     "crosscheck.__init__": set(),
     "crosscheck.records": {"files", "gan", "specgan"},
+    "crosscheck.kinks": {"crosscheck.records", "specgan"},
     "crosscheck.stages": set(
-        "crosscheck.records export loader moments spectral".split()
+        "crosscheck.kinks crosscheck.records export loader moments spectral".split()
     ),
     "crosscheck.derivative": {"crosscheck.records", "specgan"},
+    "crosscheck.iterations": {"checkpoint", "crosscheck.kinks", "spectral"},
     "crosscheck.training": set(
-        "checkpoint crosscheck.derivative crosscheck.records losses spectral".split()
+        "checkpoint crosscheck.derivative crosscheck.iterations crosscheck.kinks "
+        "crosscheck.records losses".split()
     ),
     "crosscheck.replay": set(
         "crosscheck.derivative crosscheck.records crosscheck.stages "
         "crosscheck.training files".split()
     ),
     "crosscheck.matrix": set(
-        "checkpoint crosscheck.records crosscheck.training files losses moments "
+        "checkpoint crosscheck.iterations crosscheck.records files losses moments "
         "specgan spectral".split()
     ),
     "crosscheck.table": {"files"},

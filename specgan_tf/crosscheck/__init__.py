@@ -11,6 +11,8 @@ line per check, and ends with status 1 if one falls short of its bound.
     records     the arrays of one record, networks from it, and what a check is
     stages      checks of the networks, the spectra, the loader, the inference graph
     training    checks of losses, gradients, updates, optimizers, checkpoints
+    iterations  replays the reference's updates, each from its own state
+    kinks       takes the slope that the reference had where only rounding decides
     derivative  checks of the gradient penalty's derivative through batch norm
     replay      runs every check of every record
     matrix      makes records of inputs, and has the reference compute on them
@@ -18,5 +20,6 @@ line per check, and ends with status 1 if one falls short of its bound.
     table       prints checks, and writes them as JSON
 
 A record is an .npz file: inputs, and what the reference made of them. Beside each bound
-stands the largest error measured: over the goldens, and over records made with --all.
+stands the largest error measured: over the goldens, over records made with --all, and
+for updates over many seeds (`python -m benchmarks.referee`).
 """

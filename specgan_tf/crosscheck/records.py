@@ -94,7 +94,6 @@ class Check:
       the check is of something else
     by, error, bound: what is judged ("max", "rel", "mean", "mean rel", or a unit); a
       bound of None marks a difference made on purpose
-    nudges: how often the inputs were `nudged` before it agreed
     """
 
     stage: str
@@ -106,7 +105,6 @@ class Check:
     error: float
     bound: float | None
     record: str = ""
-    nudges: int = 0
 
     @property
     def verdict(self):

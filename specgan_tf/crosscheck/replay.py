@@ -4,8 +4,6 @@ import dataclasses
 import glob
 import os
 
-import numpy as np
-
 from specgan_tf.crosscheck.derivative import derivative
 from specgan_tf.crosscheck.records import Record
 from specgan_tf.crosscheck.stages import (
@@ -36,48 +34,16 @@ STAGES = {
 }
 
 
-TRIES, NUDGED = 8, ("model", "train")
-
-
-def nudged(r, number):
-    """The record, what goes into its networks moved by one rounding, up or down.
-
-    Where a pre-activation is within rounding of zero, the slope of the lrelu or relu is
-    a toss of a coin, in the reference as here, and every gradient before it follows. An
-    error of ours stays when that coin is tossed again; a toss does not.
-    """
-    if number == 0:
-        return r
-    rs, moved = np.random.RandomState(number), Record(r, r.path)
-    for key in [k for k in ("mean", "x", "z") if k in r]:
-        towards = rs.choice([-np.inf, np.inf], r[key].shape)
-        moved[key] = np.nextafter(r[key], towards.astype(r[key].dtype))
-    return moved
-
-
-def run(records, tries=TRIES):
-    """Every check of every record, as it is made.
-
-    A stage of which a check fails is tried again, up to `tries` in all, each time
-    `nudged` otherwise. The first try without a failure counts; if there is none, the
-    first.
-    """
+def run(records):
+    """Every check of every record, as it is made."""
     for record in records:
         if record.kind not in STAGES:
             raise InputError(
                 f"{record.path} is of kind {record.kind}, not {', '.join(STAGES)}"
             )
         for stage in STAGES[record.kind]:
-            first = None
-            for number in range(tries if record.kind in NUDGED else 1):
-                checks = list(stage(nudged(record, number)))
-                if all(c.verdict != "FAIL" for c in checks):
-                    break
-                first = first or checks
-            else:
-                checks, number = first, 0
-            for check in checks:
-                yield dataclasses.replace(check, record=record.name, nudges=number)
+            for check in stage(record):
+                yield dataclasses.replace(check, record=record.name)
 
 
 def load(folder):

@@ -17,6 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from specgan_tf import export, loader, moments, spectral
+from specgan_tf.crosscheck.kinks import farthest, recorded, sided
 from specgan_tf.crosscheck.records import (
     assign,
     by_scope,
@@ -67,8 +68,9 @@ def discriminator(r):
     lines = "specgan.py 118-178"
     _, D = networks(r)
     assign(D, r, "w/")
-    x = tf.constant(r["x"])
-    with tf.GradientTape() as tape:
+    x, met = tf.constant(r["x"]), []
+    sides = {layer: values[0] for layer, values in recorded(r, "D").items()}
+    with tf.GradientTape() as tape, sided(sides, met):
         tape.watch(x)
         layers, D_x = by_scope(D, x)
     if want := r.group("layer/D/"):
@@ -77,8 +79,10 @@ def discriminator(r):
     yield judge(
         "discriminator", lines, "D(x)", r.off("D", D_x), 5e-6
     )  # measured 1.3e-6
-    # The mean: a pre-activation within rounding of zero may fall on either side.
     off = r.off("D_grad_x", tape.gradient(D_x, x))
+    if sides:
+        yield farthest("discriminator", met)
+        yield judge("discriminator", lines, "dD/dx, worst", off, 1e-4, "rel")
     # measured 5e-7
     yield judge("discriminator", lines, "dD/dx", off, 5e-6, "mean rel")
 

@@ -6,71 +6,17 @@ Each function that takes a record yields its checks.
 import dataclasses
 import os
 import tempfile
-from unittest import mock
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from specgan_tf import checkpoint, spectral
+from specgan_tf import checkpoint
 from specgan_tf.crosscheck.derivative import STEPS, agreement, slopes_along
+from specgan_tf.crosscheck.iterations import alphas, from_audio, real, replay
+from specgan_tf.crosscheck.kinks import farthest
 from specgan_tf.crosscheck.records import Record, build_gan, errors, judge, tally
 from specgan_tf.losses import LOSSES
-
-
-def real(r, i, n):
-    """The n real batches of iteration i, [n, b, 128, 128, 1], from the audio."""
-    wav = r["wav"][i * n : (i + 1) * n].astype(np.float32) / 32768
-    flat = wav.reshape(-1, spectral.SLICE_LEN, 1)
-    x = spectral.t_to_f(flat, r["mean"], r["std"]).numpy()
-    return x.reshape(*wav.shape[:2], *x.shape[1:])
-
-
-def alphas(r, i, n):
-    return r["alpha"][i * n : (i + 1) * n].reshape(-1, r["z"].shape[1], 1, 1, 1)
-
-
-def replaying(gan):
-    """`train_step` on given draws: a function of (x, z, alpha) for each of its updates.
-
-    It returns the loss of each update, and the gradients of D's first and of G's.
-    """
-
-    @tf.function
-    def iteration(x, z, alpha):
-        zs, alphas, losses, gradients = tf.unstack(z), tf.unstack(alpha), [], {}
-
-        def keep(name, update):
-            def kept(*args):
-                values = update(*args)
-                losses.append(values[name])
-                return values
-
-            return kept
-
-        def spy(optimizer):
-            def apply(grads, variables, original=optimizer.apply):
-                for v, g in zip(variables, grads, strict=True):
-                    gradients.setdefault(v.path, g)
-                return original(grads, variables)
-
-            return mock.patch.object(optimizer, "apply", apply)
-
-        with (
-            mock.patch.multiple(
-                gan,
-                draw_z=lambda n: zs.pop(0),
-                draw_alpha=lambda x: alphas.pop(0),
-                update_D=keep("D_loss", gan.update_D),
-                update_G=keep("G_loss", gan.update_G),
-            ),
-            spy(gan.D_optimizer),
-            spy(gan.G_optimizer),
-        ):
-            gan.train_step(x)
-        return tf.stack(losses), gradients
-
-    return iteration
 
 
 def idle(gan):
@@ -83,42 +29,106 @@ def idle(gan):
 
 def training(r):
     """Losses, gradients by name, and whole 5:1 iterations on recorded draws."""
-    gan, n = build_gan(r), r.option("disc_nupdates", 5)
+    gan = build_gan(r)
     if "checkpoint" in r:  # one of ours, which the reference went on from
         checkpoint.restore(gan, str(r["checkpoint"]))
     if gan.loss_spec.penalty and gan.D.use_batchnorm:
         yield from deliberately_different(r, gan)
         return
-    x = r.get("x")
-    iteration, losses, gradients = replaying(gan), [], None
-    for i in range(len(r["z"]) // (n + 1)):
-        batches = real(r, i, n)
-        if i == 0 and x is not None:
-            # The first from the reference's own spectrogram: from the audio, the
-            # rounding of its FFT (up to 0.03 from float64 near silence, ours 0.003)
-            # moves dcgan's smallest gradient by 1.4e-2 and lsgan's loss by 3e-5.
-            batches[0] = x
-        z = r["z"][i * (n + 1) : (i + 1) * (n + 1)]
-        some, first = iteration(batches, z, alphas(r, i, n))
-        losses, gradients = [*losses, *some.numpy()], gradients or first
+    logits = gan.D(real(r, 0, 1)[0]).numpy()
+    replayed = replay(r, gan)
+    if r.group("updates/"):
+        if "wav" in r:
+            yield x_norm(r)
+        yield from every_update(r, gan, replayed)
+        return
     if "checkpoint" not in r:
-        yield from first_updates(r, gan, losses[0], gradients)
-    yield from whole_iterations(r, gan, np.array(losses))
+        yield from first_updates(r, gan, logits, replayed)
+    yield from whole_iterations(r, gan, replayed.losses)
 
 
-def first_updates(r, gan, loss, gradients):
+def x_norm(r):
+    """The real batches: ours, of the audio, and the reference's."""
+    x = np.concatenate([from_audio(r, i, 1) for i in range(len(r["x"]))])
+    # measured 1.7e-8
+    off = errors(x, r["x"])
+    return judge("t_to_f", "train_specgan.py 31-45", "X_norm", off, 2e-7, "mean")
+
+
+def every_update(r, gan, replayed, since=0, stage="updates"):
+    """Each update from the reference's own state: its loss, its gradients, what it
+    leaves behind."""
+    yield farthest(stage, replayed.met)
+    off = relative_losses(replayed.losses, r["losses"][since:])
+    # measured 2.4e-7; 3.4e-6 with batch norm, whose G(z) is as far off
+    yield tally(stage, "train_specgan.py 181-236", "losses", off.max(), 3e-5, "rel")
+    for net in (gan.D, gan.G):
+        lines, who = "train_specgan.py 273-295", net.name
+        gradients, left = [], {}
+        of_net = [i for i, (mover, _) in enumerate(replayed.turns) if mover == who]
+        for i in of_net:
+            _, j = replayed.turns[i]
+            want = {k: v[j] for k, v in r.group(f"updates/grad/{who}/").items()}
+            got = {k[2:]: v for k, v in replayed.gradients[i].items()}
+            gradients += relative_gradients(got, want, net.use_batchnorm)
+            for name, value in replayed.after[i].items():
+                off = errors(value, r[f"updates/after/{who}/{name}"][j])
+                kind = SLOTS.get(name.rpartition("/")[2], "variables")
+                left.setdefault(kind, []).append(off)
+        # measured 4e-5; 1.3e-4 of dcgan's last bias
+        yield judge(stage, lines, f"{who}'s gradients", gradients, 1e-3, "rel")
+        # measured 4e-7; 1.3e-5 in dcgan, where TF 1.12 takes 1 - 0.999 in float32
+        yield judge(stage, lines, f"{who}'s slots", left["slots"], 5e-5, "rel")
+        # measured 1.2e-7: gammas near one, rounded otherwise
+        yield judge(stage, lines, f"{who}'s variables", left["variables"], 5e-7)
+        if "moving averages" in left:
+            what, off = f"moving averages after {who}'s", left["moving averages"]
+            # measured 1.2e-7
+            yield judge(stage, "specgan.py 57, 105-109", what, off, 1e-6)
+    yield counts(r, gan, stage)
+
+
+# What an update leaves behind, by the last part of its name; the rest are variables.
+SLOTS = dict.fromkeys(("Adam", "Adam_1", "RMSProp"), "slots")
+SLOTS |= dict.fromkeys(("moving_mean", "moving_variance"), "moving averages")
+
+
+def relative_losses(got, want):
+    """Errors [updates] of losses, of each or of the mean if that is larger: Wasserstein
+    losses pass through zero."""
+    return np.abs(got - want) / np.maximum(np.abs(want), np.abs(want).mean())
+
+
+def relative_gradients(got, want, normed):
+    """Errors of gradients by name; `rel` is of the largest value in each variable.
+
+    Or of a hundredth of the largest in all variables, if that is larger: in Wasserstein
+    losses the gradient of a bias may be a difference of equal numbers.
+    With batch norm, of the largest in all: the normalisation takes away most of a
+    bias's gradient, and all of it from the bias of the convolution in front of it.
+    """
+    tops = {name: np.abs(w).max() for name, w in want.items()}
+    least = max(tops.values()) * (1.0 if normed else 1e-2)
+    for name, top in tops.items():
+        off = errors(got[name], want[name])
+        yield off | {"rel": off["max"] / max(top, least, 1e-12)}
+
+
+def first_updates(r, gan, logits, replayed):
     """D's loss before any update, its gradients, and those of G's first update."""
     lines = "train_specgan.py 273-276"
     if "x" in r:
         # Wasserstein losses are differences: relative to what is subtracted, if larger.
-        logits = np.abs(build_gan(r).D(r["x"])).max()
-        error = abs(loss - r["losses"][0]) / max(abs(r["losses"][0]), logits)
-        # measured 5e-7; 1.1e-5 of networks of dim 2, whose G(z) with batch statistics
-        # is as far off
-        yield tally("losses", "train_specgan.py 181-236", "D_loss", error, 3e-5, "rel")
+        size = max(abs(r["losses"][0]), np.abs(logits).max())
+        error = abs(replayed.losses[0] - r["losses"][0]) / size
+        # measured 5e-7
+        yield tally("losses", "train_specgan.py 181-236", "D_loss", error, 3e-6, "rel")
+    # measured 1.3e-5; 9.5e-4 of G, after five updates of D
     for net, bound in ((gan.D, 2e-5), (gan.G, 3e-3)):
         if net is gan.D and "x" not in r:
             continue
+        first = [who for who, _ in replayed.turns].index(net.name)
+        gradients = replayed.gradients[first]
         want = {v.path: r[f"grad/{v.path}"] for v in net.trainable_variables}
         off = [r.off(f"grad/{path}", gradients[path]) for path in want]
         if net.use_batchnorm:
@@ -126,29 +136,19 @@ def first_updates(r, gan, loss, gradients):
             # bias's gradient, and all of it from the conv's in front of it.
             top = max(np.abs(w).max() for w in want.values())
             off = [o | {"rel": o["max"] / top} for o in off]
-        # Where a pre-activation is within rounding of zero, the lrelu's slope is a toss
-        # of a coin, there or here, and all gradients before it follow. The median knows
-        # nothing of it.
-        what = f"{net.name}'s gradients"
-        median = float(np.median([o["rel"] for o in off]))
-        # measured 4e-6 of D; 1.6e-3 (wgan-gp) of G, after five updates of D
-        yield tally("gradients", lines, f"{what}, median", median, bound, "rel")
-        # measured 1.3e-5 of D, 1.9e-3 after such a toss; 1.6e-3 of G
-        yield judge("gradients", lines, f"{what}, worst", off, 2e-2, "rel")
+        yield judge("gradients", lines, f"{net.name}'s gradients", off, bound, "rel")
 
 
 def whole_iterations(r, gan, losses, since=0, stage="iterations"):
-    """Losses on the way and the variables in the end, from update `since` on."""
+    """Losses on the way and the variables in the end, from update `since` on.
+
+    Of goldens, whose records do not hold what each update left behind. None of them has
+    a pre-activation within rounding of zero.
+    """
     lines, dead = "train_specgan.py 285-295", idle(gan)
-    want = r["losses"][since:]
-    # Of the mean if that is larger: Wasserstein losses pass through zero.
-    off = np.abs(losses - want) / np.maximum(np.abs(want), np.abs(want).mean())
-    for who in "DG":
-        median = np.median(off[r["order"][since:] == who])
-        # measured 1e-4
-        yield tally(stage, lines, f"{who}'s losses, median", median, 4e-4, "rel")
-    # measured 3.3e-4, 8.4e-4 after a toss (see first_updates)
-    yield tally(stage, lines, "losses, worst", off.max(), 4e-3, "rel")
+    off = relative_losses(losses, r["losses"][since:])
+    # measured 1e-4
+    yield tally(stage, lines, "losses", off.max(), 4e-4, "rel")
     variables = [v for v in gan.G.variables + gan.D.variables if v.path not in dead]
     off = {v.path: r.off(f"final/{v.path}", v) for v in variables}
     averages = [off.pop(path) for path in [*off] if "/moving_" in path]
@@ -157,18 +157,17 @@ def whole_iterations(r, gan, losses, since=0, stage="iterations"):
         bound = 5e-6 if gan.loss_name in ("wgan", "lsgan") else 3e-4
         yield judge(stage, lines, "moving averages", averages, bound)
     if gan.loss_name in ("wgan", "lsgan"):
-        # measured 9.3e-10; 1.5e-6, 5.7e-5 after a toss
-        bound = {"wgan": 5e-9, "lsgan": 3e-4}[gan.loss_name]
+        # measured 2.3e-10, 1.5e-6
+        bound = {"wgan": 1e-9, "lsgan": 2e-6}[gan.loss_name]
         yield judge(stage, lines, f"variables, {gan.loss_name}", off.values(), bound)
         # and that is small beside how far they have moved
         for net in (gan.G, gan.D) if "checkpoint" not in r else ():
             paths = [v.path for v in net.variables if v.path in off]
             moved = max(r.off(f"init/{v.path}", v)["max"] for v in net.variables)
             error = max(off[path]["max"] for path in paths)
-            # measured 2.6e-3, of D in lsgan, 2.6e-2 after a toss. In wgan, clipping
-            # leaves G no gradient.
+            # measured 1.5e-3. In wgan, clipping leaves G no gradient.
             what = f"{net.name}'s variables, of their movement"
-            yield tally(stage, lines, what, error / (moved or 1.0), 0.1, "of movement")
+            yield tally(stage, lines, what, error / (moved or 1.0), 1e-2, "of movement")
     else:
         # The mean: with Adam an entry whose gradient is near zero takes steps of full
         # size, in either direction.
@@ -190,18 +189,18 @@ def deliberately_different(r, gan):
     """Batch norm under the gradient penalty, where TF 1.12's second derivative is wrong
     and ours is not: the first loss agrees, updates cannot. Finite differences judge."""
     lines = "train_specgan.py 222-236"
-    x = r["x"] if "x" in r else real(r, 0, 1)[0]
+    x = real(r, 0, 1)[0]
     z, alpha = r["z"][0], alphas(r, 0, 1)[0]
     with tf.GradientTape() as tape:
         value, _ = gan.D_loss(x, z, alpha)
     off = errors(float(value), r["losses"][0])
     # measured 1.2e-6
     yield judge("losses", lines, "D_loss, batch norm", off, 5e-6, "rel")
-    if r.group("grad/"):
+    if first := r.group("updates/grad/"):
         D_vars = gan.D.trainable_variables
         grads = tape.gradient(value, D_vars)
         off = [
-            r.off(f"grad/{v.path}", g)
+            errors(g, first[v.path][0])
             for v, g in zip(D_vars, grads, strict=True)
             if v.path not in idle(gan)
         ]
@@ -226,7 +225,7 @@ def saved(r):
         return
     stage, lines = "checkpoints", "train_specgan.py 279-283"
     prefix = checkpoint.latest(os.path.join(folder, name))
-    gan, n = build_gan(r), r.option("disc_nupdates", 5)
+    gan = build_gan(r)
     checkpoint.restore(gan, prefix)
     theirs = checkpoint.reader(prefix)
     with tempfile.TemporaryDirectory() as d:
@@ -242,12 +241,11 @@ def saved(r):
         yield judge(stage, lines, "restored, variables", off, 0)
         yield counts(r, gan, stage)
     elif not (gan.loss_spec.penalty and gan.D.use_batchnorm):
-        iteration, losses = replaying(gan), []
-        for i in range(step, len(r["z"]) // (n + 1)):
-            z = r["z"][i * (n + 1) : (i + 1) * (n + 1)]
-            losses += [*iteration(real(r, i, n), z, alphas(r, i, n))[0].numpy()]
-        since = step * (n + 1)
-        yield from whole_iterations(r, gan, np.array(losses), since, stage)
+        replayed, since = replay(r, gan, step), step * (gan.disc_nupdates + 1)
+        if r.group("updates/"):
+            yield from every_update(r, gan, replayed, since, stage)
+        else:
+            yield from whole_iterations(r, gan, replayed.losses, since, stage)
 
 
 def draws(r):
