@@ -7,12 +7,11 @@ import os
 import zipfile
 from unittest import mock
 
-import keras
 import numpy as np
 
 from specgan_tf.files import InputError
 from specgan_tf.gan import SpecGAN
-from specgan_tf.specgan import SpecGANDiscriminator, SpecGANGenerator
+from specgan_tf.specgan import Scope, SpecGANDiscriminator, SpecGANGenerator
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 # A clone has them, an installed package has not.
@@ -161,13 +160,13 @@ def build_gan(r):
 
 def by_scope(net, x, **kwargs):
     """(what each scope hands on after its activation, by name; the net's output)."""
-    given, call = {}, keras.Sequential.call
+    given, call = {}, Scope.call
 
     def spy(self, inputs, **kwargs):
         given[self.name] = inputs
         return call(self, inputs, **kwargs)
 
-    with mock.patch.object(keras.Sequential, "call", spy):
+    with mock.patch.object(Scope, "call", spy):
         y = net(x, **kwargs)
     # What a scope hands on is what the next is given.
     return dict(zip(given, [*list(given.values())[1:], y], strict=True)), y
