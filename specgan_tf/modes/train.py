@@ -28,12 +28,14 @@ from specgan_tf.modes.data import (
 )
 from specgan_tf.modes.settings import (
     PATHS,
+    analysis,
     draw_seed,
     griffin_lim,
     hparams,
     settings,
     write_args,
 )
+from specgan_tf.moments import Moments
 from specgan_tf.specgan import SpecGANDiscriminator, SpecGANGenerator
 
 log = logging.getLogger("specgan_tf")
@@ -97,8 +99,9 @@ def train_on(fps, args):
     lengths = np.full(len(fps), -1, np.int64)
     mean_std = np.zeros([2, spectral.NBINS], np.float32)
     if chief:
-        mean_std = np.stack(training_moments(fps, args, lengths))
-    mean, std = distribute.from_chief(strategy, mean_std)
+        mean_std = np.stack(training_moments(fps, args, lengths)[:2])
+    mean_std = distribute.from_chief(strategy, mean_std)
+    moments = Moments(*mean_std, **analysis(args))
     with strategy.scope():
         gan = build(args)
     if chief:
@@ -131,7 +134,7 @@ def train_on(fps, args):
             part=(i, n),
         )
         # differs: the original holds 4 * batch_size batches ready.  [loader.py:188]
-        x = x_wav.map(lambda x: spectral.t_to_f(x, mean, std), num_parallel_calls=2)
+        x = x_wav.map(moments.t_to_f, num_parallel_calls=2)
         return x.batch(args.specgan_disc_nupdates, drop_remainder=True).prefetch(2)
 
     per_step = args.specgan_disc_nupdates * args.train_batch_size
@@ -157,8 +160,7 @@ def train_on(fps, args):
         summaries = callbacks.Summaries(
             args.train_dir,
             heard,
-            mean,
-            std,
+            moments,
             args.data_sample_rate,
             griffin_lim(args),
             args.train_summary_secs,
@@ -226,7 +228,14 @@ def build(args):
         loss=args.specgan_loss,
         mixed_precision=half_precision(args.mixed_precision),
         jit_compile=args.jit_compile,
+        ema_momentum=args.train_ema,
     )
+    for optimizer, rate in (
+        (gan.G_optimizer, args.train_lr_G),
+        (gan.D_optimizer, args.train_lr_D),
+    ):
+        if rate is not None:
+            optimizer.learning_rate = rate
     print_vars("Generator", G)
     print_vars("Discriminator", D)
     return gan
