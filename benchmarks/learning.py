@@ -280,7 +280,7 @@ def command(run, settings, original, python):
     steps = [step for step in settings["steps"] if step > start]
     plan |= {"start": start, "steps": steps, "every": EVERY, "nupdates": NUPDATES}
     if run.side == "original":
-        script = os.path.join(ROOT, "specgan_tf", "original.py")
+        script = os.path.join(ROOT, "specgan_tf", "crosscheck", "original.py")
         plan |= {"original": original, "script": script}
         flags += ["--data_prefetch_gpu_num", "-1"]
         return [python, "-c", ORIGINAL, json.dumps(plan), *flags]

@@ -487,7 +487,7 @@ def restore(gan, path):
     ckpt = reader(prefix)
     named = _named(gan.G) | _named(gan.D)
     for optimizer, net in _optimizers(gan):
-        named |= _slots(optimizer, net)
+        named |= slots(optimizer, net)
     averaged = _has_average(prefix)
     if gan.G_ema is not None and averaged:
         named |= _averages(gan.G_ema)
@@ -556,7 +556,7 @@ def _optimizers(gan):
     return (gan.G_optimizer, gan.G), (gan.D_optimizer, gan.D)
 
 
-def _slots(optimizer, net):
+def slots(optimizer, net):
     """TF 1 name -> variable of an optimizer's slots."""
     if isinstance(optimizer, tf1.Adam):
         slots = {"Adam": optimizer._momentums, "Adam_1": optimizer._velocities}
@@ -578,7 +578,7 @@ def _values(gan):
     """TF 1 name -> value: all that the original's Saver saves, averages, and ours."""
     named = _named(gan.G) | _named(gan.D) | _averages(gan.G_ema)
     for (optimizer, net), suffix in zip(_optimizers(gan), ("", "_1"), strict=True):
-        named |= _slots(optimizer, net)
+        named |= slots(optimizer, net)
         if isinstance(optimizer, tf1.Adam):
             power = optimizer.iterations.numpy() + 1.0
             for i, beta in ((1, optimizer.beta_1), (2, optimizer.beta_2)):
