@@ -83,7 +83,16 @@ MAY_IMPORT = {
     "tf1": set(),
     "kernels": set(),
     "spectral": {"tf1"},
-    "loader": {"files"},
+    "loader.__init__": set(
+        "loader.dataset loader.decode loader.find loader.order loader.slices".split()
+    ),
+    "loader.find": {"files"},
+    "loader.decode": {"files"},
+    "loader.cache": {"files", "loader.decode"},
+    "loader.decoder": {"files", "loader.cache", "loader.decode", "loader.slices"},
+    "loader.order": set(),
+    "loader.slices": {"files", "loader.order"},
+    "loader.dataset": {"files", "loader.decoder", "loader.order", "loader.slices"},
     "specgan": {"kernels", "tf1"},
     "losses": {"tf1"},
     "distribute": {"files"},

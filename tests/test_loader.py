@@ -108,7 +108,7 @@ def test_plain_wav_is_read_as_libraries_read_it(tmp_path, subtype, channels, siz
     fp = str(tmp_path / "a.wav")
     samples = np.random.RandomState(0).uniform(-1, 1, (size, channels))
     soundfile.write(fp, samples, 22050, subtype=subtype)
-    got = loader._read_plain_wav(fp)
+    got = loader.decode._read_plain_wav(fp)
     assert (got is not None) == (subtype == "PCM_16")
     if got:
         want, fs = soundfile.read(fp, dtype="float32", always_2d=True)
@@ -123,7 +123,7 @@ def test_any_other_header_is_left_to_libraries(tmp_path, at):
     content = bytearray(fp.read_bytes())
     content[at] ^= 0x80
     fp.write_bytes(content)
-    assert loader._read_plain_wav(fp) is None
+    assert loader.decode._read_plain_wav(fp) is None
 
 
 def cut(fp, keep):
@@ -267,8 +267,8 @@ def test_an_impossible_rate(tmp_path, rate):
 
 
 def test_too_long_a_file(tmp_path, monkeypatch):
-    monkeypatch.setattr(loader, "MAX_SAMPLES", 10000)
-    monkeypatch.setattr(loader, "BLOCK", 1000)
+    monkeypatch.setattr(loader.decode, "MAX_SAMPLES", 10000)
+    monkeypatch.setattr(loader.decode, "BLOCK", 1000)
     soundfile.write(tmp_path / "a.wav", np.ones((4000, 2)) / 2, 8000)
     assert len(loader.decode_audio(tmp_path / "a.wav")) == 4000
     for size, fs, fast_wav in (
@@ -422,7 +422,9 @@ def test_going_on_decodes_what_the_buffer_held_and_no_more(recordings, monkeypat
     list(batches(recordings, lengths=known, **options).take(60))
     decoded, decode = [], loader.decode_audio
     monkeypatch.setattr(
-        loader, "decode_audio", lambda fp, **kw: decoded.append(fp) or decode(fp, **kw)
+        loader.cache,
+        "decode_audio",
+        lambda fp, **kw: decoded.append(fp) or decode(fp, **kw),
     )
     options |= {"skip": 100_000, "lengths": known}
     next(iter(batches(recordings, **options)))
@@ -448,7 +450,7 @@ def test_the_order_is_the_same_however_many_are_decoded_at_a_time(
     options = {**LONG, "slice_randomize_offset": True, "decode_parallel_calls": 3}
     options |= {"shuffle": True, "shuffle_buffer_size": 30}
     want = list(batches(recordings, **options).take(500).as_numpy_iterator())
-    monkeypatch.setattr(loader, "QUICK", quick)
+    monkeypatch.setattr(loader.slices, "QUICK", quick)
     got = list(batches(recordings, **options).take(500).as_numpy_iterator())
     np.testing.assert_array_equal(got, want)
 
@@ -484,7 +486,9 @@ def test_a_cache_decodes_each_file_once(
     cache = where if where == "memory" else str(folder)
     decoded, decode = [], loader.decode_audio
     monkeypatch.setattr(
-        loader, "decode_audio", lambda fp, **kw: decoded.append(fp) or decode(fp, **kw)
+        loader.cache,
+        "decode_audio",
+        lambda fp, **kw: decoded.append(fp) or decode(fp, **kw),
     )
 
     def check():
@@ -507,7 +511,7 @@ def test_a_cache_decodes_each_file_once(
     assert check() == recordings[:1]
     assert len([*folder.iterdir()]) == found + 1
     # A folder that cannot be written to: said, and gone on without
-    monkeypatch.setattr(loader, "replacing", full_disk)
+    monkeypatch.setattr(loader.cache, "replacing", full_disk)
     os.utime(recordings[1], (1, 1))
     assert set(check()) == {recordings[1]}
     assert caplog.text.count(f"No more is cached in {folder}: No space left") == 1
@@ -548,8 +552,8 @@ def test_names_that_are_not_utf8(tmp_path):
 @pytest.mark.parametrize("seconds", [0, 0.5])
 def test_a_dataset_in_use_does_not_hang_the_end_of_the_interpreter(seconds):
     code = (
-        "import sys, time; from specgan_tf import loader; read = loader._read;"
-        f"loader._read = lambda fp: time.sleep({seconds}) or read(fp);"
+        "import sys, time; from specgan_tf import loader; read = loader.decode._read;"
+        f"loader.decode._read = lambda fp: time.sleep({seconds}) or read(fp);"
         "it = iter(loader.decode_extract_and_batch(loader.find_audio(sys.argv[1]), 16,"
         "16384, 16000, 1, decode_parallel_calls=4, slice_pad_end=True, repeat=True,"
         "shuffle=True, shuffle_buffer_size=2, prefetch_size=20)); next(it)"
@@ -717,7 +721,7 @@ def test_workers_share_the_decoding(folder, monkeypatch):
     """Of files of one slice, and of known length: each is decoded by one of them."""
     decoded, decode = collections.Counter(), loader.decode_audio
     monkeypatch.setattr(
-        loader,
+        loader.cache,
         "decode_audio",
         lambda fp, **kw: decoded.update([fp]) or decode(fp, **kw),
     )
