@@ -13,7 +13,8 @@ from specgan_tf.loader.dataset import (
     origins,
     timed,
 )
-from specgan_tf.loader.decode import UnreadableError, decode_audio
+from specgan_tf.loader.decode import decode_audio
+from specgan_tf.loader.errors import UnreadableError
 from specgan_tf.loader.find import find_audio
 from specgan_tf.loader.order import Order, Part
 from specgan_tf.loader.slices import (

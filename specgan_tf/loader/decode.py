@@ -4,26 +4,38 @@ Port of `decode_audio` in loader.py (chrisdonahue/wavegan 40e85e8). Decoded audi
 float32 [nsamps, 1, nch].
 """
 
-import contextlib
+import logging
 import os
-import struct
-import warnings
 
 import numpy as np
 
 from specgan_tf.files import InputError
+from specgan_tf.loader import read
+from specgan_tf.loader.errors import UnreadableError
+from specgan_tf.loader.resample import RESAMPLERS, KaiserBest, Soxr
 
-RESAMPLERS = ("soxr_hq", "kaiser_best")
 RATES = 100, 1_000_000  # Hz; beyond, the header is wrong
-BLOCK = 1 << 20  # samples of each channel read at a time
-MAX_SAMPLES = 1 << 30  # of all channels, or resampled: 4 GiB
-TOO_LONG = f"longer than {MAX_SAMPLES} samples: split it"
+MAX_SAMPLES = 1 << 30  # of the result: 4 GiB
+CANCELS = 1e-3  # of the loudest channel: a mono mix that is quieter is none
+FAINT = 1 / 32768  # one step of 16 bits
+
+log = logging.getLogger("specgan_tf")
 
 
 def decode_audio(
-    fp, fs=None, num_channels=1, normalize=False, fast_wav=False, resample="soxr_hq"
+    fp,
+    fs=None,
+    num_channels=1,
+    normalize=False,
+    fast_wav=False,
+    resample="soxr_hq",
+    note=None,
+    reserve=None,
 ):
     """Decodes one audio file.
+
+    Channels are mixed and the rate is changed block by block, so that a file takes
+    little more memory than its result.
 
     Args:
       fp: path.
@@ -31,9 +43,14 @@ def decode_audio(
       num_channels: 1 averages whatever the file has; 2 doubles a mono file; otherwise
         the file must have exactly as many.
       normalize: divide by the largest absolute sample.
+        differs: not if that is what is left of channels that cancel each other, which
+        would become full-scale noise.  [loader.py:60-63]
       fast_wav: the file is a WAV, 16-bit PCM or 32-bit float, at `fs` already.
       resample: "soxr_hq", or "kaiser_best" (needs the resampy package).
         differs: the original's librosa 0.6.2 has kaiser_best.  [loader.py:36]
+      note: called with what is odd about a file that can be used ("is silent"); by
+        default that is logged.
+      reserve: called with the bytes to be held, before they are.
 
     Returns:
       float32 [nsamps, 1, num_channels].
@@ -41,7 +58,8 @@ def decode_audio(
     Raises:
       InputError: with fast_wav, a rate or sample format it does not take; a channel
         count that does not fit.
-      UnreadableError: not an audio file, truncated, empty, or holding NaN or infinity.
+      UnreadableError: not an audio file, truncated, empty, holding NaN or infinity, or
+        too large for the memory.
 
     [loader.py:9-65]
     """
@@ -50,179 +68,144 @@ def decode_audio(
         raise ValueError(
             f"resample must be one of {RESAMPLERS}. Received: {resample!r}"
         )
-    if fast_wav:
-        _wav, _fs = _read_fast_wav(fp, fs)
-    else:
-        _wav, _fs = _read(fp)
-    if _wav.size > MAX_SAMPLES:
-        raise UnreadableError(TOO_LONG)
-    if not len(_wav):
-        raise UnreadableError("it holds no samples")
-    if not np.isfinite(_wav).all():
-        raise UnreadableError("it holds NaN or infinite samples")
-    if fs is not None and fs != _fs:
-        if not RATES[0] <= _fs <= RATES[1]:
-            raise UnreadableError(f"a sample rate of {_fs} Hz")
-        if _wav.size * fs / _fs > MAX_SAMPLES:
-            raise UnreadableError(TOO_LONG)
-        _wav = _resample(_wav, _fs, fs, resample)
+    if note is None:
 
-    # [nsamps, 1, nch] mimics the 2D shape of spectral features
-    _wav = _wav[:, np.newaxis, :]
+        def note(text):
+            log.warning("%s %s", fp, text)
 
-    # Average (mono) or expand (stereo) channels  [loader.py:51-58]
-    nch = _wav.shape[2]
-    if nch != num_channels:
-        if num_channels == 1:
-            _wav = np.mean(_wav, 2, keepdims=True)
-        elif nch == 1 and num_channels == 2:
-            _wav = np.concatenate([_wav, _wav], axis=2)
-        else:
-            raise InputError(f"{fp} has {nch} channels, not {num_channels}")
-
-    if normalize:
-        factor = np.max(np.abs(_wav))
-        if factor > 0:
-            _wav /= factor
-
+    mix = Mix(fp, num_channels)
+    sound = Samples(reserve)
+    try:
+        for rate, _, blocks in read.recordings(fp, fast_wav, note):
+            fs = rate if fs is None else fs
+            if fast_wav and rate != fs:
+                raise InputError(
+                    f"{fp} is at {rate} Hz, not {fs}; --data_fast_wav cannot resample: "
+                    "leave it out, or set --data_sample_rate"
+                )
+            mixed = map(mix, blocks)
+            sound.extend(mixed if rate == fs else resampled(mixed, rate, fs, resample))
+        _wav = sound.take()
+        if not len(_wav):
+            raise UnreadableError("it holds no samples")
+        _wav = _wav[:, np.newaxis, :]  # mimics the 2D shape of spectral features
+        if mix.cancels:
+            note("cancels out in mono: its channels are opposites, and it stays silent")
+        elif mix.peak == 0:
+            note("is silent")
+        elif normalize:
+            if mix.peak <= FAINT:
+                note("is almost silent, and is amplified to full scale")
+            _wav /= peak(_wav) or 1
+    except MemoryError:
+        raise UnreadableError(
+            "not enough memory to decode it: split it into shorter files"
+        ) from None
     return _wav
 
 
-class UnreadableError(Exception):
-    """One file cannot be used; the others can."""
+class Mix:
+    """Averages (mono) or doubles (stereo) channels, block by block.  [loader.py:51-58]
 
-
-def _read_plain_wav(fp):
-    """What `_read` returns, of 16-bit PCM with the shortest header; None of others.
-
-    Such files are most of what there is, and libraries take longer than reading does.
+    Attributes:
+      peak: the largest absolute sample so far, of all channels; mixed: of the mix.
     """
-    with contextlib.suppress(OSError), open(fp, "rb", buffering=0) as f:
-        head, room = f.read(44), os.fstat(f.fileno()).st_size - 44
-        if room < 0 or len(head) < 44:
-            return None
-        riff, length, wave, fmt, n, kind, nch, fs, _, align, bits, data, size = (
-            struct.unpack("<4sI4s4sIHHIIHH4sI", head)
-        )
-        plain = (riff, wave, fmt, data) == (b"RIFF", b"WAVE", b"fmt ", b"data")
-        plain = plain and (n, kind, bits, align) == (16, 1, 16, 2 * nch) and nch and fs
-        whole = size + 36 <= length <= room + 36 and size <= 2 * MAX_SAMPLES
-        if plain and whole and size % align == 0:
-            content = f.read(size)
-            if len(content) == size:
-                wav = np.frombuffer(content, "<i2").astype(np.float32)
-                wav /= 32768.0
-                return wav.reshape(-1, nch), fs
-    return None
+
+    def __init__(self, fp, num_channels):
+        self.fp, self.num_channels = fp, num_channels
+        self.peak = self.mixed = 0.0
+
+    def __call__(self, block):
+        nch = block.shape[1]
+        loudest = peak(block)
+        if not np.isfinite(loudest):
+            raise UnreadableError("it holds NaN or infinite samples")
+        self.peak = max(self.peak, loudest)
+        if nch != self.num_channels:
+            if self.num_channels == 1:
+                block = np.mean(block, 1, keepdims=True)
+                loudest = peak(block)
+            elif nch == 1 and self.num_channels == 2:
+                block = np.concatenate([block, block], axis=1)
+            else:
+                raise InputError(
+                    f"{self.fp} has {nch} channels, not {self.num_channels}"
+                )
+        self.mixed = max(self.mixed, loudest)
+        return block
+
+    @property
+    def cancels(self):
+        return self.peak > 0 and self.mixed <= CANCELS * self.peak
 
 
-def _read(fp):
-    """Samples float32 [nsamps, nch] and rate of anything libsndfile reads."""
-    if plain := _read_plain_wav(fp):
-        return plain
-    import soundfile
-
-    _check_length(fp)
-    try:
-        # As bytes: on POSIX a name need not be UTF-8.
-        name = os.fsencode(fp) if os.name == "posix" else fp
-        with soundfile.SoundFile(name) as f:
-            expected, fs = f.frames, f.samplerate
-            if expected == 2**63 - 1:  # libsndfile's SF_COUNT_MAX
-                raise UnreadableError("it does not say its length: encode it again")
-            # In blocks: f.read() makes room for as much as the header claims.
-            blocks, size = [], 0
-            while len(block := f.read(BLOCK, dtype="float32", always_2d=True)):
-                blocks.append(block)
-                size += block.size
-                if size > MAX_SAMPLES:  # and maybe without end
-                    raise UnreadableError(TOO_LONG)
-            wav = blocks[0] if len(blocks) == 1 else np.concatenate([*blocks, block])
-    except (soundfile.LibsndfileError, OSError) as e:
-        reason = getattr(e, "error_string", None) or str(e)
-        raise UnreadableError(reason.rstrip(": .") or "not an audio file") from None
-    if len(wav) < expected:
-        raise UnreadableError(f"truncated: {len(wav)} of {expected} samples")
-    return wav, fs
+def peak(samples):
+    """The largest absolute sample; NaN if there is one. Without a copy of them."""
+    if not samples.size:
+        return 0.0
+    return np.maximum(samples.max(), -samples.min())
 
 
-def _read_fast_wav(fp, fs):
-    """Samples float32 [nsamps, nch] and rate of a standard WAV file, through scipy."""
-    wav, _fs = _read_plain_wav(fp) or _read_scipy(fp)
-    if fs is not None and fs != _fs:
-        raise InputError(
-            f"{fp} is at {_fs} Hz, not {fs}; --data_fast_wav cannot resample: leave it "
-            "out, or set --data_sample_rate"
-        )
-    return wav, _fs
+def resampled(blocks, fs, target, kind):
+    """Blocks [n, nch] at `fs` Hz -> blocks at `target` Hz.
 
-
-def _read_scipy(fp):
-    from scipy.io import wavfile
-
-    _check_length(fp)
-    try:
-        # Chunks that are not audio are no matter. (catch_warnings is not for threads.)
-        warnings.filterwarnings("ignore", category=wavfile.WavFileWarning)
-        _fs, wav = wavfile.read(fp)
-    except Exception as e:  # scipy raises whatever an odd header makes it stumble over
-        raise UnreadableError(str(e).rstrip(".") or "not a WAV file") from None
-    if wav.dtype == np.int16:
-        wav = wav.astype(np.float32) / 32768.0
-    elif wav.dtype != np.float32:
-        raise InputError(
-            f"{fp} is {wav.dtype} WAV; --data_fast_wav takes 16-bit PCM or 32-bit "
-            "float only: leave it out"
-        )
-    return wav if wav.ndim == 2 else wav[:, np.newaxis], _fs
-
-
-def _resample(wav, fs, target, resampler):
-    """[nsamps, nch] at `fs` Hz -> [ceil(nsamps * target / fs), nch] at `target` Hz."""
-    import librosa
-
-    if resampler == "soxr_hq":
-        return librosa.resample(
-            wav, orig_sr=fs, target_sr=target, res_type="soxr_hq", axis=0
-        )
-    try:
-        import resampy
-    except ImportError:
-        raise InputError(
-            "kaiser_best needs the resampy package: pip install resampy"
-        ) from None
-    from scipy.signal import windows
-
-    # kaiser_best as it was before resampy 0.4 changed the filter of that name.
-    try:
-        resampled = resampy.resample(
-            wav,
-            fs,
-            target,
-            axis=0,
-            filter="sinc_window",
-            num_zeros=64,
-            precision=9,
-            rolloff=0.9475937167399596,
-            window=lambda n: windows.kaiser(n, 14.769656459379492),
-        )
-    except ValueError as e:  # a sample or two
-        raise UnreadableError(f"cannot be resampled: {e}") from None
-    size = int(np.ceil(len(wav) * target / fs))
-    return librosa.util.fix_length(resampled, size=size, axis=0)
-
-
-def _check_length(fp):
-    """Refuse a truncated WAV or AIFF; libsndfile and scipy read what is left."""
-    try:
-        with open(fp, "rb") as f:
-            head, size = f.read(8), os.fstat(f.fileno()).st_size
-    except OSError as e:
-        raise UnreadableError(e.strerror or str(e)) from None
-    order = {b"RIFF": "<I", b"FORM": ">I"}.get(head[:4])
-    if order is None or len(head) < 8:
+    Of N samples come ceil(N * target / fs).
+    """
+    if not RATES[0] <= fs <= RATES[1]:
+        raise UnreadableError(f"a sample rate of {fs} Hz")
+    resampler, n, made = None, 0, 0
+    for block in blocks:
+        if resampler is None:
+            make = {"soxr_hq": Soxr, "kaiser_best": KaiserBest}[kind]
+            resampler = make(fs, target, block.shape[1])
+        n += len(block)
+        found = resampler(block)
+        made += len(found)
+        yield found
+    if resampler is None:
         return
-    (length,) = struct.unpack(order, head[4:])
-    streamed = length in (0, 0xFFFFFFFF)  # the writer could not know it
-    if not streamed and length + 8 > size + 1:  # + 1: a missing pad byte is harmless
-        raise UnreadableError(f"truncated: {size} of {length + 8} bytes")
+    found = resampler(block[:0], last=True)[: max(0, resampler.size(n) - made)]
+    yield found
+    missing = resampler.size(n) - made - len(found)
+    yield np.zeros([missing, block.shape[1]], np.float32)
+
+
+class Samples:
+    """Float32 [n, nch] that grow by blocks, in place where the system can."""
+
+    def __init__(self, reserve=None):
+        self.held, self.n = None, 0
+        self.reserve = reserve or (lambda size: None)
+
+    def extend(self, blocks):
+        for block in blocks:
+            if not len(block):
+                continue
+            n = self.n + len(block)
+            if n * block.shape[1] > MAX_SAMPLES:
+                raise UnreadableError(f"longer than {MAX_SAMPLES} samples: split it")
+            if self.held is None:  # often the only one: not copied
+                self.reserve(block.nbytes)
+                self.held = block
+            else:
+                if n > len(self.held):
+                    self.grow(n + n // 16)
+                self.held[self.n : n] = block
+            self.n = n
+
+    def grow(self, n):
+        nch = self.held.shape[1]
+        self.reserve(4 * n * nch)
+        if not self.held.flags.owndata:
+            self.held = self.held.copy()
+        self.held.resize((n, nch), refcheck=False)
+
+    def take(self):
+        """All of them. The object is empty after that."""
+        if self.held is None:
+            return np.zeros([0, 1], np.float32)
+        held, n, self.held = self.held, self.n, None
+        if len(held) > n:
+            held.resize((n, held.shape[1]), refcheck=False)
+        self.reserve(held.nbytes)
+        return held

@@ -2,6 +2,8 @@
 
 import collections
 import concurrent.futures
+import contextlib
+import functools
 import itertools
 import random
 
@@ -9,6 +11,7 @@ import numpy as np
 
 from specgan_tf.files import InputError
 from specgan_tf.loader.order import Order
+from specgan_tf.loader.room import Room
 
 QUICK, GROUP = 0.001, 32  # s; files that take less are decoded so many at a time
 
@@ -108,9 +111,8 @@ class Slices:
         epoch, position, first = place
         number -= first
         upcoming = number  # of the next file's first slice; None if that is not known
-        pool = concurrent.futures.ThreadPoolExecutor(self.parallel)
         pending, running = collections.deque(), 0
-        try:
+        with self.threads() as start:
             for task in self.tasks(epoch, position):
                 if upcoming is None:
                     sizes = [self.size_of(*t) for t, _, _ in pending]
@@ -122,21 +124,25 @@ class Slices:
                     taken = part.takes(np.arange(upcoming, upcoming + size)).any()
                     upcoming += size
                 if taken:
-                    future = pool.submit(self.decoder, [task])
+                    future = start([task])
                     running += 1
                 pending.append((task, size, future))
                 while running > self.parallel:
                     _, size, future = pending.popleft()
-                    slices = [None] * size if future is None else future.result()[0][0]
-                    running -= future is not None
-                    if len(slices) != size:
-                        upcoming = None
-                    takes = part.takes(np.arange(number, number + len(slices)))
-                    for one, taken in [*zip(slices, takes, strict=True)][first:]:
-                        yield one if taken else None
-                    number, first = number + len(slices), 0
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+                    if future is None:
+                        for _ in range(first, size):
+                            yield None
+                        number, first = number + size, 0
+                        continue
+                    running -= 1
+                    with future as ((cut,), _):
+                        n = len(cut)
+                        if n != size:
+                            upcoming = None
+                        takes = part.takes(np.arange(number, number + n))
+                        for k in range(first, n):
+                            yield cut[k] if takes[k] else None
+                    number, first, cut, future = number + n, 0, None, None
 
     def size_of(self, file, start):
         """How many slices a file has from a sample on; None if that is not known."""
@@ -175,26 +181,52 @@ class Slices:
     def arriving(self, place):
         """Slices as the files yield them, from a place (see `locate`) on."""
         epoch, position, first = place
-        for slices in self.decoded(self.tasks(epoch, position)):
-            yield from slices[first:]
-            first = 0
+        for cut in self.decoded(self.tasks(epoch, position)):
+            for k in range(first, len(cut)):
+                yield cut[k]
+            first, cut = 0, None  # not held while the next one is waited for
 
     def decoded(self, tasks):
-        """The slices of each task, in order; a few tasks ahead where they take long."""
-        pool = concurrent.futures.ThreadPoolExecutor(self.parallel)
+        """The `Cut` of each task, in order; a few tasks ahead where they take long."""
         pending, tasks, size = collections.deque(), iter(tasks), 1
-        try:
+        with self.threads() as start:
             while group := list(itertools.islice(tasks, size)):
-                pending.append(pool.submit(self.decoder, group))
+                pending.append(start(group))
                 # Threads that read short files wait for one another, not for the disk.
                 while len(pending) > (self.parallel if size == 1 else 0):
-                    slices, seconds = pending.popleft().result()
-                    size = min(2 * size, GROUP) if seconds < QUICK else 1
-                    yield from slices
+                    with pending.popleft() as (cuts, seconds):
+                        size = min(2 * size, GROUP) if seconds < QUICK else 1
+                        while cuts:
+                            yield cuts.pop(0)
             while pending:
-                yield from pending.popleft().result()[0]
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+                with pending.popleft() as (cuts, _):
+                    while cuts:
+                        yield cuts.pop(0)
+
+    @contextlib.contextmanager
+    def threads(self):
+        """Yield start(tasks): a context whose value is what the decoder makes of them,
+        and at whose end that may be forgotten. They end in the order they start in.
+        """
+        pool = concurrent.futures.ThreadPoolExecutor(self.parallel)
+
+        def start(tasks):
+            number = room.enter()
+            reserve = functools.partial(
+                room.reserve, number, ending=self.decoder.is_ending
+            )
+            return result(number, [pool.submit(self.decoder, tasks, reserve)])
+
+        @contextlib.contextmanager
+        def result(number, future):
+            yield future.pop().result()
+            room.leave(number)
+
+        with Room().closing() as room:
+            try:
+                yield start
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)
 
     def tasks(self, epoch, place=0):
         """(file, first sample) of one file after another."""
@@ -210,9 +242,9 @@ class Slices:
             wanted[epoch, position].append((i, k))
         epochs = {e: self.order.epoch(e) for e in {e for e, _ in wanted}}
         tasks = ((epochs[e][0][p], epochs[e][1][p]) for e, p in wanted)
-        for slices, into in zip(self.decoded(tasks), wanted.values(), strict=True):
+        for cut, into in zip(self.decoded(tasks), wanted.values(), strict=True):
             for i, k in into:
-                found[i] = slices[k] if k < len(slices) else None
+                found[i] = cut[k] if k < len(cut) else None
         return found
 
     def leaving(self, skip, n):
