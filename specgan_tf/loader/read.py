@@ -94,7 +94,8 @@ def read_plain_wav(fp):
         whole = size + 36 <= length <= room + 36 and 0 < size <= 2 * BLOCK
         if plain and whole and size % align == 0:
             content = f.read(size)
-            if len(content) == size:
+            another = room > size and f.read(4) in wav.KINDS
+            if len(content) == size and not another:
                 samples = np.frombuffer(content, "<i2").astype(np.float32)
                 samples /= 32768.0
                 return samples.reshape(-1, nch), fs
@@ -168,12 +169,16 @@ def _blocks(sound, expected, note):
     """
     import soundfile
 
-    n, size = 0, max(1, BLOCK // sound.channels)
+    # No more than there may be: what is not there is filled with zeros.
+    n, size = 0, max(1, min(BLOCK // sound.channels, sound.frames + 1))
     try:
         # In blocks: read() makes room for as much as the header claims.
         while len(block := sound.read(size, dtype="float32", always_2d=True)):
             n += len(block)
+            ended = len(block) < size
             yield block
+            if ended:
+                break
     except (soundfile.LibsndfileError, OSError) as e:
         raise UnreadableError(_reason(e, "damaged")) from None
     if expected is not None:

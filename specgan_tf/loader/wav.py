@@ -17,6 +17,7 @@ KINDS = {  # first four bytes -> (byte order, the sound's chunk)
     b"FORM": (">", b"SSND"),
 }
 TYPES = {b"WAVE", b"AIFF", b"AIFC"}
+LONGEST = 2**32 - 2**20  # bytes of sound that a header of ours can claim
 SLACK = 0x2000  # a placeholder is this near to the largest number of 31 or 32 bits
 
 
@@ -77,6 +78,8 @@ def _recording(f, first, size):
         real = room
     elif length > room:
         raise UnreadableError(f"truncated: {room} of {length} bytes of sound")
+    if real > LONGEST and real != length:
+        raise UnreadableError("longer than 4 GiB, and its header does not say how long")
     end = start + real + real % 2
     if end < size:
         f.seek(end)
@@ -88,7 +91,7 @@ def _recording(f, first, size):
     f.seek(first)
     header = bytearray(f.read(start - first))
     header[-4:] = struct.pack(order + "I", real)
-    header[4:8] = struct.pack(order + "I", len(header) - 8 + real)
+    header[4:8] = struct.pack(order + "I", min(len(header) - 8 + real, 2**32 - 1))
     # What follows the sound (names, pictures) is left out.
     parts = Parts(f, [bytes(header), (start, start + real)])
     return parts, end if another else size, same
