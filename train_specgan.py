@@ -116,7 +116,9 @@ positive = number(int, "a whole number of at least 1", lambda n: n >= 1)
 count = number(int, "a whole number of at least 0", lambda n: n >= 0)
 integer = number(int, "a whole number", lambda n: True)
 seed32 = number(int, "a whole number in [0, 2^31)", lambda n: 0 <= n < 2**31)
-minutes = number(float, "a number above 0", lambda n: 0.0 < n < 1e9)
+log_eps = number(float, "in [1e-10, 1]", lambda e: 1e-10 <= e <= 1.0)
+clip_nstd = number(float, "in [1, 20]", lambda n: 1.0 <= n <= 20.0)
+above_0 = number(float, "a number above 0", lambda n: 0.0 < n < 1e9)
 shard = number(
     lambda text: tuple(map(int, text.split("/"))),
     "I/N, as 1/8 to 8/8",
@@ -216,6 +218,29 @@ def make_parser():
         "upsampling in G; linear and cubic are lin and cub",
         choices=["zeros", "nn", "lin", "cub", "linear", "cubic"],
     )
+    p.flag(
+        g,
+        "--specgan_log_eps",
+        1e-6,
+        "added to magnitudes before their logarithm, [1e-10, 1]; more than the "
+        "reference's 1e-06 suits short sounds and sounds with silence in them",
+        type=log_eps,
+    )
+    p.flag(
+        g,
+        "--specgan_pad_front",
+        False,
+        "spectrograms begin 128 samples before the sound: keeps the attack of sounds "
+        "that begin at once",
+    )
+    p.flag(
+        g,
+        "--specgan_clip_nstd",
+        3.0,
+        "standard deviations of log magnitudes that reach the ends of spectrograms, "
+        "[1, 20]; what is beyond is clipped; 5 suits a larger --specgan_log_eps",
+        type=clip_nstd,
+    )
     p.flag(g, "--specgan_ngl", 16, "Griffin-Lim iterations", type=count, short="--ngl")
     p.flag(
         g,
@@ -243,10 +268,25 @@ def make_parser():
         "--train_backup_mins",
         None,
         "minutes between copies that stay, in TRAIN_DIR/backup",
-        type=minutes,
+        type=above_0,
     )
     p.flag(g, "--train_summary_secs", 120, "seconds between summaries", type=positive)
     p.flag(g, "--train_max_steps", None, "stop at this step", type=positive)
+    p.flag(
+        g, "--train_lr_G", None, "learning rate of G; default the loss's", type=above_0
+    )
+    p.flag(
+        g, "--train_lr_D", None, "learning rate of D; default the loss's", type=above_0
+    )
+    p.flag(
+        g,
+        "--train_ema",
+        0.0,
+        "average G's weights over steps, and generate with the average: how much of it "
+        "each step keeps, [0, 1), as 0.999; 0 is off",
+        type=ratio,
+        metavar="DECAY",
+    )
     p.flag(g, "--mixed_precision", False, "bfloat16 where it is safe; for GPUs")
     p.flag(g, "--jit_compile", False, "compile a step with XLA; for GPUs")
     p.flag(
@@ -276,6 +316,13 @@ def make_parser():
         "--generate_dir",
         None,
         "folder for them; default TRAIN_DIR/generate, without TRAIN_DIR ./generated",
+    )
+    p.flag(
+        g,
+        "--normalize",
+        False,
+        "bring each clip's peak to full scale; without it only clips that exceed full "
+        "scale are changed: they are turned down",
     )
     p.flag(g, "--generate_format", "wav", "of the sounds", choices=["wav", "flac"])
     p.flag(g, "--z_fp", None, "latents to use if the file exists, else to save there")
@@ -394,18 +441,26 @@ def add_score_flags(p):
 
 
 def import_tensorflow():
-    """Import TensorFlow with fast kernels and without its greetings on stderr."""
+    """Import TensorFlow with fast kernels and without its greetings on stderr.
+
+    Keras is as the scripts need it, whatever the environment or a keras.json says.
+    """
     # Off by default on CPUs without AVX-512, where they halve the time of a step.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.update(KERAS_BACKEND="tensorflow", TF_USE_LEGACY_KERAS="0")
     sys.stderr.flush()
     stderr = os.dup(2)
     with tempfile.TemporaryFile() as greetings:
         os.dup2(greetings.fileno(), 2)
         try:
+            import keras
             import tensorflow as tf
 
             tf.config.list_physical_devices()
+            keras.config.set_floatx("float32")
+            keras.config.set_dtype_policy("float32")
+            keras.config.set_image_data_format("channels_last")
         except Exception:
             os.dup2(stderr, 2)
             greetings.seek(0)
@@ -475,7 +530,8 @@ def main(argv=None):
 
 def check_generate(parser, given):
     """Refuse flags of generate that go nowhere, or against each other."""
-    for name in ("interpolate", "walk", "grid", "truncation", "generate_format"):
+    names = "interpolate", "walk", "grid", "truncation", "generate_format", "normalize"
+    for name in names:
         if name in given and given["mode"] != "generate":
             parser.error(f"--{name} is of the mode generate")
     if "grid" in given and "generate_n" in given:

@@ -33,10 +33,11 @@ def export(dim, folder):
     """Write an untrained generator; latents for the clients."""
     from specgan_tf import SpecGANGenerator, generate
     from specgan_tf.export import save_saved_model
+    from specgan_tf.moments import Moments
 
     G = SpecGANGenerator(dim=dim)
-    mean, std = np.full(129, -3, np.float32), np.ones(129, np.float32)
-    save_saved_model(G, mean, std, os.path.join(folder, "1"))
+    moments = Moments(np.full(129, -3, np.float32), np.ones(129, np.float32))
+    save_saved_model(G, moments, os.path.join(folder, "1"))
     return generate.sample_z(max(CLIENTS), G.latent_dim, seed=0).numpy()
 
 

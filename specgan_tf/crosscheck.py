@@ -788,7 +788,7 @@ def inference(r):
     stage, lines = "inference", "train_specgan.py 327-363"
     G, _ = networks(r)
     assign(G, r, "w/")
-    module = export.SpecGANModule(G, r["mean"], r["std"])
+    module = export.SpecGANModule(G, moments.Moments(r["mean"], r["std"]))
     ngl, n = tf.constant(int(r["ngl"])), tf.constant(r.option("samp_z_n", 500))
     z = {"z": tf.constant(r["z"]), "ngl": ngl}
     got = module.synthesize(**z)

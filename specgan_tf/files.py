@@ -112,6 +112,8 @@ def put_in_place(new, path):
 def write_pickle(path, arrays):
     """Pickle float arrays (one, or a tuple) so that any numpy, 1.x or 2.x, reads them.
 
+    A tuple may hold a dict of numbers too, see `read_pickle`.
+
     numpy 2 pickles name `numpy._core`, which numpy 1 does not have; these are rebuilt
     through `numpy.frombuffer` and `numpy.ndarray.reshape`, which every numpy has, at
     protocol 2, which every Python has.
@@ -159,11 +161,14 @@ _ArrayPickler.dispatch.update(
 )
 
 
-def read_pickle(path):
+def read_pickle(path, options=False):
     """The float arrays of a pickle, as a tuple or a single `np.ndarray`.
 
     Reads what the reference (any numpy, Python 2 or 3) and `write_pickle` leave.
     Nothing named in the file is imported or called.
+
+    Args:
+      options: a tuple may hold a dict too: name -> bool, int or float.
 
     Raises:
       InputError: not a pickle of float arrays.
@@ -176,7 +181,9 @@ def read_pickle(path):
     try:
         value = _Describer(io.BytesIO(data), encoding="latin1").load()
         if isinstance(value, (tuple, list)):
-            return tuple(_build(v) for v in value)
+            return tuple(
+                _options(v) if options and type(v) is dict else _build(v) for v in value
+            )
         return _build(value)
     except _Refused as e:
         raise InputError(f"{path} is not a pickle of float arrays: {e}") from None
@@ -260,6 +267,13 @@ class _Describer(pickle._Unpickler):  # the Python one: its memo is a bounded di
         if (module, name) == ("_codecs", "encode"):
             return _encode
         raise _Refused(f"it asks for {module}.{name}")
+
+
+def _options(value):
+    for name, number in value.items():
+        if type(name) is not str or type(number) not in (bool, int, float):
+            raise _Refused("it holds a dict of something other than numbers")
+    return value
 
 
 def _build(told):

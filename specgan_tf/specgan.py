@@ -8,6 +8,8 @@ a TF 1.12 checkpoint: `G/upconv_0/conv2d_transpose/kernel`. Layout is NHWC: time
 second axis of a spectrogram, frequency the third.
 """
 
+import contextlib
+
 import keras
 import tensorflow as tf
 
@@ -25,9 +27,42 @@ UPSAMPLES = {
 UPSAMPLE_ALIASES = {"linear": "lin", "cubic": "cub"}
 
 
+@contextlib.contextmanager
+def float32_channels_last():
+    """For the block: layers made in it are float32 and NHWC, as a checkpoint is,
+    whatever dtype policy, floatx or image data format the process has for others."""
+    config = keras.config
+    dtype_policy, floatx = config.dtype_policy(), config.floatx()
+    data_format = config.image_data_format()
+    try:
+        config.set_dtype_policy("float32")
+        config.set_floatx("float32")
+        config.set_image_data_format("channels_last")
+        yield
+    finally:
+        config.set_dtype_policy(dtype_policy)
+        config.set_floatx(floatx)
+        config.set_image_data_format(data_format)
+
+
+class Scope(keras.Sequential):
+    """A `tf.variable_scope`: layers in a row under one name."""
+
+    # Keras' own two cast what they get to float32, in half precision too.
+
+    @property
+    def input_dtype(self):
+        return self.compute_dtype
+
+    def call(self, inputs, training=None, mask=None):
+        for layer in self.layers:
+            inputs = layer(inputs)
+        return inputs
+
+
 def scope(name, *layers):
-    """A `tf.variable_scope`: layers in a row under one name; None is left out."""
-    return keras.Sequential([layer for layer in layers if layer], name=name)
+    """The `Scope` of these layers; None is left out."""
+    return Scope([layer for layer in layers if layer], name=name)
 
 
 def batchnorm(use_batchnorm, track):
@@ -51,7 +86,7 @@ def conv2d_transpose(filters, kernel_len, stride=2, upsample="zeros"):
         ]
     return [
         Upsample(stride, upsample, name="upsample"),
-        keras.layers.Conv2D(filters, kernel_len, 1, padding="same", name="conv2d"),
+        kernels.Conv2D(filters, kernel_len, 1, padding="same", name="conv2d"),
     ]
 
 
@@ -156,7 +191,8 @@ class SpecGANGenerator(keras.Model):
         name="G",
         **kwargs,
     ):
-        super().__init__(name=name, **kwargs)
+        with float32_channels_last():
+            super().__init__(name=name, **kwargs)
         check_options(kernel_len, dim, latent_dim)
         upsample = UPSAMPLE_ALIASES.get(upsample, upsample)
         if upsample not in UPSAMPLES:
@@ -173,18 +209,19 @@ class SpecGANGenerator(keras.Model):
         def bn():
             return batchnorm(use_batchnorm, track=True)
 
-        self.z_project = scope(
-            "z_project",
-            keras.layers.Dense(4 * 4 * dim * 16, name="dense"),
-            keras.layers.Reshape((4, 4, dim * 16), name="reshape"),
-            bn(),
-        )
-        self.upconv_0 = upconv(0, dim * 8, bn())
-        self.upconv_1 = upconv(1, dim * 4, bn())
-        self.upconv_2 = upconv(2, dim * 2, bn())
-        self.upconv_3 = upconv(3, dim, bn())
-        self.upconv_4 = upconv(4, 1)
-        self.build((None, latent_dim))
+        with float32_channels_last():
+            self.z_project = scope(
+                "z_project",
+                keras.layers.Dense(4 * 4 * dim * 16, name="dense"),
+                keras.layers.Reshape((4, 4, dim * 16), name="reshape"),
+                bn(),
+            )
+            self.upconv_0 = upconv(0, dim * 8, bn())
+            self.upconv_1 = upconv(1, dim * 4, bn())
+            self.upconv_2 = upconv(2, dim * 2, bn())
+            self.upconv_3 = upconv(3, dim, bn())
+            self.upconv_4 = upconv(4, 1)
+            self.build((None, latent_dim))
 
     def build(self, input_shape):
         shape = input_shape
@@ -266,7 +303,8 @@ class SpecGANDiscriminator(keras.Model):
     """
 
     def __init__(self, kernel_len=5, dim=64, use_batchnorm=False, name="D", **kwargs):
-        super().__init__(name=name, **kwargs)
+        with float32_channels_last():
+            super().__init__(name=name, **kwargs)
         check_options(kernel_len, dim)
         self.kernel_len, self.dim, self.use_batchnorm = kernel_len, dim, use_batchnorm
 
@@ -274,13 +312,14 @@ class SpecGANDiscriminator(keras.Model):
             # original: moving averages exist and never move; nothing reads them.
             return batchnorm(use_batchnorm, track=False)
 
-        self.downconv_0 = scope("downconv_0", conv2d(dim, kernel_len))
-        self.downconv_1 = scope("downconv_1", conv2d(dim * 2, kernel_len), bn())
-        self.downconv_2 = scope("downconv_2", conv2d(dim * 4, kernel_len), bn())
-        self.downconv_3 = scope("downconv_3", conv2d(dim * 8, kernel_len), bn())
-        self.downconv_4 = scope("downconv_4", conv2d(dim * 16, kernel_len), bn())
-        self.output_scope = scope("output", keras.layers.Dense(1, name="dense"))
-        self.build((None, 128, 128, 1))
+        with float32_channels_last():
+            self.downconv_0 = scope("downconv_0", conv2d(dim, kernel_len))
+            self.downconv_1 = scope("downconv_1", conv2d(dim * 2, kernel_len), bn())
+            self.downconv_2 = scope("downconv_2", conv2d(dim * 4, kernel_len), bn())
+            self.downconv_3 = scope("downconv_3", conv2d(dim * 8, kernel_len), bn())
+            self.downconv_4 = scope("downconv_4", conv2d(dim * 16, kernel_len), bn())
+            self.output_scope = scope("output", keras.layers.Dense(1, name="dense"))
+            self.build((None, 128, 128, 1))
 
     def build(self, input_shape):
         shape = input_shape

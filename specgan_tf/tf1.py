@@ -15,6 +15,27 @@ class Adam(keras.optimizers.Adam):
     def __init__(self, learning_rate=0.001, epsilon=1e-8, name="Adam", **kwargs):
         super().__init__(learning_rate, epsilon=epsilon, name=name, **kwargs)
 
+    def update_step(self, gradient, variable, learning_rate):
+        """Keras' arithmetic in TensorFlow's one op, which reads each array once."""
+        if self.amsgrad or tf.distribute.has_strategy():
+            return super().update_step(gradient, variable, learning_rate)
+        index = self._get_variable_index(variable)
+        m, v = self._momentums[index], self._velocities[index]
+        dtype = variable.dtype
+        step = tf.cast(self.iterations + 1, dtype)
+        tf.raw_ops.ResourceApplyAdam(
+            var=variable.handle,
+            m=m.value.handle,
+            v=v.value.handle,
+            beta1_power=tf.pow(tf.cast(self.beta_1, dtype), step),
+            beta2_power=tf.pow(tf.cast(self.beta_2, dtype), step),
+            lr=tf.cast(learning_rate, dtype),
+            beta1=self.beta_1,
+            beta2=self.beta_2,
+            epsilon=self.epsilon,
+            grad=tf.cast(gradient, dtype),
+        )
+
 
 @keras.saving.register_keras_serializable(package="specgan_tf")
 class RMSProp(keras.optimizers.RMSprop):
@@ -101,6 +122,57 @@ class BatchNormalization(keras.layers.Layer):
             "epsilon": self.epsilon,
             "track": self.track,
         }
+
+
+class ExponentialMovingAverage:
+    """`tf.train.ExponentialMovingAverage(decay, num_updates)`, of a whole network.
+
+    The averages live in a network of their own, which can be called and saved.
+
+    All variables are averaged, batch norm's moving statistics too: the statistics of
+    the averaged weights are those of the same span of time. (TF 1's `apply()` takes
+    trainable variables unless it is told others.)
+
+    Args:
+      network: a Keras model or layer that `get_config` and `from_config` rebuild.
+      decay: float in [0, 1): the share of the average that an update keeps.
+
+    Attributes:
+      network: the network of the averages; at first it equals the one given.
+    """
+
+    def __init__(self, network, decay):
+        self.decay = decay
+        self.network = type(network).from_config(network.get_config())
+        self.network.trainable = False
+        self.reset(network)
+
+    @staticmethod
+    def average_name(name):
+        """The name in a checkpoint of the average of a variable `name`."""
+        return f"{name}/ExponentialMovingAverage"
+
+    def reset(self, network):
+        """Start anew, from the current variables of the network."""
+        for average, v in self._pairs(network):
+            average.assign(v)
+
+    def apply(self, network, num_updates):
+        """One update from the network's variables.
+
+        Args:
+          network: as in `__init__`.
+          num_updates: int scalar, updates of the network so far. Early on the decay is
+            smaller, (1 + num_updates) / (10 + num_updates), so that the average does
+            not stay at the initial values.
+        """
+        n = tf.cast(num_updates, tf.float32)
+        decay = tf.minimum(self.decay, (1.0 + n) / (10.0 + n))
+        for average, v in self._pairs(network):
+            average.assign_sub((average - v) * (1.0 - decay))
+
+    def _pairs(self, network):
+        return zip(self.network.variables, network.variables, strict=True)
 
 
 def resize_nearest_neighbor(x, size):

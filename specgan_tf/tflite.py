@@ -16,7 +16,14 @@ import tensorflow as tf
 
 from specgan_tf import generate, spectral
 from specgan_tf.files import InputError
-from specgan_tf.spectral import CLIP_NSTD, NBINS, NFFT, NFRAMES, NHOP, SLICE_LEN
+from specgan_tf.spectral import (
+    GRIFFIN_LIM,
+    NBINS,
+    NFFT,
+    NFRAMES,
+    NHOP,
+    SLICE_LEN,
+)
 
 # How weights are stored, and by what signatures: file -> signatures.
 VARIANTS = ("f32", "f16", "dr8", "int8")
@@ -47,11 +54,15 @@ def dft_matrices(window):
     return analysis.astype(np.float32), synthesis.astype(np.float32)
 
 
-def f_to_t(X_norm, X_mean, X_std, ngl, window="hann", momentum=0.0):
-    """`spectral.f_to_t` of one spectrogram [1, 128, 128, 1], in real products."""
+def f_to_t(X_norm, moments, griffin_lim=GRIFFIN_LIM):
+    """`Moments.f_to_t` of one spectrogram [1, 128, 128, 1], in real products."""
+    ngl, window, momentum = griffin_lim
     analysis, synthesis = map(tf.constant, dft_matrices(window))
     X_norm = tf.pad(X_norm[0, :, :, 0], [[0, 0], [0, 1]])
-    X_mag = tf.exp(X_norm * CLIP_NSTD * X_std + X_mean)  # [128, 129]
+    X_norm = X_norm * moments.clip_nstd
+    X_mag = tf.exp(X_norm * moments.std + moments.mean)  # [128, 129]
+    if spectral.takes_off(moments.log_eps):
+        X_mag = tf.maximum(X_mag - moments.log_eps, 0.0)
 
     def inverse_stft(X):
         """[128, 258] -> hops [129, 128]."""
@@ -72,20 +83,21 @@ def f_to_t(X_norm, X_mean, X_std, ngl, window="hann", momentum=0.0):
     _, X, _ = tf.while_loop(
         lambda i, *_: i < ngl, step, [tf.constant(0), X, X if momentum else 0.0]
     )
-    return tf.reshape(inverse_stft(X)[:NFRAMES], [1, SLICE_LEN, 1])
+    first = 1 if moments.pad_front else 0  # of 129 hops, the one before is cut
+    return tf.reshape(inverse_stft(X)[first : first + NFRAMES], [1, SLICE_LEN, 1])
 
 
 class _Module(tf.Module):
     """Signatures of batch one. Of `G` it tracks the raw variables, as SpecGANModule."""
 
-    def __init__(self, G, X_mean, X_std, window, momentum):
+    def __init__(self, G, moments, griffin_lim):
         super().__init__()
         z = tf.TensorSpec([1, G.latent_dim], tf.float32, name="z")
         X_norm = tf.TensorSpec([1, NFRAMES, NBINS - 1, 1], tf.float32, name="G_z_norm")
         ngl = tf.TensorSpec([], tf.int32, name="ngl")
 
         def audio(X_norm, ngl):
-            return {"G_z": f_to_t(X_norm, X_mean, X_std, ngl, window, momentum)}
+            return {"G_z": f_to_t(X_norm, moments, griffin_lim._replace(ngl=ngl))}
 
         def spectrogram(z):
             return {"G_z_norm": G(z, training=False)}
@@ -106,7 +118,7 @@ class _Module(tf.Module):
 
 
 @contextlib.contextmanager
-def converting(G, X_mean, X_std, window="hann", momentum=0.0, about=None):
+def converting(G, moments, griffin_lim=GRIFFIN_LIM, about=None):
     """A function of (path, signatures, variant) that writes .tflite files.
 
     Signatures, with batch one:
@@ -115,8 +127,9 @@ def converting(G, X_mean, X_std, window="hann", momentum=0.0, about=None):
       invert: G_z_norm, ngl -> G_z
 
     Args:
-      G: generator; X_mean, X_std: its moments, float32 [129].
-      window, momentum: of Griffin-Lim, as in `spectral`.
+      G: generator.
+      moments: its `moments.Moments`.
+      griffin_lim: `spectral.GriffinLim`, whose ngl the signatures take instead.
       about: dict that goes into the files as JSON, for `metadata`.
 
     variant: how the generator's weights are stored: "f32", "f16", "dr8" (int8, sums in
@@ -125,7 +138,7 @@ def converting(G, X_mean, X_std, window="hann", momentum=0.0, about=None):
     Raises (the function): Conversion: weights were lost, or ops are not builtin.
     """
     with tempfile.TemporaryDirectory() as folder:
-        module = _Module(G, X_mean, X_std, window, momentum)
+        module = _Module(G, moments, griffin_lim)
         with quiet():
             tf.saved_model.save(module, folder, signatures=module.functions)
         yield lambda *args: _convert(folder, G, about or {}, *args)

@@ -10,8 +10,10 @@ import pytest
 import tensorflow as tf
 
 from specgan_tf import SpecGANGenerator, export, generate, spectral, tflite, verify
+from specgan_tf.moments import Moments
+from specgan_tf.spectral import GriffinLim
 
-MEAN, STD = np.full(129, -3, np.float32), np.ones(129, np.float32)
+MOMENTS = Moments(np.full(129, -3, np.float32), np.ones(129, np.float32))
 
 
 def generator(**options):
@@ -26,7 +28,7 @@ def generator(**options):
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
     G, path = generator(use_batchnorm=True), str(tmp_path_factory.mktemp("m") / "1")
-    export.save_saved_model(G, MEAN, STD, path, sample_rate=22050, about={"a": 1})
+    export.save_saved_model(G, MOMENTS, path, sample_rate=22050, about={"a": 1})
     return G, path, tf.saved_model.load(path).signatures
 
 
@@ -37,7 +39,7 @@ def test_signatures_have_the_references_names(saved):
     G, _, signatures = saved
     z = signatures["sample"](samp_z_n=i32(3), seed=i32(7))["samp_z"]
     np.testing.assert_array_equal(z, generate.sample_z(3, 9, 7))
-    want = generate.synthesize(G, MEAN, STD, z, 5)
+    want = generate.synthesize(G, MOMENTS, z, GriffinLim(5))
     for name in ("serving_default", "synthesize"):
         got = signatures[name](z=z, ngl=i32(5))
         assert got.keys() == want.keys()
@@ -56,11 +58,12 @@ def test_signatures_have_the_references_names(saved):
     np.testing.assert_allclose(audio, want["G_z"], atol=1e-5)
 
 
-def test_wav_files_are_the_int16_samples(saved):
+def test_wav_files_are_the_samples_turned_down(saved):
     _, _, signatures = saved
     z = generate.sample_z(2, 9, 1)
     files = signatures["wav"](z=z, ngl=i32(3))["wav_bytes"].numpy()
-    want = signatures["synthesize"](z=z, ngl=i32(3))["G_z_int16"].numpy()
+    G_z = signatures["synthesize"](z=z, ngl=i32(3))["G_z"]
+    want = spectral.float_to_int16(spectral.turn_down(G_z)).numpy()
     assert np.abs(want).max() > 1000
     for content, samples in zip(files, want, strict=True):
         decoded, rate = tf.audio.decode_wav(content)
@@ -113,10 +116,11 @@ def test_griffin_lim_in_products_is_that_of_tf_signal(measured, window, momentum
     """Of a spectrogram that audio has."""
     t = np.arange(16384) / 16000
     x = np.sin(2 * np.pi * 440 * t * (1 + t)) * np.exp(-3 * t)
+    griffin_lim = GriffinLim(ngl, window, momentum)
     x += 0.01 * np.random.RandomState(0).randn(16384)
-    X = spectral.t_to_f(x[None, :, None].astype("f4"), MEAN, STD)
-    want = spectral.f_to_t(X, MEAN, STD, ngl, window, momentum).numpy()
-    got = tflite.f_to_t(X, MEAN, STD, ngl, window, momentum).numpy()
+    X = MOMENTS.t_to_f(x[None, :, None].astype("f4"))
+    want = MOMENTS.f_to_t(X, griffin_lim).numpy()
+    got = tflite.f_to_t(X, MOMENTS, griffin_lim).numpy()
     assert got.shape == want.shape == (1, 16384, 1)
     # measured 119 without steps, 87 at worst after 16
     measured("noise, dB", -verify.snr(got, want), -110 if ngl == 0 else -75)
@@ -125,14 +129,14 @@ def test_griffin_lim_in_products_is_that_of_tf_signal(measured, window, momentum
 @pytest.fixture(scope="module")
 def reference():
     G = generator()
-    return G, verify.Reference(G, MEAN, STD)
+    return G, verify.Reference(G, MOMENTS)
 
 
 @pytest.mark.parametrize("weights", tflite.VARIANTS)
 def test_generators(tmp_path, reference, weights, measured):
     G, keras = reference
     path = str(tmp_path / "g.tflite")
-    with tflite.converting(G, MEAN, STD, about={"sample_rate": 8000}) as convert:
+    with tflite.converting(G, MOMENTS, about={"sample_rate": 8000}) as convert:
         convert(path, ["generate"], weights)
     rows, spectrograms = keras.compare(path, weights)
     assert spectrograms.shape == (verify.ROWS, 128, 128, 1)
@@ -148,9 +152,9 @@ def test_generators(tmp_path, reference, weights, measured):
 @pytest.mark.parametrize("upsample", ["nn", "lin", "cub"])
 def test_other_networks(tmp_path, upsample):
     G, path = generator(upsample=upsample, use_batchnorm=True), str(tmp_path / "g")
-    with tflite.converting(G, MEAN, STD) as convert:
+    with tflite.converting(G, MOMENTS) as convert:
         convert(path, ["generate"])
-    rows, _ = verify.Reference(G, MEAN, STD).compare(path)
+    rows, _ = verify.Reference(G, MOMENTS).compare(path)
     assert rows["generate"]["spectrogram, SNR dB"] > 100
 
 
@@ -158,7 +162,7 @@ def test_sound_with_builtin_ops_only(tmp_path, reference):
     """The whole way from latents to audio, the generator alone in the same file."""
     G, keras = reference
     both, invert = str(tmp_path / "both.tflite"), str(tmp_path / "invert.tflite")
-    with tflite.converting(G, MEAN, STD) as convert:
+    with tflite.converting(G, MOMENTS) as convert:
         convert(both, ["synthesize", "generate"])
         convert(invert, ["invert"])
     rows, _ = keras.compare(both)
@@ -176,7 +180,7 @@ def test_sound_with_builtin_ops_only(tmp_path, reference):
 
 def test_an_unknown_variant(reference, tmp_path):
     with (
-        tflite.converting(reference[0], MEAN, STD) as convert,
+        tflite.converting(reference[0], MOMENTS) as convert,
         pytest.raises(ValueError, match="must be one of .* Received: 'int4'"),
     ):
         convert(str(tmp_path / "g"), ["generate"], "int4")
@@ -199,10 +203,11 @@ def test_a_loud_and_inconsistent_generator_is_exported_too(tmp_path):
     G = generator(use_batchnorm=True, upsample="cub")
     for v in G.trainable_variables:
         v.assign(v * 3)
-    inversion = np.zeros(129, np.float32), np.ones(129, np.float32)
+    moments = Moments(np.zeros(129, np.float32), np.ones(129, np.float32))
+    griffin_lim = GriffinLim(16, "dual", 0.9)
     path = str(tmp_path / "m")
-    export.save_saved_model(G, *inversion, path, "dual", 0.9)
-    rows, _ = verify.Reference(G, *inversion, 16, "dual", 0.9).compare(path)
+    export.save_saved_model(G, moments, path, griffin_lim)
+    rows, _ = verify.Reference(G, moments, griffin_lim).compare(path)
     assert rows["synthesize"]["audio at ngl 0, SNR dB"] > 100
 
 
@@ -237,8 +242,8 @@ def test_bounds(reference):
 
 def test_an_untrained_generator_in_int8_is_explained(tmp_path):
     G, path = SpecGANGenerator(dim=2, latent_dim=9), str(tmp_path / "g")
-    keras = verify.Reference(G, MEAN, STD)
-    with tflite.converting(G, MEAN, STD) as convert:
+    keras = verify.Reference(G, MOMENTS)
+    with tflite.converting(G, MOMENTS) as convert:
         convert(path, ["generate"], "int8")
     with pytest.raises(verify.ExportError, match="hardly been trained. Train on, or"):
         keras.compare(path, "int8")
@@ -253,7 +258,7 @@ def test_an_artefact_that_does_not_run(tmp_path, reference):
 def test_lost_weights_are_an_error(tmp_path, monkeypatch, reference):
     monkeypatch.setattr(tflite, "_with_metadata", lambda *_: b"\0" * 1000)
     with (
-        tflite.converting(reference[0], MEAN, STD) as convert,
+        tflite.converting(reference[0], MOMENTS) as convert,
         pytest.raises(tflite.Conversion, match="without its weights: 1000 bytes"),
     ):
         convert(str(tmp_path / "g.tflite"), ["generate"])

@@ -231,7 +231,7 @@ def test_copies_of_the_training_clips():
 
 
 def test_a_sign_is_said_once_until_it_is_gone(caplog):
-    summaries = callbacks.Summaries(None, hits(2), None, None, 16000)
+    summaries = callbacks.Summaries(None, hits(2), None, 16000)
     watch = callbacks.Health(summaries)
 
     class Model:

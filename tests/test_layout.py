@@ -110,9 +110,9 @@ MAY_IMPORT = {
     "specgan": {"kernels", "tf1"},
     "losses": {"tf1"},
     "distribute": {"files"},
-    "gan": {"distribute", "losses"},
+    "gan": {"distribute", "kernels", "losses", "tf1"},
     "moments": {"files", "spectral"},
-    "box": {"files", "moments", "specgan"},
+    "box": {"files", "moments", "specgan", "spectral"},
     "checkpoint": {"box", "files", "losses", "moments", "specgan", "tf1"},
     "generate": {"files", "spectral"},
     "classifier": {"checkpoint", "files", "loader", "spectral"},
@@ -125,7 +125,7 @@ MAY_IMPORT = {
     "page": set(),
     "callbacks": set("checkpoint generate health losses score spectral".split()),
     "report": set(
-        "checkpoint files generate health loader page score spectral".split()
+        "checkpoint files generate health loader moments page score spectral".split()
     ),
     "crosscheck": set(
         "checkpoint export files gan loader losses moments specgan spectral".split()
@@ -134,14 +134,18 @@ MAY_IMPORT = {
     "serve": set(),
     # The modes of train_specgan.py, which no other module knows.
     "modes.__init__": set(),
-    "modes.settings": {"box", "checkpoint", "files", "specgan"},
-    "modes.data": {"checkpoint", "files", "loader", "moments", "spectral"},
+    "modes.settings": set(
+        "box checkpoint files losses moments specgan spectral".split()
+    ),
+    "modes.data": set(
+        "checkpoint files loader modes.settings moments spectral".split()
+    ),
     "modes.generate": set(
         "checkpoint files generate health modes.settings spectral".split()
     ),
     "modes.train": set(
-        "callbacks checkpoint distribute files gan loader modes.data modes.settings "
-        "specgan spectral".split()
+        "callbacks checkpoint distribute files gan kernels loader modes.data "
+        "modes.settings moments specgan spectral".split()
     ),
     "modes.follow": set(
         "checkpoint files generate modes.generate modes.settings spectral".split()
@@ -152,7 +156,7 @@ MAY_IMPORT = {
     ),
     "modes.score": set(
         "checkpoint files generate modes.data modes.follow modes.generate "
-        "modes.settings score".split()
+        "modes.settings score spectral".split()
     ),
     "modes.classifier": {"classifier", "files", "loader", "modes.data", "score"},
     "modes.report": {"checkpoint", "files", "modes.data", "modes.settings", "report"},

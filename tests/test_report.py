@@ -349,9 +349,9 @@ def test_what_a_report_says(reported, trained, sounds):
 def test_clips_of_a_report_are_what_the_generator_makes(reported, trained):
     from specgan_tf import load_generator, moments, spectral
 
-    G, mean_std = load_generator(trained), moments.load(trained / "moments.pkl")
+    G, known = load_generator(trained), moments.load(trained / "moments.pkl")
     z = generate.sample_z(12, 100, 0)
-    want = spectral.float_to_int16(generate.render(G, *mean_std, z)["G_z"])
+    want = spectral.float_to_int16(generate.render(G, known, z)["G_z"])
     (player,) = [a for a in reported.all("audio") if a["aria-label"] == "generated 5"]
     data = base64.b64decode(player["src"].removeprefix("data:audio/wav;base64,"))
     assert data[44:] == want[5].numpy().tobytes()

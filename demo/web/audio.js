@@ -3,7 +3,7 @@
 /** A pattern as a loop of exactly `steps` steps.
  *
  * What rings on after the last step sounds at the loop's beginning, as it does when the
- * loop repeats. A sum above 1 is scaled to 1, not clipped.
+ * loop repeats. A sum above 1 is turned down.
  *
  * @param {{audio: Float32Array, level: number, steps: boolean[]}[]} rows
  * @param {number} stepLength samples, not necessarily whole
@@ -20,8 +20,16 @@ export function mixLoop(rows, stepLength) {
       }
     });
   }
-  const peak = loop.reduce((most, x) => Math.max(most, Math.abs(x)), 0);
-  return peak > 1 ? loop.map((x) => x / peak) : loop;
+  return turnDown(loop);
+}
+
+/** A sound that exceeds 1 is scaled to a peak of 1, not clipped; others are as they were.
+ *
+ * @param {Float32Array} audio
+ */
+export function turnDown(audio) {
+  const peak = audio.reduce((most, x) => Math.max(most, Math.abs(x)), 0);
+  return peak > 1 ? audio.map((x) => x / peak) : audio;
 }
 
 /** 16-bit samples, as `train_specgan.py generate` writes them: clipped to [-1, 1], then truncated. */

@@ -10,7 +10,7 @@ import tensorflow as tf
 from specgan_tf import checkpoint, generate, spectral
 from specgan_tf.files import InputError
 from specgan_tf.modes.generate import load_generator, warn_of_silence
-from specgan_tf.modes.settings import draw_seed, griffin_lim
+from specgan_tf.modes.settings import draw_seed, griffin_lim, load_moments
 
 log = logging.getLogger("specgan_tf")
 
@@ -48,7 +48,7 @@ def preview_checkpoint(prefix, args):
         log.info("%s.wav is there already; --overwrite renders it again", name)
         return
     G = load_generator(prefix, args)
-    mean, std = checkpoint.load_moments(prefix, args.data_moments_fp)
+    moments = load_moments(prefix, args)
     os.makedirs(preview_dir, exist_ok=True)
     z_fp = os.path.join(preview_dir, "z.pkl")
     if not os.path.exists(z_fp):
@@ -58,7 +58,7 @@ def preview_checkpoint(prefix, args):
     if len(z) != args.preview_n:
         log.info("Previewing the %d latents that %s holds", len(z), z_fp)
 
-    made = generate.render(G, mean, std, z, *griffin_lim(args))
+    made = generate.render(G, moments, z, griffin_lim(args))
     # original: half a slice of silence after each clip.  [train_specgan.py:423]
     flat = spectral.flatten(made["G_z"], spectral.SLICE_LEN // 2)
     writer = tf.summary.create_file_writer(preview_dir)

@@ -9,7 +9,13 @@ import numpy as np
 from specgan_tf import checkpoint, generate, spectral
 from specgan_tf.files import InputError
 from specgan_tf.health import SILENCE
-from specgan_tf.modes.settings import draw_seed, griffin_lim, unasked_dir, upsample_of
+from specgan_tf.modes.settings import (
+    draw_seed,
+    griffin_lim,
+    load_moments,
+    unasked_dir,
+    upsample_of,
+)
 
 log = logging.getLogger("specgan_tf")
 
@@ -33,15 +39,16 @@ def run_generate(args):
             "--generate_dir"
         )
     G = load_generator(prefix, args)
-    mean, std = checkpoint.load_moments(prefix, args.data_moments_fp)
+    moments = load_moments(prefix, args)
     drawn, z = latents(args, G.latent_dim)
     os.makedirs(out_dir, exist_ok=True)
     write = generate.WRITERS[args.generate_format]
     names, images, peaks = [], [], []
-    for made in generate.render_chunks(G, mean, std, z, *griffin_lim(args)):
+    for made in generate.render_chunks(G, moments, z, griffin_lim(args)):
+        peaks += [*np.abs(made["G_z"]).max(axis=(1, 2))]
         # Not G_z_int16, which clips peaks.
-        G_z = generate.turn_down(made["G_z"])
-        peaks += [*np.abs(G_z).max(axis=(1, 2))]
+        level = spectral.normalize if args.normalize else spectral.turn_down
+        G_z = level(made["G_z"])
         for x, image in zip(G_z, made["G_z_norm_uint8"], strict=True):
             samples = spectral.float_to_int16(x)
             names.append(f"{len(names):04d}.{args.generate_format}")
@@ -118,6 +125,6 @@ def warn_of_silence(peaks):
 def render_clips(prefix, z, args):
     """Waveforms float32 [n, 16384] that a checkpoint makes of latents."""
     G = load_generator(prefix, args)
-    mean, std = checkpoint.load_moments(prefix, args.data_moments_fp)
-    made = generate.render_chunks(G, mean, std, z, *griffin_lim(args))
+    moments = load_moments(prefix, args)
+    made = generate.render_chunks(G, moments, z, griffin_lim(args))
     return np.concatenate([chunk["G_z"][:, :, 0] for chunk in made])

@@ -7,7 +7,7 @@ import zlib
 
 import tensorflow as tf
 
-from specgan_tf import checkpoint, generate, score
+from specgan_tf import checkpoint, generate, score, spectral
 from specgan_tf.files import InputError, replacing
 from specgan_tf.modes.data import read_real
 from specgan_tf.modes.follow import each_checkpoint
@@ -69,7 +69,7 @@ class FrechetJudge:
         self.by = {"real": f"{len(real)} clips, {zlib.crc32(real):08x}"}
 
     def __call__(self, x):
-        features = score.features_log_mel(generate.turn_down(x))
+        features = score.features_log_mel(spectral.turn_down(x))
         return {"frechet_log_mel": score.frechet_distance(features, self.real)}
 
 
@@ -136,7 +136,8 @@ def run_score(args):
         n = args.score_n or 512
         latent_dim = checkpoint.options_of(prefix)["latent_dim"]
         z = generate.sample_z(n, latent_dim, args.seed or 0).numpy()
-        made = generate.turn_down(render_clips(prefix, z, args))  # as files have them
+        made = render_clips(prefix, z, args)
+        made = spectral.turn_down(made).numpy()  # as files have them
         of = {"checkpoint": os.path.basename(prefix), "seed": args.seed or 0}
     elif not any(name.endswith(".wav") for name in os.listdir(folder)):
         raise InputError(f"{folder} holds neither a checkpoint nor WAV files")

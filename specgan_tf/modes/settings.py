@@ -3,13 +3,15 @@
 `settle` makes of them the `args` that every mode takes.
 """
 
+import contextlib
 import logging
 import os
 import random
 import types
 
-from specgan_tf import box, checkpoint
+from specgan_tf import box, checkpoint, moments, spectral
 from specgan_tf.files import InputError, replacing
+from specgan_tf.losses import LOSSES
 from specgan_tf.specgan import UPSAMPLE_ALIASES
 
 log = logging.getLogger("specgan_tf")
@@ -23,6 +25,14 @@ STRUCTURE = {
     "specgan_latent_dim": "latent_dim",
     "specgan_genr_upsample": "upsample",
 }
+# How spectrograms are computed: networks have learned those, and moments are of those.
+ANALYSIS = {
+    "specgan_log_eps": "log_eps",
+    "specgan_pad_front": "pad_front",
+    "specgan_clip_nstd": "clip_nstd",
+}
+# As in `spectral.GriffinLim`. Recorded, but a flag may say otherwise.
+INVERSION = "specgan_ngl", "specgan_gl_window", "specgan_gl_momentum"
 # Of one run, not of the folder:
 MOMENTARY = {
     "mode",
@@ -42,6 +52,7 @@ MOMENTARY = {
     "walk",
     "grid",
     "truncation",
+    "normalize",
     "report_n",
     "report_fp",
     "shard",
@@ -112,10 +123,16 @@ def settle(parser, given):
         recorded |= {f: options[o] for f, o in STRUCTURE.items() if o in options}
         loss = checkpoint.loss_of(prefix)
         recorded |= {"specgan_loss": loss} if loss else {}
+        recorded = recorded_analysis(parser, given, source) | recorded
         # 16384 samples at another rate are another sound, and so are their moments.
-        fixed = [*STRUCTURE, "data_sample_rate"]
+        fixed = [*STRUCTURE, *ANALYSIS, "data_sample_rate"]
         if mode == "train":
             fixed.append("specgan_loss")
+            if loss and loss not in LOSSES:
+                raise InputError(
+                    f"{prefix} was trained in Python with a loss of its own, {loss!r}: "
+                    "go on there (specgan_tf.checkpoint.restore)"
+                )
             require_known(prefix, os.path.isfile(source), {**recorded, **given})
         source = f"{source} and {os.path.basename(prefix)}"
         refuse_contradictions(given, recorded, fixed, source)
@@ -132,6 +149,8 @@ def settle(parser, given):
     if kept and mode == "train":
         settings = ", ".join(f"{k} {v}" for k, v in sorted(kept.items()))
         log.info("As recorded in %s: %s", folder, settings)
+    if prefix and mode == "train" and os.path.isfile(os.path.join(folder, "args.txt")):
+        log_changes(given, {**parser.defaults, **recorded})
     again = {"settle": lambda: settle(parser, dict(given))}
     return namespace(parser, recorded, given | again)
 
@@ -144,8 +163,26 @@ def settle_box(parser, given):
     card = box.read_card(path)
     recorded = {flag: card["options"][option] for flag, option in STRUCTURE.items()}
     recorded["data_sample_rate"] = card["sample_rate"]
+    analysis = box.analysis_of(card)
+    recorded |= {flag: analysis[option] for flag, option in ANALYSIS.items()}
     refuse_contradictions(given, recorded, recorded, path)
+    recorded |= dict(zip(INVERSION, box.griffin_lim_of(card), strict=True))
     return namespace(parser, recorded, given)
+
+
+def recorded_analysis(parser, given, args_fp):
+    """How the spectrograms of a folder with a checkpoint were computed.
+
+    An args.txt without a word on it is the original's or older than these options, so
+    they were the original's. Without an args.txt the moments are asked.
+    """
+    if os.path.isfile(args_fp):
+        return {flag: parser.defaults[flag] for flag in ANALYSIS}
+    with contextlib.suppress(InputError):  # those who need moments say what is wrong
+        fp = given.get("data_moments_fp")
+        found = checkpoint.load_moments(given["train_dir"], fp).analysis
+        return {flag: found[option] for flag, option in ANALYSIS.items()}
+    return {}
 
 
 def namespace(parser, recorded, given):
@@ -162,6 +199,14 @@ def refuse_contradictions(given, recorded, names, source):
                 f"--{name} {given[name]} contradicts {name} {recorded[name]} of "
                 f"{source}; leave the flag out, or use another train_dir"
             )
+
+
+def log_changes(given, before):
+    """Log the flags given whose value is not the training's so far."""
+    for name in sorted(given.keys() & before.keys() - {*MOMENTARY, *PATHS}):
+        if given[name] != before[name]:
+            was = "unset" if before[name] is None else before[name]
+            log.info("Changed: %s is %s from now on, was %s", name, given[name], was)
 
 
 def require_known(prefix, has_args, settings):
@@ -197,7 +242,20 @@ def write_args(args):
 
 
 def griffin_lim(args):
-    return args.specgan_ngl, args.specgan_gl_window, args.specgan_gl_momentum
+    return spectral.GriffinLim(*(getattr(args, flag) for flag in INVERSION))
+
+
+def analysis(args):
+    """How spectrograms are computed, as in `Moments.analysis`."""
+    return {option: getattr(args, flag) for flag, option in ANALYSIS.items()}
+
+
+def load_moments(path, args):
+    """`checkpoint.load_moments`, refused if they are not of this run's spectrograms."""
+    found = checkpoint.load_moments(path, args.data_moments_fp)
+    where = args.data_moments_fp or checkpoint.moments_fp(path)
+    moments.require_analysis(found, analysis(args), where)
+    return found
 
 
 def upsample_of(args):

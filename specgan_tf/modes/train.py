@@ -9,7 +9,14 @@ import zlib
 import keras
 import numpy as np
 
-from specgan_tf import callbacks, checkpoint, distribute, loader, spectral
+from specgan_tf import (
+    callbacks,
+    checkpoint,
+    distribute,
+    kernels,
+    loader,
+    spectral,
+)
 from specgan_tf.files import InputError, only_training, replacing
 from specgan_tf.gan import SpecGAN
 from specgan_tf.modes.data import (
@@ -21,12 +28,14 @@ from specgan_tf.modes.data import (
 )
 from specgan_tf.modes.settings import (
     PATHS,
+    analysis,
     draw_seed,
     griffin_lim,
     hparams,
     settings,
     write_args,
 )
+from specgan_tf.moments import Moments
 from specgan_tf.specgan import SpecGANDiscriminator, SpecGANGenerator
 
 log = logging.getLogger("specgan_tf")
@@ -90,8 +99,9 @@ def train_on(fps, args):
     lengths = np.full(len(fps), -1, np.int64)
     mean_std = np.zeros([2, spectral.NBINS], np.float32)
     if chief:
-        mean_std = np.stack(training_moments(fps, args, lengths))
-    mean, std = distribute.from_chief(strategy, mean_std)
+        mean_std = np.stack(training_moments(fps, args, lengths)[:2])
+    mean_std = distribute.from_chief(strategy, mean_std)
+    moments = Moments(*mean_std, **analysis(args))
     with strategy.scope():
         gan = build(args)
     if chief:
@@ -124,7 +134,7 @@ def train_on(fps, args):
             part=(i, n),
         )
         # differs: the original holds 4 * batch_size batches ready.  [loader.py:188]
-        x = x_wav.map(lambda x: spectral.t_to_f(x, mean, std), num_parallel_calls=2)
+        x = x_wav.map(moments.t_to_f, num_parallel_calls=2)
         return x.batch(args.specgan_disc_nupdates, drop_remainder=True).prefetch(2)
 
     per_step = args.specgan_disc_nupdates * args.train_batch_size
@@ -150,8 +160,7 @@ def train_on(fps, args):
         summaries = callbacks.Summaries(
             args.train_dir,
             heard,
-            mean,
-            std,
+            moments,
             args.data_sample_rate,
             griffin_lim(args),
             args.train_summary_secs,
@@ -217,12 +226,31 @@ def build(args):
     gan = SpecGAN(G, D, args.specgan_disc_nupdates, seed=args.seed)
     gan.compile(
         loss=args.specgan_loss,
-        mixed_precision=args.mixed_precision,
+        mixed_precision=half_precision(args.mixed_precision),
         jit_compile=args.jit_compile,
+        ema_momentum=args.train_ema,
     )
+    for optimizer, rate in (
+        (gan.G_optimizer, args.train_lr_G),
+        (gan.D_optimizer, args.train_lr_D),
+    ):
+        if rate is not None:
+            optimizer.learning_rate = rate
     print_vars("Generator", G)
     print_vars("Discriminator", D)
     return gan
+
+
+def half_precision(asked):
+    """Whether to compute in half precision; logs which precision is used, and why."""
+    fast, reason = kernels.fast_bfloat16()
+    if asked:
+        log.info("Precision: %s (%s)", "bfloat16" if fast else "float32", reason)
+    elif fast:
+        log.info("Precision: float32; --mixed_precision is faster (%s)", reason)
+    else:
+        log.info("Precision: float32")
+    return asked and fast
 
 
 def print_vars(name, net):
