@@ -70,7 +70,7 @@ def main():
     p.add_argument("--rate", type=int, default=44100)
     p.add_argument("--files", type=int, default=4)
     p.add_argument("--sample_rate", type=int, default=16000, help="rate of training")
-    p.add_argument("--batches", type=int, default=250, help="batches of 64 slices")
+    p.add_argument("--batches", type=int, default=150, help="batches of 64 slices")
     args = p.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         first = os.path.join(folder, "0.wav")

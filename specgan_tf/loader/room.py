@@ -4,7 +4,7 @@ import contextlib
 import itertools
 import threading
 
-AHEAD = 256 << 20  # bytes: 70 minutes at 16 kHz
+AHEAD = 128 << 20  # bytes: 35 minutes at 16 kHz
 
 
 class Room:
