@@ -43,6 +43,7 @@ setup(
         "scipy",
         "librosa>=0.11",
         "soundfile>=0.12",  # librosa's decoder; 0.12 is the first with MP3
+        "soxr>=0.5",  # librosa's resampler
         "filelock",  # one training a folder
         "tensorboard",  # tf.summary writes through it
     ],

@@ -83,7 +83,30 @@ MAY_IMPORT = {
     "tf1": set(),
     "kernels": set(),
     "spectral": {"tf1"},
-    "loader": {"files"},
+    "loader.__init__": set(
+        "loader.dataset loader.decode loader.errors loader.find loader.order "
+        "loader.slices".split()
+    ),
+    "loader.errors": set(),
+    "loader.sniff": set(),
+    "loader.parts": set(),
+    "loader.wav": {"loader.errors", "loader.parts"},
+    "loader.mpeg": {"loader.errors", "loader.parts"},
+    "loader.chains": {"loader.parts"},
+    "loader.ffmpeg": {"loader.errors"},
+    "loader.find": {"files", "loader.ffmpeg"},
+    "loader.read": set(
+        "files loader.chains loader.errors loader.ffmpeg loader.mpeg loader.sniff "
+        "loader.wav".split()
+    ),
+    "loader.resample": {"files", "loader.errors"},
+    "loader.decode": {"files", "loader.errors", "loader.read", "loader.resample"},
+    "loader.cache": {"files", "loader.decode", "loader.errors"},
+    "loader.decoder": {"files", "loader.cache", "loader.errors", "loader.slices"},
+    "loader.order": set(),
+    "loader.room": set(),
+    "loader.slices": {"files", "loader.order", "loader.room"},
+    "loader.dataset": {"files", "loader.decoder", "loader.order", "loader.slices"},
     "specgan": {"kernels", "tf1"},
     "losses": {"tf1"},
     "distribute": {"files"},
@@ -172,7 +195,15 @@ MAY_IMPORT = {
     "__init__": {"checkpoint", "gan", "specgan"},
 }
 PACKAGE = "specgan_tf/*.py", "specgan_tf/*/*.py"
-LAZY = {"librosa", "soundfile", "resampy", "scipy", "matplotlib", "ai_edge_litert"}
+LAZY = {
+    "librosa",
+    "soundfile",
+    "soxr",
+    "resampy",
+    "scipy",
+    "matplotlib",
+    "ai_edge_litert",
+}
 
 
 def sources(*patterns):
@@ -198,7 +229,7 @@ def used_by():
     for path, source in sources(*PACKAGE):
         used = set()
         for name, members in imports(ast.parse(source)):
-            if name in ("specgan_tf", "specgan_tf.modes"):
+            if name in ("specgan_tf", "specgan_tf.loader", "specgan_tf.modes"):
                 used |= {f"{name}.{m}".partition(".")[2] for m in members}
             elif name.startswith("specgan_tf."):
                 used.add(name.partition(".")[2])
