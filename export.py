@@ -85,7 +85,7 @@ def export(args):
         if path is None:
             raise InputError("--checkpoint is one of TRAIN_DIR's: name that too")
         path = os.path.join(path, os.path.basename(args.checkpoint))
-    prefix = checkpoint.require(path)
+    checkpoint.require(path)  # before the work
     unasked = unasked_dir(args, "export", "exported")
     out_dir = os.path.abspath(args.out_dir or unasked)
     paths = artefacts(args)
@@ -98,8 +98,8 @@ def export(args):
         )
     os.makedirs(out_dir, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out_dir, prefix=".export.") as new:
-        log.info("Exporting %s", prefix)
-        make(prefix, new, paths, args, out_dir)
+        trained = checkpoint.read_latest(path, lambda prefix: read(prefix, args))
+        make(trained, new, paths, out_dir)
         for path in everything:  # all verified: now, and only now, put in place
             target = os.path.join(out_dir, path)
             os.makedirs(os.path.dirname(target), exist_ok=True)
@@ -120,18 +120,31 @@ def artefacts(args):
     return paths
 
 
-def make(prefix, new, paths, args, out_dir):
-    """Write all of `paths` into the folder `new`, and the report of them."""
-    from specgan_tf import checkpoint, tflite, verify
-    from specgan_tf.export import save_saved_model
-    from specgan_tf.modes.settings import griffin_lim, settle
+def read(prefix, args):
+    """(settings, G, mean, std, about): all that is read from a checkpoint."""
+    from specgan_tf import checkpoint
+    from specgan_tf.modes.settings import settle
 
+    log.info("Exporting %s", prefix)
     given = {"mode": "infer", "train_dir": prefix}
     settings = settle(train_specgan.make_parser(), given)
-    ngl, *inversion = griffin_lim(settings)
     G = checkpoint.load_generator(prefix, args.specgan_genr_upsample)
     mean, std = checkpoint.load_moments(prefix, args.data_moments_fp)
     about = describe(prefix, G, mean, std, settings)
+    return settings, G, mean, std, about
+
+
+def make(trained, new, paths, out_dir):
+    """Write all of `paths` into the folder `new`, and the report of them.
+
+    trained: as `read` returns it.
+    """
+    from specgan_tf import tflite, verify
+    from specgan_tf.export import save_saved_model
+    from specgan_tf.modes.settings import griffin_lim
+
+    settings, G, mean, std, about = trained
+    ngl, *inversion = griffin_lim(settings)
     reference = verify.Reference(G, mean, std, ngl, *inversion)
     rows, pictures = [], [("Keras", reference.G_z_norm)]
     with tflite.converting(G, mean, std, *inversion, about) as convert:

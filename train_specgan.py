@@ -60,6 +60,11 @@ class Parser(argparse.ArgumentParser):
         self.defaults, self.types, self.choices = {}, {}, {}
 
     def error(self, message):
+        what, _, names = message.partition(": ")
+        if what == "unrecognized arguments" and "data_dir" in self.defaults:
+            # A shell has put the names of files in the place of a pattern.
+            if any(map(os.path.isfile, names.split(" "))):
+                message += ". --data_dir takes a folder, not files"
         self.exit(2, f"{self.prog}: error: {message} (--help lists every flag)\n")
 
     def flag(self, group, name, default, help, short=None, **kwargs):
@@ -464,6 +469,8 @@ def main(argv=None):
     folders = {"to_tf1": "TRAIN_DIR and OUT_DIR", "classifier": "DATA_DIR and OUT_DIR"}
     takes = folders.get(given["mode"], "TRAIN_DIR alone")
     if (given["mode"] in folders) != ("out_dir" in given):
+        if os.path.isfile(file := given.get("out_dir", "")):
+            takes += f", not {file} too. --data_dir takes a folder, not files"
         parser.error(f"{given['mode']} takes {takes}")
     if "train_dir" not in given and given["mode"] not in ("generate", "infer"):
         parser.error("the following arguments are required: train_dir")

@@ -10,6 +10,7 @@ import collections
 import concurrent.futures
 import contextlib
 import functools
+import glob
 import hashlib
 import itertools
 import logging
@@ -53,7 +54,12 @@ def find_audio(data_dir, recursive=False):
       InputError: no such folder, nothing in it, or no audio in it.
     """
     if not os.path.isdir(data_dir):
-        what = "is not a folder" if os.path.exists(data_dir) else "does not exist"
+        if os.path.exists(data_dir):
+            what = "is not a folder; name the folder that holds the files"
+        elif glob.has_magic(os.fspath(data_dir)):
+            what = "is a pattern; name the folder that holds the files"
+        else:
+            what = "does not exist"
         raise InputError(f"data_dir {data_dir} {what}")
     found = [os.path.join(data_dir, name) for name in os.listdir(data_dir)]
     if recursive:

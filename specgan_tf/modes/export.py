@@ -7,7 +7,7 @@ import shutil
 from specgan_tf import checkpoint, generate, moments, verify
 from specgan_tf.export import save_saved_model
 from specgan_tf.files import InputError, replacing_dir
-from specgan_tf.modes.generate import load_generator
+from specgan_tf.modes.generate import read_generator
 from specgan_tf.modes.settings import griffin_lim, unasked_dir
 
 log = logging.getLogger("specgan_tf")
@@ -19,9 +19,7 @@ def run_infer(args):
     differs: the reference writes a MetaGraph, without weights.
     [train_specgan.py:370-378]
     """
-    prefix = checkpoint.require(args.train_dir)
-    G = load_generator(prefix, args)
-    mean, std = checkpoint.load_moments(prefix, args.data_moments_fp)
+    step, G, mean, std = read_generator(args)
     infer_dir = unasked_dir(args, "infer", "infer")
     if os.path.isdir(infer_dir):  # as the reference does; it is made from the training
         if args.train_dir is None and not args.overwrite:
@@ -39,21 +37,23 @@ def run_infer(args):
     log.info(
         "Wrote %s (step %d); largest difference of spectrograms from Keras: %.1g",
         infer_dir,
-        checkpoint.step_of(prefix),
+        step,
         numbers["synthesize"]["spectrogram, max error"],
     )
 
 
 def run_to_tf1(args):
     """The newest checkpoint, moments and latents, for the original under TF 1.12."""
-    prefix = checkpoint.require(args.train_dir)
+    checkpoint.require(args.train_dir)
     mean, std = checkpoint.load_moments(args.train_dir, args.data_moments_fp)
     if os.path.exists(args.out_dir):
         raise InputError(f"{args.out_dir} exists; name a folder that does not")
     z_fp = os.path.join("preview", "z.pkl")
     z_here = os.path.join(checkpoint.folder_of(args.train_dir), z_fp)
     with replacing_dir(args.out_dir) as new:
-        written = checkpoint.to_tf1(prefix, new)
+        written = checkpoint.read_latest(
+            args.train_dir, lambda prefix: checkpoint.to_tf1(prefix, new)
+        )
         moments.save(os.path.join(new, "moments.pkl"), mean, std)
         if os.path.exists(z_here):
             os.mkdir(os.path.join(new, "preview"))

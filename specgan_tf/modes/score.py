@@ -10,7 +10,7 @@ import tensorflow as tf
 from specgan_tf import checkpoint, generate, score
 from specgan_tf.files import InputError, replacing
 from specgan_tf.modes.data import read_real
-from specgan_tf.modes.follow import each_checkpoint
+from specgan_tf.modes.follow import follow
 from specgan_tf.modes.generate import render_clips
 from specgan_tf.modes.settings import draw_seed
 
@@ -26,15 +26,14 @@ def run_incept(args):
     [train_specgan.py:463-569]
     """
     judge = None
-    for prefix in each_checkpoint(args):
+
+    def incept(prefix):
+        nonlocal judge
         now = args.settle()
         judge = judge or JUDGES[args.incept_measure](now)
-        try:
-            incept_checkpoint(prefix, now, judge)
-        except (InputError, FileNotFoundError):
-            if os.path.exists(f"{prefix}.index"):
-                raise
-            log.warning("%s is gone: more of them stay with --train_keep", prefix)
+        incept_checkpoint(prefix, now, judge)
+
+    follow(args, incept)
 
 
 class InceptionJudge:

@@ -106,12 +106,13 @@ def settle(parser, given):
     if upsample in UPSAMPLE_ALIASES:
         recorded["specgan_genr_upsample"] = UPSAMPLE_ALIASES[upsample]
 
-    prefix = checkpoint.latest(path) if os.path.exists(folder) else None
+    prefix, of_checkpoint = None, {}
+    if os.path.exists(folder):
+        prefix, of_checkpoint = checkpoint.read_latest(
+            path, recorded_in, checkpoint.latest
+        )
+    recorded |= of_checkpoint
     if prefix:
-        options = checkpoint.options_of(prefix)
-        recorded |= {f: options[o] for f, o in STRUCTURE.items() if o in options}
-        loss = checkpoint.loss_of(prefix)
-        recorded |= {"specgan_loss": loss} if loss else {}
         # 16384 samples at another rate are another sound, and so are their moments.
         fixed = [*STRUCTURE, "data_sample_rate"]
         if mode == "train":
@@ -134,6 +135,15 @@ def settle(parser, given):
         log.info("As recorded in %s: %s", folder, settings)
     again = {"settle": lambda: settle(parser, dict(given))}
     return namespace(parser, recorded, given | again)
+
+
+def recorded_in(prefix):
+    """(prefix, the flags that its tensors tell: name -> value); {} for None."""
+    if prefix is None:
+        return None, {}
+    options, loss = checkpoint.options_of(prefix), checkpoint.loss_of(prefix)
+    told = {flag: options[o] for flag, o in STRUCTURE.items() if o in options}
+    return prefix, told | ({"specgan_loss": loss} if loss else {})
 
 
 def settle_box(parser, given):
@@ -178,9 +188,10 @@ def settings(args):
     """The lines of args.txt; paths so that they hold from anywhere."""
     settings = {k: v for k, v in vars(args).items() if k not in MOMENTARY}
     for name in PATHS:
-        if settings[name] not in (None, "memory"):
+        keyword = "memory" if name == "data_cache" else None
+        if settings[name] not in (None, keyword):
             settings[name] = os.path.abspath(settings[name])
-    return [f"{k},{v}" for k, v in sorted(settings.items())]
+    return [checkpoint.args_line(k, v) for k, v in sorted(settings.items())]
 
 
 def hparams(args):
