@@ -61,10 +61,10 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message):
         what, _, names = message.partition(": ")
-        if what == "unrecognized arguments" and "data_dir" in self.defaults:
-            # A shell has put the names of files in the place of a pattern.
-            if any(map(os.path.isfile, names.split(" "))):
-                message += ". --data_dir takes a folder, not files"
+        # A shell puts the names of files in the place of a pattern.
+        files = what == "unrecognized arguments" and "data_dir" in self.defaults
+        if files and any(map(os.path.isfile, names.split(" "))):
+            message += ". --data_dir takes a folder, not files"
         self.exit(2, f"{self.prog}: error: {message} (--help lists every flag)\n")
 
     def flag(self, group, name, default, help, short=None, **kwargs):

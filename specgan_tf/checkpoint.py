@@ -286,7 +286,7 @@ def _needs_quotes(text):
 
 
 def _unquoted(text):
-    """The value that `args_line` quoted as `text`; other text, however old, as it is."""
+    """The value that `args_line` quoted as `text`; other text as it is."""
     if text.startswith('"'):
         with contextlib.suppress(ValueError):
             value = json.loads(text)
