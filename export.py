@@ -77,7 +77,7 @@ def make_parser():
 def export(args):
     """Write and verify everything beside OUT_DIR, then move it in."""
     from specgan_tf import checkpoint
-    from specgan_tf.files import InputError, put_in_place
+    from specgan_tf.files import InputError, making_dir, put_in_place
     from specgan_tf.modes.settings import unasked_dir
 
     path = args.train_dir
@@ -96,8 +96,10 @@ def export(args):
             f"{os.path.join(out_dir, there[0])} exists; choose another --out_dir, or "
             "--overwrite"
         )
-    os.makedirs(out_dir, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out_dir, prefix=".export.") as new:
+    with (
+        making_dir(out_dir),
+        tempfile.TemporaryDirectory(dir=out_dir, prefix=".export.") as new,
+    ):
         trained = checkpoint.read_latest(path, lambda prefix: read(prefix, args))
         make(trained, new, paths, out_dir)
         for path in everything:  # all verified: now, and only now, put in place

@@ -74,7 +74,7 @@ class Parser(argparse.ArgumentParser):
         self.choices[dest] = kwargs.get("choices")
         if isinstance(default, bool):
             self.types[dest] = boolean
-            kwargs["action"] = argparse.BooleanOptionalAction
+            kwargs.setdefault("action", argparse.BooleanOptionalAction)
         elif default is not None:
             help += f" (default: {default})"
         names = [name]
@@ -174,8 +174,22 @@ def make_parser():
     p.flag(g, "--data_overlap_ratio", 0.0, "overlap of slices, [0, 1)", type=ratio)
     p.flag(g, "--data_first_slice", False, "use only the first slice of each file")
     p.flag(g, "--data_pad_end", False, "use zero-padded partial slices at file ends")
-    p.flag(g, "--data_normalize", False, "changes nothing: files always are normalized")
-    p.flag(g, "--data_no_normalize", False, "do not normalize each file's peak to 1")
+    either = g.add_mutually_exclusive_group()
+    p.flag(
+        either,
+        "--data_normalize",
+        False,
+        "bring each file's peak to 1: the default, unless --data_no_normalize is "
+        "recorded",
+        action="store_true",
+    )
+    p.flag(
+        either,
+        "--data_no_normalize",
+        False,
+        "do not normalize each file's peak to 1",
+        action="store_true",
+    )
     p.flag(g, "--data_fast_wav", False, "files are 16-bit or float WAV at the rate")
     p.flag(g, "--data_recursive", False, "look into sub-folders of data_dir too")
     p.flag(

@@ -18,7 +18,7 @@ from specgan_tf import generate, spectral
 from specgan_tf.files import InputError
 from specgan_tf.spectral import CLIP_NSTD, NBINS, NFFT, NFRAMES, NHOP, SLICE_LEN
 
-# How weights are stored, and by what signatures: file -> signatures.
+# How the generator's weights are stored; see `converting`.
 VARIANTS = ("f32", "f16", "dr8", "int8")
 CALIBRATION = 100  # latents from which int8's scales are taken
 METADATA = "specgan"  # name of the JSON inside of each file

@@ -123,6 +123,27 @@ def test_a_wavegan_is_recognised(refused, tmp_path, upsample, discriminator):
     assert said in refused(tmp_path, script=export_script)
 
 
+def test_the_two_flags_of_normalization_turn_each_other_off(refused, tmp_path):
+    parser = train_specgan.make_parser()
+
+    def settled(*flags):
+        given = vars(parser.parse_args(["train", str(tmp_path), *flags]))
+        args = settings.settle(parser, given)
+        settings.write_args(args)
+        return args.data_normalize, args.data_no_normalize
+
+    assert settled() == (False, False)
+    assert settled("--data_no_normalize") == (False, True) == settled()
+    assert settled("--data_normalize") == (True, False) == settled()
+    assert settled("--data_no_normalize") == (False, True)
+    flags = "--data_no_normalize", "--data_normalize"
+    assert "not allowed with argument" in refused("train", tmp_path, *flags)
+    for flag in flags:
+        line = refused("train", tmp_path, f"--no-{flag.removeprefix('--')}")
+        assert "unrecognized arguments" in line
+    assert "--no-data_no" not in parser.format_help()
+
+
 # Checkpoints that a training deletes while they are read
 
 

@@ -3,9 +3,12 @@
 import json
 import os
 import shutil
+import socket
 import subprocess
+import sys
 import time
 import urllib.parse
+import urllib.request
 
 import filelock
 import numpy as np
@@ -197,6 +200,30 @@ def test_what_npm_installs_is_pinned():
         assert locked[f"node_modules/{name}"]["version"] == version
     assert locked.keys() == {"", *(f"node_modules/{name}" for name in direct)}
     assert all(v["integrity"].startswith("sha512-") for k, v in locked.items() if k)
+
+
+def test_a_port_that_is_taken():
+    script = os.path.join(WEB, "serve.py")
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = str(other.getsockname()[1])
+        done = subprocess.run(
+            [sys.executable, script, port], capture_output=True, text=True, timeout=120
+        )
+    assert done.returncode == 1 and done.stdout == ""
+    assert done.stderr == (
+        f"Port {port} cannot be used (Address already in use); try: make web "
+        "PORT=8001\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, script, "0"], stdout=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            line = process.stdout.readline()
+            url = line.removeprefix("Open ").partition(" ")[0]
+            with urllib.request.urlopen(f"{url}/index.html", timeout=120) as response:
+                assert b"<title>SpecGAN</title>" in response.read()
+        finally:
+            process.kill()
 
 
 def rms(x):

@@ -148,6 +148,8 @@ def run_score(args):
         log.info("No --incept_classifier: what needs one is left out")
     for line in score.table(measures):
         log.info("%s", line)
+    if line := score.caution(measures):
+        log.warning("%s", line)
     of |= {"data_dir": args.data_dir or "embedded drums", "incept_k": args.incept_k}
     os.makedirs(os.path.dirname(os.path.abspath(fp)), exist_ok=True)
     with replacing(fp, "w") as f:

@@ -87,6 +87,11 @@ def settle(parser, given):
     upsample = given.get("specgan_genr_upsample")
     if upsample in UPSAMPLE_ALIASES:
         given["specgan_genr_upsample"] = UPSAMPLE_ALIASES[upsample]
+    # Each turns off what is recorded of the other.
+    normalize = "data_normalize", "data_no_normalize"
+    for one, other in (normalize, normalize[::-1]):
+        if given.get(one):
+            given[other] = False
     if box.is_one(path):
         return settle_box(parser, given)
     folder = checkpoint.folder_of(path)
