@@ -31,16 +31,16 @@ ONNX = ["onnxruntime", "tf2onnx", "onnx<1.17", "tensorflow==2.18.*", "numpy<2"]
 
 # Reader -> (what pip installs, what it reads)
 READERS = {
-    **{
-        f"TensorFlow {v}": ([f"tensorflow=={v}.*"], ["specgan/1", *FILES])
-        for v in ("2.16", "2.18", "2.21")
-    },
+    "OpenVINO": (["openvino"], [f for f in FILES if f[0] != "s"]),
     **{
         f"ai-edge-litert {v}": ([f"ai-edge-litert=={v}"], FILES)
-        for v in ("1.0.1", "1.1.2", "2.3.0")
+        for v in ("2.3.0", "1.1.2", "1.0.1")
     },
-    "OpenVINO": (["openvino"], [f for f in FILES if f[0] != "s"]),
     "tf2onnx, onnxruntime": (ONNX, ["generator.f32.tflite", "invert.f32.tflite"]),
+    **{
+        f"TensorFlow {v}": ([f"tensorflow=={v}.*"], ["specgan/1", *FILES])
+        for v in ("2.18", "2.16", "2.21")
+    },
 }
 RUNTIMES = "onnxruntime", "tf2onnx", "openvino", "ai-edge-litert", "tensorflow"
 FOREIGN_KIND = {"OpenVINO": "openvino", "tf2onnx, onnxruntime": "onnx"}
@@ -96,42 +96,62 @@ def main(argv=None):
     p.add_argument("--only", nargs="+", choices=READERS, default=[*READERS])
     args = p.parse_args(argv)
     reference = verify.Reference(load_generator(), *load_moments())
-    rows = []
+    rows, tried = [], []
     with tempfile.TemporaryDirectory() as folder:
         exported = os.path.join(folder, "exported")
         if export_script.main(["--out_dir", exported]):
             sys.exit(1)
-        given, made = (os.path.join(folder, f"{n}.npz") for n in ("given", "made"))
+        given = os.path.join(folder, "given.npz")
         ngl = np.array(sorted({0, reference.ngl}), np.int32)
         np.savez(given, z=reference.z, G_z_norm=reference.G_z_norm, ngl=ngl)
         for reader in args.only:
-            requirements, files = READERS[reader]
-            venv = os.path.join(folder, "venv")
-            subprocess.run([sys.executable, "-m", "venv", "--clear", venv], check=True)
-            python = os.path.join(venv, "bin", "python")
-            pip = [python, "-m", "pip", "install", "--quiet", *requirements]
-            done = subprocess.run(pip, capture_output=True, text=True)
-            if done.returncode:
-                said = f"pip cannot install it for Python {sys.version.split()[0]}"
-                rows.append((reader, "", said))
-                continue
-            for file in files:
-                got = read(reader, python, os.path.join(exported, file), given, made)
-                rows.append((installed(python), f"`{file}`", judge(got, reference)))
-                print(*rows[-1], sep=" | ", flush=True)
-    with replacing(args.out, "w") as f:
-        bounds = ", ".join(f"{v:g} ({k})" for k, v in verify.SPECTROGRAM.items())
-        table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
-        f.write(TEXT.format(bounds=bounds, rows=table))
+            rows += of_reader(reader, folder, exported, given, reference)
+            tried.append(reader)
+            write(args.out, rows, tried)  # so that an interruption costs one reader
+
+
+def of_reader(reader, folder, exported, given, reference):
+    """The rows of one reader: (its versions, the file, what it makes of it)."""
+    requirements, files = READERS[reader]
+    venv = os.path.join(folder, "venv")
+    subprocess.run([sys.executable, "-m", "venv", "--clear", venv], check=True)
+    python = os.path.join(venv, "bin", "python")
+    pip = [python, "-m", "pip", "install", "--quiet", *requirements]
+    if subprocess.run(pip).returncode:
+        version = ".".join(map(str, sys.version_info[:2]))
+        yield reader, "", f"pip does not install it for Python {version}"
+        return
+    for file in files:
+        made = os.path.join(folder, "made.npz")
+        got = read(reader, python, os.path.join(exported, file), given, made)
+        row = installed(python), f"`{file}`", judge(got, reference)
+        print(*row, sep=" | ", flush=True)
+        yield row
+
+
+def write(out, rows, tried):
+    only = "".join(f' "{reader}"' for reader in tried)
+    table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    with replacing(out, "w") as f:
+        f.write(
+            TEXT.format(
+                only=f" --only{only}" if len(tried) < len(READERS) else "",
+                bounds=", ".join(f"{v:g} ({k})" for k, v in verify.SPECTROGRAM.items()),
+                rows=table,
+            )
+        )
 
 
 TEXT = f"""# Programs that read what export.py writes
 
-`python -m benchmarks.readers docs/READERS.md` made this table. It exports the bundled
-model, installs each reader into an environment of its own, and compares what the
-reader makes of eight latents with what Keras makes: signal over error, in dB. Audio is
-compared before any Griffin-Lim iteration. Exports must reach {verify.AUDIO:g} dB for
-audio, and for spectrograms {{bounds}}.
+This command made the table:
+
+    python -m benchmarks.readers docs/READERS.md{{only}}
+
+It exports the bundled model, installs each reader into an environment of its own, and
+compares what the reader makes of eight latents with what Keras makes: signal over
+error, in dB. Audio is compared before any Griffin-Lim iteration. Exports must reach
+{verify.AUDIO:g} dB for audio, and for spectrograms {{bounds}}.
 
 | reader | file | |
 |---|---|---|
