@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from benchmarks import readers
 from specgan_tf import SpecGANGenerator, export, generate, spectral, tflite, verify
 
 MEAN, STD = np.full(129, -3, np.float32), np.ones(129, np.float32)
@@ -189,6 +191,25 @@ def test_sound_with_builtin_ops_only(tmp_path, reference):
     details = tflite.interpreter(both).get_signature_runner("synthesize")
     shapes = {k: v["shape"].tolist() for k, v in details.get_input_details().items()}
     assert shapes == {"z": [1, 9], "ngl": []}
+
+
+def test_a_table_of_readers(tmp_path, reference):
+    """As benchmarks.readers makes it, with this Python for a reader."""
+    G, keras = reference
+    path, made, given = (str(tmp_path / n) for n in ("g.tflite", "made.npz", "in.npz"))
+    with tflite.converting(G, MEAN, STD) as convert:
+        convert(path, ["generate"])
+    np.savez(given, z=keras.z, G_z_norm=keras.G_z_norm, ngl=np.array([0, 16], "i4"))
+    got = readers.read("TensorFlow 2.21", sys.executable, path, given, made)
+    cell = readers.judge(got, keras)
+    assert re.fullmatch(r"generate 1\d\d dB \(spectrogram\)", cell), cell
+    got = readers.read("TensorFlow 2.21", sys.executable, given, given, made)
+    assert got.startswith("refuses: ValueError: ") and readers.judge(got, keras) == got
+    out = tmp_path / "out.md"
+    readers.write(out, [("x 1.0", "`g.tflite`", cell)], ["OpenVINO"])
+    text = out.read_text()
+    assert f"| x 1.0 | `g.tflite` | {cell} |\n" in text
+    assert 'python -m benchmarks.readers docs/READERS.md --only "OpenVINO"\n' in text
 
 
 def test_an_unknown_variant(reference, tmp_path):
