@@ -1,10 +1,12 @@
 """When is a product of matrices the faster convolution? python -m benchmarks.kernels
 
 For layers of the networks, GFLOP per CPU second of each of the three sums in
-`specgan_tf.kernels`: with TensorFlow's own op, and as a product. The limits in that
-module (FORWARD, INPUT, FILTER) are the channels from which on the product wins.
+`specgan_tf.kernels`: with TensorFlow's own op, and as a product; in float32 and, where
+that is fast, in bfloat16. The limits in that module come from this table: in float32
+the channels from which on the product wins, in bfloat16 the channels per row of y.
 """
 
+import itertools
 import os
 import statistics
 import time
@@ -27,14 +29,17 @@ def three(x, y, w):
     }
 
 
-def compare(k, batch, size, channels):
+def compare(dtype, k, batch, size, channels):
     x = tf.random.normal([batch, size, size, channels])
     y = tf.random.normal([batch, size // 2, size // 2, channels * 2])
     w = tf.random.normal([k, k, channels, channels * 2])
+    x, y, w = (tf.cast(tensor, dtype) for tensor in (x, y, w))
     gflop = 2 * y[..., 0].shape.num_elements() * w.shape.num_elements() / 1e9
     graphs, seconds = {}, {}
-    for limit in (10**9, 1):
-        kernels.FORWARD = kernels.INPUT = kernels.FILTER = limit
+    for limit in (10**9, 0):
+        for name in ("FORWARD", "INPUT", "FILTER"):
+            setattr(kernels, name, limit)
+            setattr(kernels, f"BFLOAT16_{name}", limit)
         for name, f in three(x, y, w).items():
             graphs[name, limit] = graph = tf.function(f, autograph=False)
             graph()  # traced under this limit
@@ -47,16 +52,18 @@ def compare(k, batch, size, channels):
 
 
 def main():
-    print("kernel  batch  size  channels     forward       input        filter")
-    for k in (3, 5):
-        for batch in (16, 64):
-            for size, channels in ((16, 128), (8, 256), (16, 256), (8, 512)):
-                rates = compare(k, batch, size, channels)
-                columns = (
-                    f"{rates[name, 10**9]:5.1f} {rates[name, 1]:5.1f}"
-                    for name in ("forward", "input", "filter")
-                )
-                print(f"{k:6} {batch:6} {size:5} {channels:9}  ", *columns, flush=True)
+    dtypes = [tf.float32, *[tf.bfloat16] * kernels.fast_bfloat16()[0]]
+    layers = (16, 64), (8, 128), (16, 128), (8, 256), (16, 256), (8, 512)
+    print("dtype     kernel  batch  size  channels    forward      input       filter")
+    for dtype, k, batch in itertools.product(dtypes, (3, 5), (16, 64)):
+        for size, channels in layers:
+            rates = compare(dtype, k, batch, size, channels)
+            columns = (
+                f"{rates[name, 10**9]:5.0f} {rates[name, 0]:5.0f}"
+                for name in ("forward", "input", "filter")
+            )
+            first = f"{dtype.name:9} {k:6} {batch:6} {size:5} {channels:9}  "
+            print(first, *columns, flush=True)
     print("Each pair: TensorFlow's op, product; GFLOP per CPU second.")
 
 

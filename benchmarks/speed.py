@@ -47,6 +47,9 @@ def jobs(original, python, folder):
     for case in iteration.CASES:
         job = functools.partial(iteration.rows, *case, original, python)
         yield f"iteration {case[0]} {case[1]}", job
+    for case in iteration.MIXED_CASES:
+        job = functools.partial(iteration.mixed_rows, *case)
+        yield f"iteration mixed {case[0]} {case[1]}", job
 
 
 SMALLER = {"s": (1000, ["s", "ms", "µs"]), "GiB": (1024, ["GiB", "MiB"])}
@@ -116,7 +119,7 @@ def cpu():
     with contextlib.suppress(OSError), open("/proc/cpuinfo") as f:
         said = dict(re.findall(r"^(model name|flags)\s*: (.*)$", f.read(), re.M))
     flags = said.get("flags", "").split()
-    widest = next((v for v in ("avx512f", "avx2") if v in flags), "neither")
+    widest = next((v for v in ("amx_bf16", "avx512f", "avx2") if v in flags), "neither")
     name = said.get("model name", platform.processor())
     return f"{os.cpu_count()} cores, {name}, {widest}"
 

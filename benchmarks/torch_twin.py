@@ -54,16 +54,23 @@ class Discriminator(nn.Module):
 
 
 class Twin:
-    """A generator, a discriminator, and wgan-gp's updates of them."""
+    """A generator, a discriminator, and wgan-gp's updates of them.
 
-    def __init__(self, dim=64, latent_dim=100):
-        self.latent_dim = latent_dim
+    Args:
+      mixed_precision: compute the losses under `torch.autocast` to bfloat16.
+    """
+
+    def __init__(self, dim=64, latent_dim=100, mixed_precision=False):
+        self.latent_dim, self.mixed_precision = latent_dim, mixed_precision
         self.G, self.D = Generator(dim, latent_dim), Discriminator(dim)
         self.G.to(memory_format=torch.channels_last)
         self.D.to(memory_format=torch.channels_last)
         settings = {"lr": 1e-4, "betas": (0.5, 0.9), "fused": True}
         self.G_optimizer = torch.optim.Adam(self.G.parameters(), **settings)
         self.D_optimizer = torch.optim.Adam(self.D.parameters(), **settings)
+
+    def precision(self):
+        return torch.autocast("cpu", torch.bfloat16, enabled=self.mixed_precision)
 
     def D_loss(self, x, z, alpha):
         with torch.no_grad():
@@ -86,14 +93,18 @@ class Twin:
         """One update of D on x [b, 1, 128, 128]."""
         self.D_optimizer.zero_grad()
         n = len(x)
-        self.D_loss(x, self.draw_z(n), torch.rand(n, 1, 1, 1)).backward()
+        with self.precision():
+            loss = self.D_loss(x, self.draw_z(n), torch.rand(n, 1, 1, 1))
+        loss.backward()
         self.D_optimizer.step()
 
     def update_G(self, n):
         """One update of G, from n latents."""
         self.G_optimizer.zero_grad()
         self.D.requires_grad_(False)  # no gradients that nobody wants
-        self.G_loss(self.draw_z(n)).backward()
+        with self.precision():
+            loss = self.G_loss(self.draw_z(n))
+        loss.backward()
         self.D.requires_grad_(True)
         self.G_optimizer.step()
 

@@ -8,7 +8,7 @@ import contextlib
 import keras
 import tensorflow as tf
 
-from specgan_tf import distribute, losses
+from specgan_tf import distribute, kernels, losses
 
 
 @keras.saving.register_keras_serializable(package="specgan_tf")
@@ -178,10 +178,11 @@ class SpecGAN(keras.Model):
                 # Not of both at once: the gradient of wgan's last bias would be a
                 # rounding error instead of zero, and Adam would take steps with it.
                 D_x, D_G_z = map(self.D.logits, features)
+            if self.loss_spec.penalty:
+                penalty, slopes = losses.gradient_penalty(self.D, x, G_z, alpha)
         loss = self.loss_spec.D(D_x, D_G_z)
         values = {"D_x": tf.reduce_mean(D_x), "D_G_z": tf.reduce_mean(D_G_z)}
         if self.loss_spec.penalty:
-            penalty, slopes = losses.gradient_penalty(self.D, x, G_z, alpha)
             loss += self.loss_spec.penalty * penalty
             values["gradient_penalty"] = penalty
             values["slopes"] = tf.reduce_mean(slopes)
@@ -194,17 +195,18 @@ class SpecGAN(keras.Model):
 
     @contextlib.contextmanager
     def precision(self):
-        """For the block: layers compute in bfloat16, if this is mixed precision."""
-        layers = [*self.G._flatten_layers(), *self.D._flatten_layers()]
-        if not self.mixed_precision:
-            layers = []
-        # Not dense ones: bfloat16 would save nothing and leave logits three digits.
-        layers = [la for la in layers if not isinstance(la, keras.layers.Dense)]
+        """For the block: convolutions compute in bfloat16, if this is mixed precision.
+
+        Dense layers do not: bfloat16 would save nothing and leave logits three digits.
+        """
+        blocks = [*self.G.upconvs, *self.D.downconvs] if self.mixed_precision else []
+        layers = [layer for block in blocks for layer in block._flatten_layers()]
         policies = [layer.dtype_policy for layer in layers]
         try:
             for layer in layers:
                 layer.dtype_policy = "mixed_bfloat16"
-            yield
+            with kernels.shared_casts():
+                yield
         finally:
             for layer, policy in zip(layers, policies, strict=True):
                 layer.dtype_policy = policy

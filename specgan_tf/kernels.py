@@ -1,31 +1,44 @@
 """Convolutions of stride 2 that are fast at both ends of a network, on a CPU.
 
-Where images are small and channels many, TensorFlow's kernels mostly reorder weights:
-the same sums as matrix products are up to three times as fast. Where there is a single
-channel, so is the transposed convolution as a plain one that makes four pixels at once.
-(`python -m benchmarks.kernels` shows it.) In float32, on a CPU, these layers take that;
-everywhere else the Keras layers are what they were.
+Where images are small and channels many, TensorFlow's kernels mostly reorder weights.
+The same sums as matrix products are up to three times as fast in float32 and up to five
+times in bfloat16. Where there is a single channel, the transposed convolution is faster
+as a plain convolution that makes four pixels at once. `python -m benchmarks.kernels`
+measures both. On a CPU, in float32 and bfloat16, the layers here take the faster way;
+everywhere else they are Keras' own.
 
 x is [b, 2h, 2w, c], y [b, h, w, d], w [k, k, c, d]; padding is "same". Each of the
 three functions is linear in both arguments, and its derivatives are the other two: so
 a gradient penalty's second derivatives are right by construction.
 """
 
+import contextlib
+import threading
+
 import keras
 import tensorflow as tf
 
-# Channels c from which on the product is faster, as measured.
+# The product is faster from this many channels c on, as measured on AVX2.
 FILTER, INPUT, FORWARD = 256, 512, 512
+# In bfloat16, from this many channels c for each row h of y, as measured on AMX: there
+# TensorFlow's kernels are so fast on many pixels that the number of pixels decides too.
+BFLOAT16_FILTER, BFLOAT16_INPUT, BFLOAT16_FORWARD = 32, 64, 64
+CPUINFO = "/proc/cpuinfo"
 
 
 @keras.saving.register_keras_serializable(package="specgan_tf")
 class Conv2D(keras.layers.Conv2D):
     """Keras', with this module's kernels where they are faster."""
 
-    def convolution_op(self, inputs, kernel):
-        if not _suits(self, inputs, inputs.shape[-1]):
-            return super().convolution_op(inputs, kernel)
-        return conv2d(inputs, tf.convert_to_tensor(kernel))
+    def call(self, inputs):
+        half = inputs.dtype == tf.bfloat16 and self.use_bias
+        if _suits(self, inputs):
+            outputs = conv2d(inputs, _cast_once(self.kernel))
+        elif half:
+            outputs = self.convolution_op(inputs, _cast_once(self.kernel))
+        else:
+            return super().call(inputs)
+        return self.activation(add_bias(outputs, tf.convert_to_tensor(self.bias)))
 
 
 @keras.saving.register_keras_serializable(package="specgan_tf")
@@ -34,30 +47,104 @@ class Conv2DTranspose(keras.layers.Conv2DTranspose):
     what is exported keeps the op that every runtime knows."""
 
     def call(self, inputs, training=False):
-        if not training or not _suits(self, inputs, self.filters):
+        if not training or not _suits(self, inputs):
             return super().call(inputs)
-        outputs = conv2d_input(tf.convert_to_tensor(self.kernel), inputs)
-        return self.activation(tf.nn.bias_add(outputs, self.bias))
+        outputs = conv2d_input(_cast_once(self.kernel), inputs)
+        return self.activation(add_bias(outputs, tf.convert_to_tensor(self.bias)))
 
 
-def _suits(layer, inputs, channels):
+def fast_bfloat16():
+    """Whether networks of these layers train faster in bfloat16 than in float32 here.
+
+    `ONEDNN_MAX_CPU_ISA=... python -m benchmarks.speed --only mixed` shows why AMX
+    decides: with AVX512_CORE_BF16 or AVX512_CORE bfloat16 takes longer than float32.
+    GPUs compute it fast from Ampere on.
+
+    Returns:
+      (bool, str): the answer, and the reason in words.
+    """
+    if gpus := tf.config.list_physical_devices("GPU"):
+        details = map(tf.config.experimental.get_device_details, gpus)
+        oldest = min(d.get("compute_capability", (0, 0)) for d in details)
+        if oldest >= (8, 0):
+            return True, "this GPU has bfloat16 tensor cores"
+        return False, "bfloat16 needs a GPU of compute capability 8.0 or above"
+    try:
+        with open(CPUINFO) as f:
+            flags = f.read().split()
+    except OSError:
+        return False, "only Linux tells whether a CPU has AMX"
+    if "amx_bf16" in flags:
+        return True, "this CPU has AMX"
+    return False, "this CPU has no AMX, without which bfloat16 is slower"
+
+
+_casts = threading.local()  # replicas of a strategy are traced in threads of their own
+
+
+@contextlib.contextmanager
+def shared_casts():
+    """For the block, which must not change variables: cast each kernel only once.
+
+    In half precision a cast reads every weight, and so does its gradient's.
+    """
+    _casts.tensors = {}
+    try:
+        yield
+    finally:
+        del _casts.tensors
+
+
+def _cast_once(kernel):
+    """The kernel in the layer's compute dtype, as the layers' autocast converts it."""
+    tensors = getattr(_casts, "tensors", {})
+    if kernel.path not in tensors:
+        tensors[kernel.path] = tf.convert_to_tensor(kernel)
+    return tensors[kernel.path]
+
+
+def _suits(layer, inputs):
     return (
-        (channels == 1 or channels >= min(FILTER, INPUT, FORWARD))
-        and layer.strides == (2, 2)
+        layer.strides == (2, 2)
         and layer.padding == "same"
         and min(layer.kernel_size) > 1  # each quarter of x has a tap
         and layer.use_bias
         and (inputs.shape[1] % 2, inputs.shape[2] % 2) == (0, 0)
-        and inputs.dtype == tf.float32
+        and inputs.dtype in (tf.float32, tf.bfloat16)
         and not tf.config.list_physical_devices("GPU")
     )
+
+
+def _is_product(channels, rows, dtype, limit, bfloat16_limit):
+    """Whether the matrix product is faster, for c `channels` and h `rows`."""
+    if dtype == tf.bfloat16:
+        return channels >= bfloat16_limit * rows
+    return channels >= limit
+
+
+@tf.custom_gradient
+def add_bias(y, bias):
+    """y [b, h, w, d] + bias [d], with a bias gradient that is summed in float32.
+
+    TensorFlow sums that of bfloat16 in bfloat16: 100,000 pixels add up to nothing like
+    their sum. A product sums in float32, and is faster.
+    """
+
+    def grad(dy):
+        if dy.dtype != tf.bfloat16:
+            return dy, tf.reduce_sum(dy, [0, 1, 2])
+        rows = tf.reshape(dy, [-1, dy.shape[-1]])
+        ones = tf.ones([1, tf.shape(rows)[0]], dy.dtype)
+        return dy, tf.matmul(ones, rows)[0]
+
+    return tf.nn.bias_add(y, bias), grad
 
 
 @tf.custom_gradient
 def conv2d(x, w):
     """y: the convolution of x with w."""
     k, _, c, d = w.shape
-    if c >= FORWARD:
+    if _is_product(c, x.shape[1] // 2, x.dtype, FORWARD, BFLOAT16_FORWARD):
         y = tf.matmul(_patches(x, k), tf.reshape(w, [k * k * c, d]))
     else:
         y = tf.nn.conv2d(x, w, 2, "SAME")
@@ -68,7 +155,7 @@ def conv2d(x, w):
 def conv2d_input(w, y):
     """x: the transposed convolution, which takes y where `conv2d` came from."""
     k, _, c, _ = w.shape
-    if c >= INPUT:
+    if _is_product(c, y.shape[1], y.dtype, INPUT, BFLOAT16_INPUT):
         x = _conv2d_input_by_taps(w, y)
     elif c == 1:
         x = _conv2d_input_by_fours(w, y)
@@ -79,12 +166,12 @@ def conv2d_input(w, y):
 
 
 def conv2d_filter(x, y, k):
-    """w: how `conv2d` of x changes along y with each weight."""
+    """w [k, k, c, d]: gradient of sum(conv2d(x, w) * y) with respect to w."""
 
     @tf.custom_gradient
     def of(x, y):
         c, d = x.shape[-1], y.shape[-1]
-        if c >= FILTER:
+        if _is_product(c, y.shape[1], y.dtype, FILTER, BFLOAT16_FILTER):
             rows = tf.reshape(_patches(x, k), [-1, k * k * c])
             w = tf.matmul(rows, tf.reshape(y, [-1, d]), transpose_a=True)
             w = tf.reshape(w, [k, k, c, d])
@@ -101,15 +188,31 @@ def conv2d_filter(x, y, k):
     return of(x, y)
 
 
-def _patches(x, k):
-    """[b, h, w, k * k * c]: what each output of a convolution sees."""
-    ones = [1, 1, 1, 1]
-    return tf.image.extract_patches(x, [1, k, k, 1], [1, 2, 2, 1], ones, "SAME")
-
-
 def _cut(k):
     """Pixels that "same" cuts before the first; the rest it cuts behind the last."""
     return (k - 2) // 2
+
+
+def _patches(x, k):
+    """[b, h, w, k * k * c]: what each output of a convolution sees.
+
+    Rows and columns of x come in pairs, so a tap of the kernel is a slice of one half
+    of each pair. Half the time of `tf.image.extract_patches`.
+    """
+    _, height, width, c = x.shape
+    h, w, pairs = height // 2, width // 2, -(-k // 2)
+    front = _cut(k)
+    around = [[front, 2 * (h + pairs - 1) - height - front]]
+    around += [[front, 2 * (w + pairs - 1) - width - front]]
+    x = tf.pad(x, [[0, 0], *around, [0, 0]])
+    # [b, 2h', w', 2c] -> [b, 2h', w, k * c]: the taps of one row, side by side
+    x = tf.reshape(x, [-1, 2 * (h + pairs - 1), w + pairs - 1, 2 * c])
+    taps = [x[:, :, n : n + w] for n in range(pairs)]
+    taps[-1] = taps[-1][..., : (k - 2 * (pairs - 1)) * c]
+    x = tf.concat(taps, axis=-1)
+    # [b, h', 2, w, k * c] -> [b, h, w, k * k * c]: the rows likewise
+    x = tf.reshape(x, [-1, h + pairs - 1, 2, w, k * c])
+    return tf.concat([x[:, m // 2 : m // 2 + h, m % 2] for m in range(k)], axis=-1)
 
 
 def _conv2d_input_by_fours(w, y):
@@ -127,13 +230,16 @@ def _conv2d_input_by_fours(w, y):
 
 
 def _conv2d_input_by_taps(w, y):
-    """One product for each of the k * k taps, summed where they meet.
+    """One product gives what each pixel of y adds through each of the k * k taps.
 
-    Taps of one parity, in rows and in columns, land on the same quarter of x's pixels.
+    Taps of one parity, in rows and in columns, land on the same quarter of x's pixels,
+    and are summed there.
     """
     k, _, c, d = w.shape
     b, (h, width) = tf.shape(y)[0], y.shape[1:3]
-    rows = tf.reshape(y, [-1, d])
+    w = tf.reshape(w, [k * k * c, d])
+    taps = tf.matmul(tf.reshape(y, [-1, d]), w, transpose_b=True)
+    taps = tf.reshape(taps, [-1, h, width, k, k, c])
     most = -(-k // 2)  # taps of one parity, in a row
     quarters = []
     for i in range(2):
@@ -141,11 +247,9 @@ def _conv2d_input_by_taps(w, y):
             parts = []
             for m in range(i, k, 2):
                 for n in range(j, k, 2):
-                    tap = tf.matmul(rows, w[m, n], transpose_b=True)
-                    tap = tf.reshape(tap, [-1, h, width, c])
                     up, left = m // 2, n // 2
                     around = [[up, most - 1 - up], [left, most - 1 - left]]
-                    parts.append(tf.pad(tap, [[0, 0], *around, [0, 0]]))
+                    parts.append(tf.pad(taps[:, :, :, m, n], [[0, 0], *around, [0, 0]]))
             quarters.append(tf.add_n(parts))
     x = tf.reshape(tf.stack(quarters, 3), [b, h + most - 1, width + most - 1, 2, 2, c])
     x = tf.transpose(x, [0, 1, 3, 2, 4, 5])

@@ -25,9 +25,24 @@ UPSAMPLES = {
 UPSAMPLE_ALIASES = {"linear": "lin", "cubic": "cub"}
 
 
+class Scope(keras.Sequential):
+    """A `tf.variable_scope`: layers in a row under one name."""
+
+    # Keras' own two cast what they get to float32, in half precision too.
+
+    @property
+    def input_dtype(self):
+        return self.compute_dtype
+
+    def call(self, inputs, training=None, mask=None):
+        for layer in self.layers:
+            inputs = layer(inputs)
+        return inputs
+
+
 def scope(name, *layers):
-    """A `tf.variable_scope`: layers in a row under one name; None is left out."""
-    return keras.Sequential([layer for layer in layers if layer], name=name)
+    """The `Scope` of these layers; None is left out."""
+    return Scope([layer for layer in layers if layer], name=name)
 
 
 def batchnorm(use_batchnorm, track):
@@ -51,7 +66,7 @@ def conv2d_transpose(filters, kernel_len, stride=2, upsample="zeros"):
         ]
     return [
         Upsample(stride, upsample, name="upsample"),
-        keras.layers.Conv2D(filters, kernel_len, 1, padding="same", name="conv2d"),
+        kernels.Conv2D(filters, kernel_len, 1, padding="same", name="conv2d"),
     ]
 
 

@@ -15,6 +15,27 @@ class Adam(keras.optimizers.Adam):
     def __init__(self, learning_rate=0.001, epsilon=1e-8, name="Adam", **kwargs):
         super().__init__(learning_rate, epsilon=epsilon, name=name, **kwargs)
 
+    def update_step(self, gradient, variable, learning_rate):
+        """Keras' arithmetic in TensorFlow's one op, which reads each array once."""
+        if self.amsgrad or tf.distribute.has_strategy():
+            return super().update_step(gradient, variable, learning_rate)
+        index = self._get_variable_index(variable)
+        m, v = self._momentums[index], self._velocities[index]
+        dtype = variable.dtype
+        step = tf.cast(self.iterations + 1, dtype)
+        tf.raw_ops.ResourceApplyAdam(
+            var=variable.handle,
+            m=m.value.handle,
+            v=v.value.handle,
+            beta1_power=tf.pow(tf.cast(self.beta_1, dtype), step),
+            beta2_power=tf.pow(tf.cast(self.beta_2, dtype), step),
+            lr=tf.cast(learning_rate, dtype),
+            beta1=self.beta_1,
+            beta2=self.beta_2,
+            epsilon=self.epsilon,
+            grad=tf.cast(gradient, dtype),
+        )
+
 
 @keras.saving.register_keras_serializable(package="specgan_tf")
 class RMSProp(keras.optimizers.RMSprop):

@@ -8,13 +8,14 @@ import tensorflow as tf
 from specgan_tf import SpecGANDiscriminator, SpecGANGenerator, kernels
 
 LIMITS = ("FILTER", "INPUT", "FORWARD")
+BFLOAT16_LIMITS = tuple(f"BFLOAT16_{name}" for name in LIMITS)
 
 
 @pytest.fixture
 def every_product(monkeypatch):
     """As if all layers were deep."""
-    for name in LIMITS:
-        monkeypatch.setattr(kernels, name, 1)
+    for name in (*LIMITS, *BFLOAT16_LIMITS):
+        monkeypatch.setattr(kernels, name, 0)
 
 
 def plain_transpose(w, y):
@@ -74,8 +75,7 @@ def ops(f, *shape):
 def test_only_training_takes_them(every_product):
     """What is exported must keep to ops that every runtime knows."""
     G, D = SpecGANGenerator(dim=1), SpecGANDiscriminator(dim=1)
-    product = "ExtractImagePatches"
-    assert product in ops(D, None, 128, 128, 1)
+    assert "Conv2D" not in ops(D, None, 128, 128, 1)
     assert "Conv2DBackpropInput" not in ops(lambda z: G(z, training=True), None, 100)
     assert "Conv2DBackpropInput" in ops(lambda z: G(z, training=False), None, 100)
 
@@ -93,8 +93,46 @@ def test_other_convolutions_are_keras_own(every_product, options, measured):
         measured("difference", np.abs(both[0] - both[1]).max(), 0)
 
 
-def test_half_precision_is_keras_own(every_product):
-    with_policy = kernels.Conv2D(4, 3, 2, padding="same", dtype="mixed_bfloat16")
-    with_policy.build((None, 8, 8, 3))
-    x = tf.zeros([1, 8, 8, 3], tf.bfloat16)
-    assert with_policy(x).dtype == tf.bfloat16
+@pytest.mark.parametrize("few", [None, *BFLOAT16_LIMITS])
+@pytest.mark.parametrize("kernel_len", [2, 3, 4, 5, 6, 7])
+@pytest.mark.parametrize("channels", [1, 4])
+def test_bfloat16(few, kernel_len, channels, monkeypatch, measured):
+    """Each of the three sums, of what is already rounded, is that of float32."""
+    for name in BFLOAT16_LIMITS:  # all of them products, or all but one
+        monkeypatch.setattr(kernels, name, 10**9 if name == few else 0)
+    draw = tf.random.Generator.from_seed(kernel_len)
+    x, y = draw.normal([3, 8, 6, channels]), draw.normal([3, 4, 3, 5])
+    w = draw.normal([kernel_len, kernel_len, channels, 5])
+    x, y, w = (tf.cast(tensor, tf.bfloat16) for tensor in (x, y, w))
+
+    def sums(x, y, w):
+        return (
+            kernels.conv2d(x, w),
+            kernels.conv2d_input(w, y),
+            kernels.conv2d_filter(x, y, kernel_len),
+        )
+
+    full = sums(*(tf.cast(tensor, tf.float32) for tensor in (x, y, w)))
+    for a, b in zip(sums(x, y, w), full, strict=True):
+        assert a.dtype == tf.bfloat16
+        error = tf.reduce_max(tf.abs(tf.cast(a, tf.float32) - b))
+        # A rounding of the result; of a sum over taps, one of each part too.
+        measured("of the largest", float(error / tf.reduce_max(tf.abs(b))), 2.0**-7)
+
+
+def test_the_gradient_of_a_bias_is_summed_in_float32(measured):
+    """A sum of 2^16 ones in bfloat16 ends at 256."""
+    y, bias = tf.ones([4, 128, 128, 3], tf.bfloat16), tf.zeros([3], tf.bfloat16)
+    with tf.GradientTape() as tape:
+        tape.watch(bias)
+        total = tf.reduce_sum(tf.cast(kernels.add_bias(y, bias), tf.float32))
+    gradient = tf.cast(tape.gradient(total, bias), tf.float32)
+    measured("error", np.abs(gradient / 2.0**16 - 1.0).max(), 2.0**-8)
+
+
+def test_layers_compute_in_the_policys_precision(every_product):
+    for layer in kernels.Conv2D, kernels.Conv2DTranspose:
+        half = layer(4, 3, 2, padding="same", dtype="mixed_bfloat16")
+        half.build((None, 8, 8, 3))
+        assert half(tf.zeros([1, 8, 8, 3], tf.bfloat16)).dtype == tf.bfloat16
+        assert half.kernel.dtype == "float32"

@@ -87,7 +87,7 @@ MAY_IMPORT = {
     "specgan": {"kernels", "tf1"},
     "losses": {"tf1"},
     "distribute": {"files"},
-    "gan": {"distribute", "losses"},
+    "gan": {"distribute", "kernels", "losses"},
     "moments": {"files", "spectral"},
     "box": {"files", "moments", "specgan"},
     "checkpoint": {"box", "files", "losses", "moments", "specgan", "tf1"},
@@ -117,8 +117,8 @@ MAY_IMPORT = {
         "checkpoint files generate health modes.settings spectral".split()
     ),
     "modes.train": set(
-        "callbacks checkpoint distribute files gan loader modes.data modes.settings "
-        "specgan spectral".split()
+        "callbacks checkpoint distribute files gan kernels loader modes.data "
+        "modes.settings specgan spectral".split()
     ),
     "modes.follow": set(
         "checkpoint files generate modes.generate modes.settings spectral".split()

@@ -9,7 +9,14 @@ import zlib
 import keras
 import numpy as np
 
-from specgan_tf import callbacks, checkpoint, distribute, loader, spectral
+from specgan_tf import (
+    callbacks,
+    checkpoint,
+    distribute,
+    kernels,
+    loader,
+    spectral,
+)
 from specgan_tf.files import InputError, only_training, replacing
 from specgan_tf.gan import SpecGAN
 from specgan_tf.modes.data import (
@@ -218,12 +225,24 @@ def build(args):
     gan = SpecGAN(G, D, args.specgan_disc_nupdates, seed=args.seed)
     gan.compile(
         loss=args.specgan_loss,
-        mixed_precision=args.mixed_precision,
+        mixed_precision=half_precision(args.mixed_precision),
         jit_compile=args.jit_compile,
     )
     print_vars("Generator", G)
     print_vars("Discriminator", D)
     return gan
+
+
+def half_precision(asked):
+    """Whether to compute in half precision; logs which precision is used, and why."""
+    fast, reason = kernels.fast_bfloat16()
+    if asked:
+        log.info("Precision: %s (%s)", "bfloat16" if fast else "float32", reason)
+    elif fast:
+        log.info("Precision: float32; --mixed_precision is faster (%s)", reason)
+    else:
+        log.info("Precision: float32")
+    return asked and fast
 
 
 def print_vars(name, net):
