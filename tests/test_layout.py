@@ -380,6 +380,34 @@ def test_links_between_documents_lead_somewhere():
     assert count > 2
 
 
+def test_lists_in_documents_are_whole():
+    """What goes on in another line is indented: else it would end the list."""
+    count = 0
+    for path, text in sources("*.md", "docs/*.md", "specgan_tf/data/*/*.md"):
+        text = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+        for block in re.split(r"\n\s*\n", text):
+            first, *rest = block.strip("\n").split("\n")
+            if not re.match(r"\s*([-*]|\d+\.) ", first):
+                continue
+            count += 1
+            for line in rest:
+                assert re.match(r"\s|([-*]|\d+\.) ", line), f"{path}: {line}"
+    assert count > 10
+
+
+def test_sources_name_scripts_that_exist():
+    """As a path from the repository's root, or from tests/."""
+    count = 0
+    for path, text in sources(*OURS, "tests/*.py", "benchmarks/*.py", ".ci/run"):
+        for name in re.findall(r"(?<![\w./-])(?:[\w-]+/)+[\w-]+\.py\b", text):
+            roots = [ROOT, os.path.join(ROOT, "tests")]
+            roots = [r for r in roots if os.path.isdir(f"{r}/{name.split('/')[0]}")]
+            there = [os.path.exists(os.path.join(r, name)) for r in roots]
+            assert not roots or any(there), f"{path}: {name}"
+            count += any(there)
+    assert count > 5
+
+
 def test_the_documents_name_tests_that_exist():
     defined = {
         node.name

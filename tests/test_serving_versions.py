@@ -134,6 +134,6 @@ def test_it_is_not_ready_before_it_is_loaded():
 def test_weights_of_nan_are_not_served(tmp_path):
     G = SpecGANGenerator(dim=1)
     G.trainable_variables[0].assign(G.trainable_variables[0] * np.nan)
-    export.save_saved_model(G, MOMENTS, str(tmp_path / "1"))
+    export.save_saved_model(G, server_process.MOMENTS, str(tmp_path / "1"))
     with pytest.raises(ValueError, match=r"^its \w+ makes a G_z\w* of NaN$"):
         serving_versions.Version(1, str(tmp_path / "1"))

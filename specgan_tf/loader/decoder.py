@@ -32,7 +32,7 @@ class Decoder:
         self.fps, self.nfiles, self.lengths = fps, len(fps), lengths
         self.slicing, self.slice_len = slicing, slicing[0]
         self.decode, self.nch = Cache(cache, **decode), decode["num_channels"]
-        self.bad, self.fruitless = {}, 0
+        self.bad, self.fruitless, self.failed = {}, 0, False
         self.noted = collections.defaultdict(set)  # what is odd -> files
         self.unknown, self.told = int(np.sum(np.less(lengths, 0))), False
         self.lock = threading.Lock()
@@ -78,15 +78,16 @@ class Decoder:
 
     def skip(self, fp, reason):
         with self.lock:
-            if fp in self.bad:
+            if fp in self.bad or self.failed:  # the error comes last
                 return
             self.bad[fp] = str(reason)
             if self.first_time(fp, "skipped"):
                 n = len(self.bad)
                 log.warning("Skipped %s: %s (%d of %d)", fp, reason, n, self.nfiles)
+            self.failed = len(self.bad) > MAX_BAD * self.nfiles
             if len(self.bad) == self.nfiles:
                 raise InputError(f"none of the {self.nfiles} audio files can be read")
-            if len(self.bad) > MAX_BAD * self.nfiles:
+            if self.failed:
                 raise InputError(
                     f"{len(self.bad)} of {self.nfiles} audio files cannot be read "
                     f"(last: {fp}: {reason}), more than a tenth: remove or repair them"

@@ -4,6 +4,7 @@ Port of how train_specgan.py finds files (chrisdonahue/wavegan 40e85e8, lines 74
 """
 
 import collections
+import glob
 import logging
 import os
 
@@ -31,7 +32,12 @@ def find_audio(data_dir, recursive=False):
         it.
     """
     if not os.path.isdir(data_dir):
-        what = "is not a folder" if os.path.exists(data_dir) else "does not exist"
+        if os.path.exists(data_dir):
+            what = "is not a folder; name the folder that holds the files"
+        elif glob.has_magic(os.fspath(data_dir)):
+            what = "is a pattern; name the folder that holds the files"
+        else:
+            what = "does not exist"
         raise InputError(f"data_dir {data_dir} {what}")
     try:
         inside = _visible(data_dir)
