@@ -306,7 +306,12 @@ def make_parser():
         type=ratio,
         metavar="DECAY",
     )
-    p.flag(g, "--mixed_precision", False, "bfloat16 where it is safe; for GPUs")
+    p.flag(
+        g,
+        "--mixed_precision",
+        False,
+        "convolutions in bfloat16, where that is fast: CPUs with AMX, GPUs from Ampere on",
+    )
     p.flag(g, "--jit_compile", False, "compile a step with XLA; for GPUs")
     p.flag(
         g,
