@@ -310,7 +310,7 @@ def make_parser():
         g,
         "--mixed_precision",
         False,
-        "convolutions in bfloat16, where that is fast: CPUs with AMX, GPUs from Ampere on",
+        "convolutions in bfloat16, where that is fast (AMX, GPUs from Ampere on)",
     )
     p.flag(g, "--jit_compile", False, "compile a step with XLA; for GPUs")
     p.flag(
