@@ -13,6 +13,7 @@ import server_process
 from server_process import (
     LATENTS,
     MODEL,
+    MOMENTS,
     PREDICT,
     columns,
     running,
