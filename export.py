@@ -77,7 +77,7 @@ def make_parser():
 def export(args):
     """Write and verify everything beside OUT_DIR, then move it in."""
     from specgan_tf import checkpoint
-    from specgan_tf.files import InputError, put_in_place
+    from specgan_tf.files import InputError, making_dir, put_in_place
     from specgan_tf.modes.settings import unasked_dir
 
     path = args.train_dir
@@ -85,7 +85,7 @@ def export(args):
         if path is None:
             raise InputError("--checkpoint is one of TRAIN_DIR's: name that too")
         path = os.path.join(path, os.path.basename(args.checkpoint))
-    prefix = checkpoint.require(path)
+    checkpoint.require(path)  # before the work
     unasked = unasked_dir(args, "export", "exported")
     out_dir = os.path.abspath(args.out_dir or unasked)
     paths = artefacts(args)
@@ -96,10 +96,12 @@ def export(args):
             f"{os.path.join(out_dir, there[0])} exists; choose another --out_dir, or "
             "--overwrite"
         )
-    os.makedirs(out_dir, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out_dir, prefix=".export.") as new:
-        log.info("Exporting %s", prefix)
-        make(prefix, new, paths, args, out_dir)
+    with (
+        making_dir(out_dir),
+        tempfile.TemporaryDirectory(dir=out_dir, prefix=".export.") as new,
+    ):
+        trained = checkpoint.read_latest(path, lambda prefix: read(prefix, args))
+        make(trained, new, paths, out_dir)
         for path in everything:  # all verified: now, and only now, put in place
             target = os.path.join(out_dir, path)
             os.makedirs(os.path.dirname(target), exist_ok=True)
@@ -120,27 +122,41 @@ def artefacts(args):
     return paths
 
 
-def make(prefix, new, paths, args, out_dir):
-    """Write all of `paths` into the folder `new`, and the report of them."""
-    from specgan_tf import checkpoint, tflite, verify
-    from specgan_tf.export import save_saved_model
-    from specgan_tf.modes.settings import griffin_lim, settle
+def read(prefix, args):
+    """(settings, G, moments, about): all that is read from a checkpoint."""
+    from specgan_tf import checkpoint
+    from specgan_tf.modes.settings import load_moments, settle
 
+    log.info("Exporting %s", prefix)
     given = {"mode": "infer", "train_dir": prefix}
+    if args.data_moments_fp:
+        given["data_moments_fp"] = args.data_moments_fp
     settings = settle(train_specgan.make_parser(), given)
-    ngl, *inversion = griffin_lim(settings)
     G = checkpoint.load_generator(prefix, args.specgan_genr_upsample)
-    mean, std = checkpoint.load_moments(prefix, args.data_moments_fp)
-    about = describe(prefix, G, mean, std, settings)
-    reference = verify.Reference(G, mean, std, ngl, *inversion)
+    moments = load_moments(prefix, settings)
+    return settings, G, moments, describe(prefix, G, moments, settings)
+
+
+def make(trained, new, paths, out_dir):
+    """Write all of `paths` into the folder `new`, and the report of them.
+
+    trained: as `read` returns it.
+    """
+    from specgan_tf import tflite, verify
+    from specgan_tf.export import save_saved_model
+    from specgan_tf.modes.settings import griffin_lim
+
+    settings, G, moments, about = trained
+    inversion = griffin_lim(settings)
+    reference = verify.Reference(G, moments, inversion)
     rows, pictures = [], [("Keras", reference.G_z_norm)]
-    with tflite.converting(G, mean, std, *inversion, about) as convert:
+    with tflite.converting(G, moments, inversion, about) as convert:
         for path, (signatures, weights) in paths.items():
             made = os.path.join(new, path)
             if signatures is None:
                 os.makedirs(os.path.dirname(made))
                 rate = settings.data_sample_rate
-                save_saved_model(G, mean, std, made, *inversion, rate, about)
+                save_saved_model(G, moments, made, inversion, rate, about)
             else:
                 convert(made, signatures, weights)
             try:
@@ -158,10 +174,10 @@ def make(prefix, new, paths, args, out_dir):
                 verify.size(made) / 1e6,
                 worst,
             )
-    verify.write_report(new, about, ngl, rows, pictures)
+    verify.write_report(new, about, inversion.ngl, rows, pictures)
 
 
-def describe(prefix, G, mean, std, settings):
+def describe(prefix, G, moments, settings):
     """What users of an artefact may want to know of it, as JSON has it."""
     import keras
     import tensorflow as tf
@@ -169,6 +185,7 @@ def describe(prefix, G, mean, std, settings):
     import specgan_tf
     from specgan_tf import checkpoint
 
+    arrays = moments.mean.tobytes() + moments.std.tobytes()
     return {
         "name": "specgan",
         "step": checkpoint.step_of(prefix),
@@ -176,13 +193,14 @@ def describe(prefix, G, mean, std, settings):
         "ngl": settings.specgan_ngl,
         "gl_window": settings.specgan_gl_window,
         "gl_momentum": settings.specgan_gl_momentum,
+        **moments.analysis,
         "latent_dim": G.latent_dim,
         "kernel_len": G.kernel_len,
         "dim": G.dim,
         "use_batchnorm": G.use_batchnorm,
         "upsample": G.upsample,
         "parameters": G.count_params(),
-        "moments_sha256": hashlib.sha256(mean.tobytes() + std.tobytes()).hexdigest(),
+        "moments_sha256": hashlib.sha256(arrays).hexdigest(),
         "specgan_tf": specgan_tf.__version__,
         "tensorflow": tf.__version__,
         "keras": keras.__version__,

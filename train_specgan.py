@@ -60,6 +60,11 @@ class Parser(argparse.ArgumentParser):
         self.defaults, self.types, self.choices = {}, {}, {}
 
     def error(self, message):
+        what, _, names = message.partition(": ")
+        # A shell puts the names of files in the place of a pattern.
+        files = what == "unrecognized arguments" and "data_dir" in self.defaults
+        if files and any(map(os.path.isfile, names.split(" "))):
+            message += ". --data_dir takes a folder, not files"
         self.exit(2, f"{self.prog}: error: {message} (--help lists every flag)\n")
 
     def flag(self, group, name, default, help, short=None, **kwargs):
@@ -69,7 +74,7 @@ class Parser(argparse.ArgumentParser):
         self.choices[dest] = kwargs.get("choices")
         if isinstance(default, bool):
             self.types[dest] = boolean
-            kwargs["action"] = argparse.BooleanOptionalAction
+            kwargs.setdefault("action", argparse.BooleanOptionalAction)
         elif default is not None:
             help += f" (default: {default})"
         names = [name]
@@ -116,7 +121,9 @@ positive = number(int, "a whole number of at least 1", lambda n: n >= 1)
 count = number(int, "a whole number of at least 0", lambda n: n >= 0)
 integer = number(int, "a whole number", lambda n: True)
 seed32 = number(int, "a whole number in [0, 2^31)", lambda n: 0 <= n < 2**31)
-minutes = number(float, "a number above 0", lambda n: 0.0 < n < 1e9)
+log_eps = number(float, "in [1e-10, 1]", lambda e: 1e-10 <= e <= 1.0)
+clip_nstd = number(float, "in [1, 20]", lambda n: 1.0 <= n <= 20.0)
+above_0 = number(float, "a number above 0", lambda n: 0.0 < n < 1e9)
 shard = number(
     lambda text: tuple(map(int, text.split("/"))),
     "I/N, as 1/8 to 8/8",
@@ -169,8 +176,22 @@ def make_parser():
     p.flag(g, "--data_overlap_ratio", 0.0, "overlap of slices, [0, 1)", type=ratio)
     p.flag(g, "--data_first_slice", False, "use only the first slice of each file")
     p.flag(g, "--data_pad_end", False, "use zero-padded partial slices at file ends")
-    p.flag(g, "--data_normalize", False, "changes nothing: files always are normalized")
-    p.flag(g, "--data_no_normalize", False, "do not normalize each file's peak to 1")
+    either = g.add_mutually_exclusive_group()
+    p.flag(
+        either,
+        "--data_normalize",
+        False,
+        "bring each file's peak to 1: the default, unless --data_no_normalize is "
+        "recorded",
+        action="store_true",
+    )
+    p.flag(
+        either,
+        "--data_no_normalize",
+        False,
+        "do not normalize each file's peak to 1",
+        action="store_true",
+    )
     p.flag(g, "--data_fast_wav", False, "files are 16-bit or float WAV at the rate")
     p.flag(g, "--data_recursive", False, "look into sub-folders of data_dir too")
     p.flag(
@@ -216,6 +237,29 @@ def make_parser():
         "upsampling in G; linear and cubic are lin and cub",
         choices=["zeros", "nn", "lin", "cub", "linear", "cubic"],
     )
+    p.flag(
+        g,
+        "--specgan_log_eps",
+        1e-6,
+        "added to magnitudes before their logarithm, [1e-10, 1]; more than the "
+        "reference's 1e-06 suits short sounds and sounds with silence in them",
+        type=log_eps,
+    )
+    p.flag(
+        g,
+        "--specgan_pad_front",
+        False,
+        "spectrograms begin 128 samples before the sound: keeps the attack of sounds "
+        "that begin at once",
+    )
+    p.flag(
+        g,
+        "--specgan_clip_nstd",
+        3.0,
+        "standard deviations of log magnitudes that reach the ends of spectrograms, "
+        "[1, 20]; what is beyond is clipped; 5 suits a larger --specgan_log_eps",
+        type=clip_nstd,
+    )
     p.flag(g, "--specgan_ngl", 16, "Griffin-Lim iterations", type=count, short="--ngl")
     p.flag(
         g,
@@ -243,11 +287,31 @@ def make_parser():
         "--train_backup_mins",
         None,
         "minutes between copies that stay, in TRAIN_DIR/backup",
-        type=minutes,
+        type=above_0,
     )
     p.flag(g, "--train_summary_secs", 120, "seconds between summaries", type=positive)
     p.flag(g, "--train_max_steps", None, "stop at this step", type=positive)
-    p.flag(g, "--mixed_precision", False, "bfloat16 where it is safe; for GPUs")
+    p.flag(
+        g, "--train_lr_G", None, "learning rate of G; default the loss's", type=above_0
+    )
+    p.flag(
+        g, "--train_lr_D", None, "learning rate of D; default the loss's", type=above_0
+    )
+    p.flag(
+        g,
+        "--train_ema",
+        0.0,
+        "average G's weights over steps, and generate with the average: how much of it "
+        "each step keeps, [0, 1), as 0.999; 0 is off",
+        type=ratio,
+        metavar="DECAY",
+    )
+    p.flag(
+        g,
+        "--mixed_precision",
+        False,
+        "convolutions in bfloat16, where that is fast (AMX, GPUs from Ampere on)",
+    )
     p.flag(g, "--jit_compile", False, "compile a step with XLA; for GPUs")
     p.flag(
         g,
@@ -276,6 +340,13 @@ def make_parser():
         "--generate_dir",
         None,
         "folder for them; default TRAIN_DIR/generate, without TRAIN_DIR ./generated",
+    )
+    p.flag(
+        g,
+        "--normalize",
+        False,
+        "bring each clip's peak to full scale; without it only clips that exceed full "
+        "scale are changed: they are turned down",
     )
     p.flag(g, "--generate_format", "wav", "of the sounds", choices=["wav", "flac"])
     p.flag(g, "--z_fp", None, "latents to use if the file exists, else to save there")
@@ -394,18 +465,26 @@ def add_score_flags(p):
 
 
 def import_tensorflow():
-    """Import TensorFlow with fast kernels and without its greetings on stderr."""
+    """Import TensorFlow with fast kernels and without its greetings on stderr.
+
+    Keras is as the scripts need it, whatever the environment or a keras.json says.
+    """
     # Off by default on CPUs without AVX-512, where they halve the time of a step.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.update(KERAS_BACKEND="tensorflow", TF_USE_LEGACY_KERAS="0")
     sys.stderr.flush()
     stderr = os.dup(2)
     with tempfile.TemporaryFile() as greetings:
         os.dup2(greetings.fileno(), 2)
         try:
+            import keras
             import tensorflow as tf
 
             tf.config.list_physical_devices()
+            keras.config.set_floatx("float32")
+            keras.config.set_dtype_policy("float32")
+            keras.config.set_image_data_format("channels_last")
         except Exception:
             os.dup2(stderr, 2)
             greetings.seek(0)
@@ -464,6 +543,8 @@ def main(argv=None):
     folders = {"to_tf1": "TRAIN_DIR and OUT_DIR", "classifier": "DATA_DIR and OUT_DIR"}
     takes = folders.get(given["mode"], "TRAIN_DIR alone")
     if (given["mode"] in folders) != ("out_dir" in given):
+        if os.path.isfile(file := given.get("out_dir", "")):
+            takes += f", not {file} too. --data_dir takes a folder, not files"
         parser.error(f"{given['mode']} takes {takes}")
     if "train_dir" not in given and given["mode"] not in ("generate", "infer"):
         parser.error("the following arguments are required: train_dir")
@@ -475,7 +556,8 @@ def main(argv=None):
 
 def check_generate(parser, given):
     """Refuse flags of generate that go nowhere, or against each other."""
-    for name in ("interpolate", "walk", "grid", "truncation", "generate_format"):
+    names = "interpolate", "walk", "grid", "truncation", "generate_format", "normalize"
+    for name in names:
         if name in given and given["mode"] != "generate":
             parser.error(f"--{name} is of the mode generate")
     if "grid" in given and "generate_n" in given:

@@ -41,6 +41,9 @@ def make_parser():
     p.add_argument(
         "--overwrite", action="store_true", help="replace what this made before"
     )
+    p.add_argument("--specgan_ngl", type=int, help="as recorded, or what is better")
+    p.add_argument("--specgan_gl_window", choices=["hann", "dual"])
+    p.add_argument("--specgan_gl_momentum", type=float)
     return p
 
 
@@ -51,7 +54,7 @@ def make(args):
     from specgan_tf import box, checkpoint, generate
     from specgan_tf.files import InputError, replacing_dir
     from specgan_tf.modes.data import find_files
-    from specgan_tf.modes.settings import settle
+    from specgan_tf.modes.settings import INVERSION, griffin_lim, load_moments, settle
 
     there = set(os.listdir(args.out_dir)) if os.path.isdir(args.out_dir) else set()
     if there and not args.overwrite:
@@ -62,12 +65,14 @@ def make(args):
             f"{', '.join(FILES)}: choose another --out_dir"
         )
     given = {"mode": "moments", "train_dir": args.train_dir}
+    given |= {k: v for k in INVERSION if (v := getattr(args, k)) is not None}
     settings = settle(train_specgan.make_parser(), given)
+    inversion = griffin_lim(settings)
     fps = find_files(settings)
     rows = provenance(fps, args.sounds)
     real = slices(fps, settings)
-    mean, std = checkpoint.load_moments(args.train_dir)
-    prefix, scores = choose(args.train_dir, mean, std, real)
+    moments = load_moments(args.train_dir, settings)
+    prefix, scores = choose(args.train_dir, moments, inversion, real)
     G = checkpoint.load_generator(prefix)
 
     sounds_csv = as_csv(rows)
@@ -75,6 +80,9 @@ def make(args):
         "name": "specgan",
         "step": checkpoint.step_of(prefix),
         "sample_rate": settings.data_sample_rate,
+        "ngl": inversion.ngl,
+        "gl_window": inversion.window,
+        "gl_momentum": inversion.momentum,
         "seed": settings.seed,
         "command": command(settings, checkpoint.step_of(prefix)),
         "parameters": G.count_params(),
@@ -88,7 +96,7 @@ def make(args):
     }
     with replacing_dir(args.out_dir) as new:
         path = os.path.join(new, GENERATOR)
-        box.save(path, G, mean, std, card)
+        box.save(path, G, moments, card)
         small = box.load(path)
         z = generate.sample_z(64, G.latent_dim, COMPARE)
         error = float(np.abs(small.G(z) - G(z)).max())
@@ -100,7 +108,7 @@ def make(args):
         log.info("float16 weights change spectrograms by %.2g of 2 at most", error)
         card |= measure(small, real, settings.seed)
         card["float16"] = {"largest error of spectrograms": error, "latents": len(z)}
-        box.save(path, G, mean, std, card)
+        box.save(path, G, moments, card)
         size = os.path.getsize(path)
         if size > MAX_BYTES:
             raise InputError(f"{GENERATOR} has {size} bytes, more than {MAX_BYTES}")
@@ -157,15 +165,16 @@ def slices(fps, settings):
     return np.stack([np.pad(x, (0, spectral.SLICE_LEN - len(x))) for x in made])
 
 
-def sounds(G, mean, std, n, seed):
+def sounds(G, moments, inversion, n, seed):
     """As `generate` writes them: float32 [n, 16384], too loud ones turned down."""
-    from specgan_tf import generate
+    from specgan_tf import generate, spectral
 
-    x = generate.render(G, mean, std, generate.sample_z(n, G.latent_dim, seed))["G_z"]
-    return generate.turn_down(x)[:, :, 0]
+    z = generate.sample_z(n, G.latent_dim, seed)
+    x = generate.render(G, moments, z, inversion)["G_z"]
+    return spectral.turn_down(x).numpy()[:, :, 0]
 
 
-def choose(train_dir, mean, std, real):
+def choose(train_dir, moments, inversion, real):
     """The checkpoint nearest to the real sounds, and the distances by name."""
     from specgan_tf import checkpoint, score
     from specgan_tf.files import InputError
@@ -177,7 +186,8 @@ def choose(train_dir, mean, std, real):
         raise InputError(f"no checkpoint in {train_dir} yet: train first")
     features, distances = score.features_log_mel(real), {}
     for prefix in prefixes:
-        x = sounds(checkpoint.load_generator(prefix), mean, std, len(real), CHOOSE)
+        G = checkpoint.load_generator(prefix)
+        x = sounds(G, moments, inversion, len(real), CHOOSE)
         distance = score.frechet_distance(score.features_log_mel(x), features)
         distances[prefix] = distance
         log.info("%s: Frechet distance %.1f", os.path.basename(prefix), distance)
@@ -194,7 +204,7 @@ def measure(model, real, seed):
     keras.utils.set_random_seed(seed or 0)
     untrained = SpecGANGenerator(**model.card["options"])
     made = {
-        name: sounds(G, model.mean, model.std, len(real), MEASURE)
+        name: sounds(G, model.moments, model.griffin_lim, len(real), MEASURE)
         for name, G in (("box", model.G), ("untrained", untrained))
     }
     scores = {name: score.measure(x, real) for name, x in made.items()}
@@ -242,14 +252,14 @@ ASIDE = "train_save_secs train_summary_secs train_keep train_backup_mins".split(
 
 def command(settings, step):
     """The training's command line, without the paths of one machine."""
-    from specgan_tf.modes.settings import MOMENTARY, PATHS
+    from specgan_tf.modes.settings import INVERSION, MOMENTARY, PATHS
 
     words = ["python train_specgan.py train ./train"]
     for name, default in settings.defaults.items():
         value = getattr(settings, name)
         if name == "data_dir" and value:
             value = "./drums"
-        elif name in {*MOMENTARY, *PATHS, *ASIDE}:
+        elif name in {*MOMENTARY, *PATHS, *INVERSION, *ASIDE}:
             continue
         if value == default:
             continue
@@ -322,6 +332,10 @@ def about(path, card, rows):
         "The distances, by step:",
         "",
         ", ".join(distances) + ".",
+        "",
+        f"Its sounds take {card['ngl']} Griffin-Lim steps with the window "
+        f"`{card['gl_window']}` and momentum {card['gl_momentum']:g}, unless flags say "
+        "otherwise.",
         "",
         "## How good it is",
         "",

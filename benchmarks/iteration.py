@@ -113,7 +113,7 @@ def rows(dim, batch, turns, than_original, than_torch, original=None, python=Non
         "us": Side(sys.executable, OURS, dim, batch, 0),
     }
     if original:
-        script = os.path.join(ROOT, "specgan_tf", "original.py")
+        script = os.path.join(ROOT, "specgan_tf", "crosscheck", "original.py")
         argv = script, os.path.abspath(original), dim, batch
         sides["the original"] = Side(python, ORIGINAL, *argv)
     jobs = {name: ["D", "G", "product"] for name in sides}

@@ -292,7 +292,7 @@ def command(run, settings, original, python):
     steps = [step for step in settings["steps"] if step > start]
     plan |= {"start": start, "steps": steps, "every": EVERY, "nupdates": NUPDATES}
     if run.side == "original":
-        script = os.path.join(ROOT, "specgan_tf", "original.py")
+        script = os.path.join(ROOT, "specgan_tf", "crosscheck", "original.py")
         plan |= {"original": original, "script": script}
         flags += ["--data_prefetch_gpu_num", "-1"]
         return [python, "-c", ORIGINAL, json.dumps(plan), *flags]
@@ -372,15 +372,15 @@ def per_iteration(did):
 class Real:
     """Real clips, some of them kept apart, and what is known of the others."""
 
-    def __init__(self, folder, mean, std, classifier):
-        from specgan_tf import loader, score, spectral
+    def __init__(self, folder, moments, classifier):
+        from specgan_tf import loader, score
 
         self.classifier = classifier
         fps = loader.find_audio(folder)
         first = {"slice_first_only": True, "slice_pad_end": True}
         # One at a time: of larger batches the last clips would be left out.
         clips = loader.decode_extract_and_batch(fps, 1, 16384, 16000, 1, **first)
-        clips = [(x[:, :, 0], spectral.t_to_f(x[:, :, 0], mean, std)) for x in clips]
+        clips = [(x[:, :, 0], moments.t_to_f(x[:, :, 0])) for x in clips]
         x, X = map(np.concatenate, zip(*clips, strict=True))
         if len(x) < 2 * CLIPS:
             raise InputError(f"{folder} holds {len(x)} clips, at least {2 * CLIPS}")
@@ -432,8 +432,8 @@ def score(args):
     for data, folder in settings["data"].items():
         classifier = args.classifier.get(data)
         classifier = score.Classifier.load(classifier) if classifier else None
-        mean, std = moments.load(os.path.join(args.out, data, "moments.pkl"))
-        real = functools.cache(functools.partial(Real, folder, mean, std, classifier))
+        these = moments.load(os.path.join(args.out, data, "moments.pkl"))
+        real = functools.cache(functools.partial(Real, folder, these, classifier))
 
         def known(measures, classifier=classifier):
             return measures and ("inception" in measures or not classifier)
@@ -448,7 +448,7 @@ def score(args):
                     continue
                 G = checkpoint.load_generator(run.file(f"model.ckpt-{step}"))
                 z = generate.sample_z(CLIPS, G.latent_dim, seed=0)
-                scores[step] = real().measures(generate.render(G, mean, std, z))
+                scores[step] = real().measures(generate.render(G, these, z))
                 write_json(run.file("scores.json"), scores)
                 measures = ", ".join(f"{k} {v:.4g}" for k, v in scores[step].items())
                 print(f"{data}, {run.side} {run.seed}, {step}: {measures}", flush=True)

@@ -27,7 +27,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from specgan_tf import checkpoint, crosscheck, loader, moments, spectral, tf1
+from benchmarks import referee
+from specgan_tf import checkpoint, loader, moments, spectral, tf1
+from specgan_tf.crosscheck import table
+from specgan_tf.crosscheck.derivative import slopes_along
+from specgan_tf.crosscheck.iterations import replaying
+from specgan_tf.crosscheck.matrix import Cell, compute, inputs, weights
+from specgan_tf.crosscheck.records import GOLDENS, Check, Record, build_gan, networks
+from specgan_tf.crosscheck.replay import run
 from specgan_tf.specgan import UPSAMPLES
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -104,9 +111,7 @@ def keras_instead(args):
     }
     results = {}
     for name, (golden, stage, (owner, attribute, value)) in cases.items():
-        record = crosscheck.Record.read(
-            os.path.join(crosscheck.GOLDENS, f"{golden}.npz")
-        )
+        record = Record.read(os.path.join(GOLDENS, f"{golden}.npz"))
         if isinstance(owner, dict):
             patch = mock.patch.dict(owner, {attribute: value})
         else:
@@ -124,28 +129,28 @@ def keras_instead(args):
 
 
 def worst(record, stage):
-    checks = [c for c in crosscheck.run([record], tries=1) if c.stage == stage]
+    checks = [c for c in run([record]) if c.stage == stage]
     return max(checks, key=lambda c: c.error / (c.bound or 1e-9))
 
 
 def derivative(args):
     """The penalty's derivative through batch norm: TF 1.12, Keras, ours, differences."""
-    cell = crosscheck.Cell(3, 1, True, "zeros", 100, "wgan-gp")
+    cell = Cell(3, 1, True, "zeros", 100, "wgan-gp")
     name = "derivative_wgan-gp_" + cell.network
     with tempfile.TemporaryDirectory() as d:
-        given = crosscheck.inputs([cell], 0, d)
+        given = inputs([cell], 0, d)
         given = [(n, arrays) for n, arrays in given if n == name]
-        folder = crosscheck.compute(args.original, args.python, given, d)
-        r = crosscheck.Record.read(os.path.join(folder, f"{name}.npz"))
+        folder = compute(args.original, args.python, given, d)
+        r = Record.read(os.path.join(folder, f"{name}.npz"))
     alpha, along = r["alpha"].reshape(-1, 1, 1, 1), r.group("dir/")
-    inputs = r, r["x"], r["z"], alpha, along
-    ours, differences = crosscheck.slopes_along(*inputs, [1e-6, float(r["eps"])])
+    given = r, r["x"], r["z"], alpha, along
+    ours, differences = slopes_along(*given, [1e-6, float(r["eps"])])
 
     def keras_layer(track, name):
         return keras.layers.BatchNormalization(name=name)
 
     with mock.patch.object(tf1, "BatchNormalization", keras_layer):
-        keras_own, _ = crosscheck.slopes_along(*inputs, [1e-6])
+        keras_own, _ = slopes_along(*given, [1e-6])
     return {
         v.path: {
             "finite differences, float64": differences[0][i],
@@ -154,7 +159,7 @@ def derivative(args):
             "TF 1.12": float(r[f"analytic/{v.path}"]),
             "finite differences in TF 1.12": float(r[f"difference/{v.path}"]),
         }
-        for i, v in enumerate(crosscheck.networks(r)[1].trainable_variables)
+        for i, v in enumerate(networks(r)[1].trainable_variables)
     }
 
 
@@ -164,8 +169,8 @@ PERTURBED = 3  # runs of the reference with every input moved by one rounding
 
 def long(args):
     """D's losses of the port, the reference, and the reference perturbed."""
-    cell = crosscheck.Cell(5, DIM, False, "zeros", 100, "wgan-gp")
-    values = crosscheck.weights(cell, np.random.RandomState(0))
+    cell = Cell(5, DIM, False, "zeros", 100, "wgan-gp")
+    values = weights(cell, np.random.RandomState(0))
     given = {
         **vars(cell),
         **{f"init/{k}": v for k, v in values.items()},
@@ -177,9 +182,9 @@ def long(args):
     names = [f"long_{k}" for k in range(PERTURBED + 1)]
     with tempfile.TemporaryDirectory() as d:
         asked = [(name, {**given, "perturb": k}) for k, name in enumerate(names)]
-        folder = crosscheck.compute(args.original, args.python, asked, d)
+        folder = compute(args.original, args.python, asked, d)
         paths = [os.path.join(folder, f"{name}.npz") for name in names]
-        runs = [crosscheck.Record.read(path) for path in paths]
+        runs = [Record.read(path) for path in paths]
     theirs = [by_iteration(r["losses"]) for r in runs]
     ours = by_iteration(replay(runs[0]))
     return {
@@ -203,8 +208,8 @@ def pool():
 
 def replay(r):
     """The port's losses on the inputs of a `long` record."""
-    gan = crosscheck.build_gan(r)
-    iteration, losses = crosscheck.replaying(gan), []
+    gan = build_gan(r)
+    iteration, losses = replaying(gan), []
     rs, b, n = np.random.RandomState(int(r["seed"])), BATCH, gan.disc_nupdates
     for _ in range(int(r["iterations"])):
         x, z, alpha = [], [], []
@@ -213,7 +218,8 @@ def replay(r):
             z.append(rs.uniform(-1, 1, (b, gan.G.latent_dim)).astype("f4"))
             alpha.append(rs.uniform(size=(b, 1, 1, 1)).astype("f4"))
         z.append(rs.uniform(-1, 1, (b, gan.G.latent_dim)).astype("f4"))
-        losses += [*iteration(np.stack(x), np.stack(z), np.stack(alpha))[0].numpy()]
+        found = iteration(np.stack(x), np.stack(z), np.stack(alpha))
+        losses += [loss.numpy() for loss in found["losses"]]
     return losses
 
 
@@ -384,6 +390,7 @@ def render(results, checkout):
         "from it.\n",
         machine(results["matrix"], checkout),
         the_matrix(results["matrix"]),
+        *([referee.section(seeds)] if (seeds := referee.read())["cases"] else []),
         the_behaviours(results["keras"]),
         the_derivative(results["derivative"]),
         the_long_run(results["long"]),
@@ -434,23 +441,32 @@ def cpu():
     return platform.processor() or platform.machine()
 
 
+VERDICT = """Every update of a training is judged alone. It starts from the reference's own variables and
+optimizer slots. Three things are compared: its loss, its gradients, and the variables and slots after our
+optimizer applied the reference's gradients. So a rounding error in one update does not grow in the next.
+
+The slope of lrelu and relu jumps at zero. Where only rounding decides on which side of zero a
+pre-activation is, our network takes the reference's value there, and the gradient is judged with the
+slope that the reference had. This is allowed only if both values are almost equal. The row
+"pre-activations across zero" shows the largest distance between two such values; if it is larger than
+rounding, the check fails.
+"""
+
+
 def the_matrix(matrix):
     checks = [
-        crosscheck.Check(**{k: v for k, v in c.items() if k != "verdict"})
+        Check(**{k: v for k, v in c.items() if k != "verdict"})
         for c in matrix["checks"]
     ]
     failed = sum(c.verdict == "FAIL" for c in checks)
-    nudged = sorted({c.record for c in checks if c.nudges})
     lines = [
         "## Every stage\n",
         f"{len(checks)} checks of {len({c.record for c in checks})} records: four losses, batch norm on "
         f"and off, four ways of upsampling, kernels 3, 4, 5 and 7, dim 2. {failed} fall short of their "
         f"bound ({matrix['minutes']:.0f} minutes). Each line is the worst of so many cases (of).\n",
-        f"{len(nudged)} records agree only once our inputs are moved by one float32 rounding"
-        f"{': ' if nudged else ''}{', '.join(nudged)}. There a pre-activation lies so near zero that "
-        "the side of the lrelu's kink is a matter of rounding, in the reference as here.\n",
+        VERDICT,
     ]
-    header, *rows = crosscheck.rows(checks)
+    header, *rows = table.rows(checks)
     lines += markdown(header, rows)
     lines += [
         "\n`differs` marks the one deliberate difference: with batch norm under the gradient "

@@ -18,14 +18,14 @@ def main():
     args = p.parse_args()
     from specgan_tf import generate, load_generator, load_moments, loader, spectral
 
-    mean, std = load_moments(args.model)
+    moments = load_moments(args.model)
     fps = random.Random(0).sample(loader.find_audio(args.data_dir), 16)
     first = {"slice_first_only": True, "slice_pad_end": True}
     batches = loader.decode_extract_and_batch(
         fps, 16, spectral.SLICE_LEN, 16000, 1, **first
     )
     (x,) = batches.as_numpy_iterator()
-    real = spectral.f_to_img(spectral.t_to_f(x[:, :, 0], mean, std))
+    real = spectral.f_to_img(moments.t_to_f(x[:, :, 0]))
     G = load_generator(args.model)
     made = spectral.f_to_img(G(generate.sample_z(16, G.latent_dim, seed=0)))
     gap = np.full((8, 8 * 132 + 4, 1), 255, np.uint8)

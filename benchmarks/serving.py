@@ -33,18 +33,20 @@ def export(dim, folder):
     """Write an untrained generator; latents for the clients."""
     from specgan_tf import SpecGANGenerator, generate
     from specgan_tf.export import save_saved_model
+    from specgan_tf.moments import Moments
 
     G = SpecGANGenerator(dim=dim)
-    mean, std = np.full(129, -3, np.float32), np.ones(129, np.float32)
-    save_saved_model(G, mean, std, os.path.join(folder, "1"))
+    moments = Moments(np.full(129, -3, np.float32), np.ones(129, np.float32))
+    save_saved_model(G, moments, os.path.join(folder, "1"))
     return generate.sample_z(max(CLIENTS), G.latent_dim, seed=0).numpy()
 
 
 def start(folder, flags):
     """(process, port) of a server that is ready."""
-    script = os.path.join(ROOT, "specgan_tf", "serve.py")
-    command = [sys.executable, script, folder, "--port", "0", *flags]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    command = [sys.executable, "-m", "specgan_tf.serving", folder, "--port", "0"]
+    process = subprocess.Popen(
+        [*command, *flags], stdout=subprocess.PIPE, text=True, cwd=ROOT
+    )
     port = int(re.search(r":(\d+)/", process.stdout.readline())[1])
     assert process.stdout.readline() == "Version 1 is served\n"
     return process, port

@@ -114,7 +114,9 @@ from specgan_tf import SpecGAN, SpecGANDiscriminator, SpecGANGenerator, callback
 gan = SpecGAN(SpecGANGenerator(), SpecGANDiscriminator(), seed=0)
 gan.compile()
 x_wav = np.random.uniform(-1, 1, (16, 16384, 1)).astype("f4")
-c = callbacks.Summaries(argv[0], x_wav, np.zeros(129, "f4"), np.ones(129, "f4"), 16000)
+from specgan_tf.moments import Moments
+moments = Moments(np.zeros(129, "f4"), np.ones(129, "f4"))
+c = callbacks.Summaries(argv[0], x_wav, moments, 16000)
 c.set_model(gan)
 c.secs = 0
 c.on_train_begin()

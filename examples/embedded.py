@@ -33,6 +33,12 @@ def load(path, signature):
     raise ValueError(f"{path} was not written by export.py")
 
 
+def to_int16(G_z):
+    """A waveform as 16-bit samples; one that exceeds 1 is turned down, not clipped."""
+    G_z = G_z / np.maximum(np.float32(1), np.abs(G_z).max())
+    return (G_z * np.float32(32767)).astype("<i2")
+
+
 def main():
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     p.add_argument(
@@ -51,12 +57,12 @@ def main():
     for row in z.astype(np.float32):
         start = time.perf_counter()
         G_z_norm = generate(z=row[None])["G_z_norm"]
-        sounds.append(invert(G_z_norm=G_z_norm, ngl=np.int32(about["ngl"]))["G_z"])
+        made = invert(G_z_norm=G_z_norm, ngl=np.int32(about["ngl"]))
+        sounds.append(to_int16(made["G_z"]))
         seconds.append(time.perf_counter() - start)
-    samples = np.clip(np.concatenate(sounds).ravel() * 32767, -32767, 32767)
     with open(args.wav, "xb") as f, wave.open(f, "wb") as w:
         w.setparams((1, 2, about["sample_rate"], 0, "NONE", ""))
-        w.writeframes(samples.astype("<i2").tobytes())
+        w.writeframes(b"".join(sound.tobytes() for sound in sounds))
     print(
         f"{args.wav}: {args.n} sounds, {1000 * statistics.median(seconds):.1f} ms each"
     )

@@ -5,6 +5,9 @@ its environment as it is imported, and not every module needs it.
 """
 
 import importlib
+import json
+import os
+import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -27,6 +30,34 @@ _HOMES = {
     "load_generator": "checkpoint",
     "load_moments": "checkpoint",
 }
+
+
+def _require_tensorflow():
+    """Refuse Keras with another backend than TensorFlow, before it is imported."""
+    if keras := sys.modules.get("keras"):
+        backend = keras.config.backend()
+    elif sys.argv[0] == "-m":  # python -m specgan_tf.something: a command of ours
+        os.environ["KERAS_BACKEND"] = backend = "tensorflow"
+    else:
+        backend = os.environ.get("KERAS_BACKEND") or _recorded_backend()
+    if backend != "tensorflow":
+        raise ImportError(
+            f"specgan_tf runs on Keras' TensorFlow backend, and Keras is set to "
+            f"{backend}: set KERAS_BACKEND=tensorflow before Keras is imported"
+        )
+
+
+def _recorded_backend():
+    """The backend in keras.json, where Keras looks for it."""
+    folder = os.environ.get("KERAS_HOME") or os.path.expanduser("~/.keras")
+    try:
+        with open(os.path.join(folder, "keras.json")) as f:
+            return json.load(f).get("backend", "tensorflow")
+    except (OSError, ValueError, AttributeError):
+        return "tensorflow"
+
+
+_require_tensorflow()
 
 
 def __getattr__(name):

@@ -13,27 +13,35 @@ from typing import NamedTuple
 
 import numpy as np
 
-from specgan_tf import moments
 from specgan_tf.files import InputError, replacing
+from specgan_tf.moments import Moments, check, check_analysis
 from specgan_tf.specgan import UPSAMPLES, SpecGANGenerator, generator_options
+from specgan_tf.spectral import GL_WINDOWS, GRIFFIN_LIM, GriffinLim
 
 PATH = os.path.join(os.path.dirname(__file__), "data", "box", "generator.npz")
 MAX_BYTES = 64 << 20  # of its arrays; a generator of dim 64 has 38 million
 CARD, MEAN, STD = "card", "moments/mean", "moments/std"
+MAX_NGL = 1000  # Griffin-Lim steps that a card may ask for: half a second a clip
 OPTIONS = "kernel_len", "dim", "use_batchnorm", "upsample", "latent_dim"
 
 
 class Box(NamedTuple):
-    """A generator, its moments float32 [129] each, and its card.
+    """A generator, its moments, and its card.
 
     card: dict of at least options (as `SpecGANGenerator` takes them), step (updates of
-    G), and sample_rate (Hz).
+    G), and sample_rate (Hz). Of the moments, log_eps, pad_front and clip_nstd are on
+    it, and of its `griffin_lim` ngl, gl_window and gl_momentum; where one is missing,
+    it is the reference's.
     """
 
     G: SpecGANGenerator
-    mean: np.ndarray
-    std: np.ndarray
+    moments: Moments
     card: dict
+
+    @property
+    def griffin_lim(self):
+        """`spectral.GriffinLim` that the card recommends."""
+        return griffin_lim_of(self.card)
 
 
 def is_one(path):
@@ -41,12 +49,13 @@ def is_one(path):
     return path is None or (os.fspath(path).endswith(".npz") and os.path.isfile(path))
 
 
-def save(path, G, mean, std, card):
+def save(path, G, moments, card):
     """Write a generator, its moments, and what there is to say of it.
 
     Args:
-      mean, std: float32 [129].
-      card: as in `Box`, and whatever else JSON can hold; its options are G's.
+      moments: `Moments`.
+      card: as in `Box`, and whatever else JSON can hold; its options are G's, its
+        log_eps, pad_front and clip_nstd the moments'.
 
     Raises:
       ValueError: a name that does not end in .npz; a weight beyond float16.
@@ -55,12 +64,13 @@ def save(path, G, mean, std, card):
     if not os.fspath(path).endswith(".npz"):
         raise ValueError(f"path must end in .npz. Received: {path!r}")
     card = {**card, "options": {name: getattr(G, name) for name in OPTIONS}}
+    card |= moments.analysis
     with np.errstate(over="ignore"):
         arrays = {v.path: v.numpy().astype(np.float16) for v in G.variables}
     for name, array in arrays.items():
         if not np.isfinite(array).all():
             raise ValueError(f"{name} holds what float16 cannot")
-    arrays |= {MEAN: np.float32(mean), STD: np.float32(std)}
+    arrays |= {MEAN: np.float32(moments.mean), STD: np.float32(moments.std)}
     arrays[CARD] = np.frombuffer(json.dumps(card).encode(), np.uint8)
     _check(path, arrays)
     with replacing(path) as f:
@@ -82,26 +92,47 @@ def load(path=None):
         value = values[v.path]
         if value is None or value.shape != tuple(v.shape):
             raise _not_one(path, f"{v.path} is missing, or of another shape")
-    mean, std = arrays.pop(MEAN), arrays.pop(STD)
+    found = _moments(arrays, card)
+    for name in (MEAN, STD):
+        del arrays[name]
     if extra := arrays.keys() - {CARD}:
         raise _not_one(path, f"it holds {min(extra)}, too")
     for v in G.variables:
         v.assign(values[v.path])
-    return Box(G, mean, std, card)
+    return Box(G, found, card)
 
 
 def load_moments(path=None):
-    """(mean, std) of `load`, alone."""
+    """The moments of `load`, alone."""
     path = PATH if path is None else path
     arrays = _read(path)
-    _check(path, arrays)
-    return arrays[MEAN], arrays[STD]
+    return _moments(arrays, _check(path, arrays))
 
 
 def read_card(path=None):
     """The card of `load`, alone."""
     path = PATH if path is None else path
     return _check(path, _read(path))
+
+
+def analysis_of(card):
+    """`Moments.analysis` of a card: the reference's where it does not say."""
+    analysis = Moments(None, None).analysis
+    return {name: card.get(name, value) for name, value in analysis.items()}
+
+
+def griffin_lim_of(card):
+    """`spectral.GriffinLim` of a card: the reference's where it does not say."""
+    ngl, window, momentum = GRIFFIN_LIM
+    return GriffinLim(
+        card.get("ngl", ngl),
+        card.get("gl_window", window),
+        card.get("gl_momentum", momentum),
+    )
+
+
+def _moments(arrays, card):
+    return Moments(arrays[MEAN], arrays[STD], **analysis_of(card))
 
 
 def _check(path, arrays):
@@ -111,7 +142,7 @@ def _check(path, arrays):
             raise _not_one(path, f"{name} is empty, or not finite")
     if missing := {CARD, MEAN, STD} - arrays.keys():
         raise _not_one(path, f"it lacks {min(missing)}")
-    moments.check(arrays[MEAN], arrays[STD], where=str(path))
+    check(arrays[MEAN], arrays[STD], where=str(path))
     try:
         card = json.loads(arrays[CARD].tobytes())
         options, step, rate = (card[k] for k in ("options", "step", "sample_rate"))
@@ -121,6 +152,16 @@ def _check(path, arrays):
         said = False
     if not said:
         raise _not_one(path, "its card does not say options, step and sample_rate")
+    check_analysis(analysis_of(card), where=f"{path}: its card")
+    ngl, window, momentum = griffin_lim_of(card)
+    known = type(ngl) is int and 0 <= ngl <= MAX_NGL
+    known = known and window in [*GL_WINDOWS] and type(momentum) in (int, float)
+    if not known or not 0.0 <= momentum < 1.0:
+        raise _not_one(
+            path,
+            f"its card asks for Griffin-Lim with ngl {ngl!r}, gl_window {window!r}, "
+            f"gl_momentum {momentum!r}",
+        )
     # What the card says must be what is there: no network is made that would be larger.
     seen = generator_options({name: a.shape for name, a in arrays.items()})
     if seen is None or {"upsample": options["upsample"], **seen} != options:

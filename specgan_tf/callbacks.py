@@ -184,9 +184,9 @@ class Summaries(keras.callbacks.Callback):
     Args:
       train_dir: where the event files go.
       x_wav: real waveforms float32 [n, 16384, 1], n at least 2.
-      X_mean, X_std: moments, float32 [129].
+      moments: `moments.Moments`.
       sample_rate: Hz.
-      griffin_lim: (ngl, window, momentum) of the audio, as in `spectral.f_to_t`.
+      griffin_lim: `spectral.GriffinLim` of the audio.
       hparams: the training's settings, name -> bool, number or text.
 
     Attributes:
@@ -200,15 +200,14 @@ class Summaries(keras.callbacks.Callback):
         self,
         train_dir,
         x_wav,
-        X_mean,
-        X_std,
+        moments,
         sample_rate,
-        griffin_lim=(16,),
+        griffin_lim=spectral.GRIFFIN_LIM,
         secs=120,
         hparams=None,
     ):
         super().__init__()
-        self.train_dir, self.x_wav, self.moments = train_dir, x_wav, (X_mean, X_std)
+        self.train_dir, self.x_wav, self.moments = train_dir, x_wav, moments
         self.sample_rate, self.griffin_lim, self.secs = sample_rate, griffin_lim, secs
         self.hparams = hparams or {}
         self.series, self.clips, self.waited = {}, None, None
@@ -220,7 +219,7 @@ class Summaries(keras.callbacks.Callback):
     def on_train_begin(self, logs=None):
         self.writer = tf.summary.create_file_writer(self.train_dir)
         self.render = tf.function(self.to_audio)
-        self.x = spectral.t_to_f(self.x_wav, *self.moments)
+        self.x = self.moments.t_to_f(self.x_wav)
         self.x_gl = self.render(self.x).numpy()
         self.apart = score.diversity(self.x_gl)
         self.z = generate.sample_z(len(self.x_wav), self.model.G.latent_dim, 0)
@@ -273,7 +272,7 @@ class Summaries(keras.callbacks.Callback):
             tf.summary.audio("x_wav/audio", self.x_wav, self.sample_rate)
             self.write("x", self.x, self.x_gl)
         # Not the model's own draws: summaries must not change a training.
-        G_z = self.model.G(self.z, training=False)
+        G_z = self.model.generator(self.z, training=False)
         G_z_gl = self.render(G_z).numpy()
         self.write("G_z", G_z, G_z_gl)
         self.clips = self.x_gl, G_z_gl
@@ -283,6 +282,8 @@ class Summaries(keras.callbacks.Callback):
         values["G_z_diversity"] = score.diversity(G_z_gl) / max(self.apart, 1e-3)
         if self.model.loss_spec.penalty:
             D = self.model.D
+            if self.model.G_ema is not None:  # D is trained against G, not its average
+                G_z = self.model.G(self.z, training=False)
             _, slopes = losses.gradient_penalty(D, self.x, G_z, self.alpha)
             tf.summary.histogram("slopes_batch", slopes)
         for name, value in (values | rates).items():
@@ -295,7 +296,7 @@ class Summaries(keras.callbacks.Callback):
         values.append(float(value))
 
     def to_audio(self, X_norm):
-        return spectral.f_to_t(X_norm, *self.moments, *self.griffin_lim)
+        return self.moments.f_to_t(X_norm, self.griffin_lim)
 
     def write(self, tag, X_norm, x_gl):
         # As TF 1 names them: TensorBoard shows one kind of thing under a tag.

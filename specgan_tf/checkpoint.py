@@ -11,6 +11,7 @@ import contextlib
 import errno
 import functools
 import glob
+import json
 import logging
 import math
 import os
@@ -28,6 +29,7 @@ from specgan_tf.specgan import (
     UPSAMPLES,
     SpecGANGenerator,
     generator_options,
+    is_wavegan,
 )
 
 # What TensorFlow's reader raises for a damaged file depends on where the damage is.
@@ -62,6 +64,8 @@ def latest(path):
             damage = _damage(prefix, *_stamps(prefix))
             if damage is None:
                 return prefix
+            if was_deleted(prefix):  # since the folder was listed
+                return latest(path)
             first = first or damage
         if first:
             raise InputError(f"{first}; no other in {path} is intact")
@@ -69,6 +73,12 @@ def latest(path):
     prefix = path.removesuffix(".index")
     if os.path.isfile(prefix + ".index"):
         return prefix
+    if os.path.isfile(path) and path.endswith((".keras", ".h5")):
+        raise InputError(
+            f"{path} is a Keras model, which holds no moments: in Python, load it "
+            "(keras.models.load_model) and save a training folder "
+            "(specgan_tf.checkpoint.save(gan, FOLDER, moments=moments))"
+        )
     raise InputError(
         f"{path} is neither a training folder nor a checkpoint (a prefix such as "
         "TRAIN_DIR/model.ckpt-1000)"
@@ -87,6 +97,34 @@ def require(path):
     if prefix is None:
         raise InputError(f"no checkpoint in {path} yet: train first")
     return prefix
+
+
+def read_latest(path, read, find=require):
+    """Return `read(prefix)` for the newest checkpoint of a training.
+
+    A training may delete the checkpoint meanwhile. Then the one that is the newest by
+    now is read.
+
+    Args:
+      path: as in `require`.
+      read: prefix -> anything; it reads all that it needs before it returns.
+      find: path -> prefix: `require`, or `latest` where there may be no checkpoint.
+    """
+    while True:
+        prefix = find(path)
+        try:
+            return read(prefix)
+        except (InputError, OSError):
+            if not was_deleted(prefix):
+                raise
+        log.info("%s was deleted while it was read: taking the next", prefix)
+
+
+def was_deleted(prefix):
+    """Whether a checkpoint that was found is gone: its index, which goes first."""
+    if prefix is None or box.is_one(prefix):
+        return False
+    return not os.path.isfile(f"{prefix}.index")
 
 
 def check_name(path):
@@ -136,7 +174,8 @@ def _damage(prefix, *stamps):
         for name in ckpt.get_variable_to_shape_map():
             _tensor(ckpt, name, prefix)  # TensorFlow compares its CRC-32C
     except InputError as e:
-        log.warning("%s", e)
+        if not was_deleted(prefix):
+            log.warning("%s", e)
         return str(e)
     return None
 
@@ -155,7 +194,13 @@ def step_of(prefix):
 
 def options_of(prefix):
     """The generator's options, as `specgan.generator_options` has them."""
-    options = generator_options(reader(prefix).get_variable_to_shape_map())
+    shapes = reader(prefix).get_variable_to_shape_map()
+    options = generator_options(shapes)
+    if options is None and is_wavegan(shapes):
+        raise InputError(
+            f"{prefix} holds a WaveGAN, which makes waveforms without spectrograms. "
+            "This program reads SpecGAN checkpoints only"
+        )
     if options is None:
         raise InputError(f"{prefix} holds no SpecGAN generator")
     return options
@@ -164,11 +209,14 @@ def options_of(prefix):
 def loss_of(prefix):
     """The loss a checkpoint was trained with, as far as its tensors tell; or None.
 
-    RMSProp's slots are of lsgan, or of wgan if all of D lies within the clip. Adam's
-    are of dcgan or wgan-gp, by the power to which G's beta2 was raised.
+    A `losses.Loss` of one's own is recorded. RMSProp's slots are of lsgan, or of
+    wgan if all of D lies within the clip. Adam's are of dcgan or wgan-gp, by the power
+    to which G's beta2 was raised.
     """
     ckpt = reader(prefix)
     shapes = ckpt.get_variable_to_shape_map()
+    if LOSS in shapes:
+        return _tensor(ckpt, LOSS, prefix).decode()
     step = step_of(prefix)
     if "D/output/dense/kernel/RMSProp" in shapes and step > 0:
         bound = np.float32(LOSSES["wgan"].clip)
@@ -187,14 +235,18 @@ def loss_of(prefix):
     return None
 
 
-def load_generator(path=None, upsample=None):
+def load_generator(path=None, upsample=None, average=True):
     """The generator of a training, alone.
+
+    Everything that generates from a training loads its generator here.
 
     Args:
       path: a training folder or the prefix of a checkpoint, ours or the original's; a
         generator in one file (.npz), or None for the one that comes along.
       upsample: "nn", "lin" or "cub", which a checkpoint alone cannot tell apart; None
         takes what the folder's args.txt says.
+      average: take the moving average of its weights where the checkpoint has one
+        (--train_ema, `ema_momentum`); False takes the weights themselves.
 
     Returns:
       `SpecGANGenerator`, restored.
@@ -213,7 +265,7 @@ def load_generator(path=None, upsample=None):
             "pass --specgan_genr_upsample"
         )
     G = SpecGANGenerator(**options)
-    _assign({v.path: v for v in G.variables}, prefix)
+    _assign(_averages(G) if average and _has_average(prefix) else _named(G), prefix)
     return G
 
 
@@ -227,11 +279,37 @@ def read_args(train_dir):
         return {}
     with open(fp, encoding="utf-8", errors="surrogateescape") as f:
         pairs = (line.rstrip("\n").partition(",") for line in f)
-        return {name: value for name, comma, value in pairs if comma}
+        return {name: _unquoted(value) for name, comma, value in pairs if comma}
+
+
+def args_line(name, value):
+    """The line of `args.txt`, without its end, from which `read_args` reads `value`.
+
+    It is `name,value`. A value that would end the line (a folder's name may hold a
+    newline) is written as a JSON string instead.
+
+    differs: the original writes every value as it is.  [train_specgan.py:720-722]
+    """
+    text = str(value)
+    return f"{name},{json.dumps(text) if _needs_quotes(text) else text}"
+
+
+def _needs_quotes(text):
+    return not set(text).isdisjoint("\n\r") or _unquoted(text) != text
+
+
+def _unquoted(text):
+    """The value that `args_line` quoted as `text`; other text as it is."""
+    if text.startswith('"'):
+        with contextlib.suppress(ValueError):
+            value = json.loads(text)
+            if _needs_quotes(value):
+                return value
+    return text
 
 
 def load_moments(path=None, given=None):
-    """(mean, std) of a training: those `given`, its folder's own, or those it records.
+    """`Moments` of a training: those `given`, its folder's own, or those it records.
 
     differs: without --data_moments_fp the original fails.  [train_specgan.py:725-729]
 
@@ -239,41 +317,71 @@ def load_moments(path=None, given=None):
       path: as in `load_generator`.
       given: a moments file, or None.
     """
+    if given:
+        return moments.load(given)
     if box.is_one(path):
-        return moments.load(given) if given else box.load_moments(path)
+        return box.load_moments(path)
+    return moments.load(moments_fp(path))
+
+
+def moments_fp(path):
+    """The file that holds a training's moments: the folder's own, or one it records."""
+    if box.is_one(path):
+        return os.fspath(path or box.PATH)
     folder = folder_of(path)
     own = os.path.join(folder, "moments.pkl")
     recorded = read_args(folder).get("data_moments_fp", "None")
-    if given is None and recorded != "None" and not os.path.isfile(own):
-        given = recorded
-    return moments.load(given or own)
+    return own if recorded == "None" or os.path.isfile(own) else recorded
 
 
-def save(gan, train_dir, data=None, keep=KEEP):
+def save(gan, train_dir, data=None, keep=KEEP, moments=None):
     """Write a checkpoint of a compiled `SpecGAN`, keep the newest; its prefix.
 
-    A crash at any point leaves the previous checkpoint the latest.
+    `restore` reads it, and with moments beside it so do generate and export.py. A crash
+    at any point leaves the previous checkpoint the latest.
 
     Args:
+      train_dir: the folder, a new one or that of earlier checkpoints.
       data: where the training is in its data: arrays by name, for `data_of`.
       keep: how many of those that its list names stay.
+      moments: `moments.Moments` of the spectrograms, or (mean, std) alone, for
+        moments.pkl in the folder.
 
     Raises:
+      InputError: a gan that is not compiled, or other moments in the folder.
+      TypeError: optimizers of which the format knows nothing.
       FloatingPointError: NaN or infinity in a variable: nothing is written.
       OSError: it cannot be written; the earlier ones are as they were.
     """
+    _require_compiled(gan)
+    check_name(train_dir)
     prefix = os.path.join(train_dir, f"model.ckpt-{gan.global_step}")
-    for v in gan.G.variables + gan.D.variables:
+    for v in [*gan.G.variables, *gan.D.variables, *_averages(gan.G_ema).values()]:
         if not np.isfinite(v.numpy()).all():
             raise FloatingPointError(f"{v.path} is not finite")
     data = {DATA + name: np.asarray(v) for name, v in (data or {}).items()}
-    _write(prefix, _values(gan) | data)
+    values = _values(gan) | data
+    os.makedirs(train_dir, exist_ok=True)
+    if moments is not None:
+        _save_moments(train_dir, moments)
+    _write(prefix, values)
     # As tf.train.Saver: what the list does not name is somebody's, and stays.
     kept = [p for p in _said(train_dir) if p != prefix] + [prefix]
     _write_list(train_dir, [os.path.basename(p) for p in kept[-keep:]])
     for old in kept[:-keep]:
         remove(old)
     return prefix
+
+
+def _save_moments(train_dir, given):
+    """Write moments.pkl, unless these are there."""
+    fp = os.path.join(train_dir, "moments.pkl")
+    mean, std, *analysis = given
+    given = moments.Moments(np.float32(mean), np.float32(std), *analysis)
+    if not os.path.exists(fp):
+        moments.save(fp, *given)
+    elif not given.equals(moments.load(fp)):
+        raise InputError(f"{fp} holds other moments; use another folder")
 
 
 def back_up(train_dir):
@@ -320,7 +428,9 @@ def _copy_file(fp, new):
 
 def remove(prefix):
     """Remove the files of a checkpoint."""
-    for fp in glob.glob(f"{glob.escape(prefix)}.*"):  # `.`: not model.ckpt-660 for -66
+    files = glob.glob(f"{glob.escape(prefix)}.*")  # `.`: not model.ckpt-660 for -66
+    # The index first: see `was_deleted`.
+    for fp in sorted(files, key=lambda fp: not fp.endswith(".index")):
         with contextlib.suppress(FileNotFoundError):
             os.remove(fp)
 
@@ -420,21 +530,46 @@ def _write_list(train_dir, names):
         f.write("\n".join(lines) + "\n")
 
 
-def restore(gan, prefix):
+def restore(gan, path):
     """Restore all that `save` wrote, or all that the original's Saver wrote.
 
     Every variable of the model is restored. What else the checkpoint holds, and this
-    training therefore would lose, is named in a warning.
+    training therefore would lose, is named in a warning. An average of G's weights
+    (`ema_momentum`) that the checkpoint does not hold starts from the weights restored.
+
+    Args:
+      gan: a compiled `SpecGAN` with the networks and the loss of the checkpoint.
+      path: the folder that `save` was given, whose newest is taken, or the prefix that
+        `save` returned.
+
+    Returns:
+      The prefix of the checkpoint.
 
     Raises:
-      InputError: a variable missing from the checkpoint, or of another shape.
+      InputError: no checkpoint there; a variable missing from it, or of another shape;
+        a gan that is not compiled.
     """
+    _require_compiled(gan)
+    prefix = require(path)
     ckpt = reader(prefix)
-    named = {v.path: v for v in gan.G.variables + gan.D.variables}
+    named = _named(gan.G) | _named(gan.D)
     for optimizer, net in _optimizers(gan):
-        named |= _slots(optimizer, net)
+        named |= slots(optimizer, net)
+    averaged = _has_average(prefix)
+    if gan.G_ema is not None and averaged:
+        named |= _averages(gan.G_ema)
     _assign(named, prefix)
+    if gan.G_ema is not None and not averaged:
+        gan.average.reset(gan.G)
+        log.info("The moving average of G's weights starts from those of %s", prefix)
     names = {n for n in ckpt.get_variable_to_shape_map() if not _is_ours(n)}
+    if gan.G_ema is None and averaged:
+        log.warning(
+            "%s holds a moving average of G's weights, which is dropped: go on with it "
+            "by --train_ema (ema_momentum in compile)",
+            prefix,
+        )
+        names -= _averages(gan.G).keys()
     left = sorted(names - set(_values(gan)))
     if left:
         names = ", ".join(left[:5]) + (", ..." if len(left) > 5 else "")
@@ -450,22 +585,45 @@ def restore(gan, prefix):
     gan.D_optimizer.iterations.assign(D_step)
     if ckpt.has_tensor(SEED_STATE):
         gan.seed_generator.state.assign(_tensor(ckpt, SEED_STATE, prefix))
+    return prefix
+
+
+def _require_compiled(gan):
+    if not gan.compiled:
+        raise InputError("compile the SpecGAN first: a checkpoint holds its optimizers")
 
 
 # Ours: the original neither has nor misses them.
-D_ITERATIONS, SEED_STATE = "D_iterations", "seed_generator/state"
+D_ITERATIONS, SEED_STATE, LOSS = "D_iterations", "seed_generator/state", "loss"
 DATA = "data/"  # what begins so
 
 
 def _is_ours(name):
-    return name in (D_ITERATIONS, SEED_STATE) or name.startswith(DATA)
+    return name in (D_ITERATIONS, SEED_STATE, LOSS) or name.startswith(DATA)
+
+
+def _named(net):
+    """Name in a checkpoint -> variable."""
+    return {v.path: v for v in net.variables}
+
+
+def _averages(net):
+    """Name in a checkpoint -> variable, of a network of averages; {} of None."""
+    name = tf1.ExponentialMovingAverage.average_name
+    return {name(v.path): v for v in net.variables} if net else {}
+
+
+def _has_average(prefix):
+    """Whether a checkpoint holds an average of the generator's weights."""
+    name = tf1.ExponentialMovingAverage.average_name("G/z_project/dense/kernel")
+    return reader(prefix).has_tensor(name)
 
 
 def _optimizers(gan):
     return (gan.G_optimizer, gan.G), (gan.D_optimizer, gan.D)
 
 
-def _slots(optimizer, net):
+def slots(optimizer, net):
     """TF 1 name -> variable of an optimizer's slots."""
     if isinstance(optimizer, tf1.Adam):
         slots = {"Adam": optimizer._momentums, "Adam_1": optimizer._velocities}
@@ -473,8 +631,8 @@ def _slots(optimizer, net):
         slots = {"RMSProp": optimizer._velocities}
     else:
         raise TypeError(
-            "only tf1.Adam and tf1.RMSProp have a TF 1 checkpoint. "
-            f"Received: {type(optimizer).__name__}"
+            "only tf1.Adam and tf1.RMSProp have a TF 1 checkpoint; gan.save writes a "
+            f".keras file of any. Received: {type(optimizer).__name__}"
         )
     return {
         f"{v.path}/{slot}": value
@@ -484,10 +642,10 @@ def _slots(optimizer, net):
 
 
 def _values(gan):
-    """TF 1 name -> value of all that the original's Saver saves, and two of ours."""
-    named = {v.path: v for v in gan.G.variables + gan.D.variables}
+    """TF 1 name -> value: all that the original's Saver saves, averages, and ours."""
+    named = _named(gan.G) | _named(gan.D) | _averages(gan.G_ema)
     for (optimizer, net), suffix in zip(_optimizers(gan), ("", "_1"), strict=True):
-        named |= _slots(optimizer, net)
+        named |= slots(optimizer, net)
         if isinstance(optimizer, tf1.Adam):
             power = optimizer.iterations.numpy() + 1.0
             for i, beta in ((1, optimizer.beta_1), (2, optimizer.beta_2)):
@@ -498,6 +656,8 @@ def _values(gan):
     named["global_step"] = np.int64(gan.global_step)
     named[D_ITERATIONS] = np.int64(gan.D_optimizer.iterations.numpy())
     named[SEED_STATE] = gan.seed_generator.state
+    if gan.loss_spec not in LOSSES.values():
+        named[LOSS] = gan.loss_name
     return named
 
 

@@ -10,6 +10,7 @@ import os
 import tensorflow as tf
 
 from specgan_tf import generate, spectral
+from specgan_tf.spectral import GRIFFIN_LIM
 from specgan_tf.tflite import quiet
 from specgan_tf.verify import ExportError
 
@@ -24,9 +25,7 @@ class SpecGANModule(tf.Module):
     instead would convert to a `.tflite` without weights, silently.
     """
 
-    def __init__(
-        self, G, X_mean, X_std, window="hann", momentum=0.0, sample_rate=16000
-    ):
+    def __init__(self, G, moments, griffin_lim=GRIFFIN_LIM, sample_rate=16000):
         super().__init__()
         latents = tf.TensorSpec([None, G.latent_dim], tf.float32, name="z")
         spectrograms = tf.TensorSpec(
@@ -37,7 +36,7 @@ class SpecGANModule(tf.Module):
             return tf.TensorSpec([], tf.int32, name=name)
 
         def synthesize(z, ngl):
-            return generate.synthesize(G, X_mean, X_std, z, ngl, window, momentum)
+            return generate.synthesize(G, moments, z, griffin_lim._replace(ngl=ngl))
 
         def generate_(z):
             return {"G_z_norm": G(z, training=False)}
@@ -56,13 +55,14 @@ class SpecGANModule(tf.Module):
                     tf.cast(G_z_int16, tf.float32) / 32768, sample_rate
                 )
 
-            G_z_int16 = synthesize(z, ngl)["G_z_int16"]
+            # Not G_z_int16, which clips peaks.
+            G_z = spectral.turn_down(synthesize(z, ngl)["G_z"])
+            G_z_int16 = spectral.float_to_int16(G_z)
             files = tf.map_fn(encode, G_z_int16, fn_output_signature=tf.string)
             return {"wav_bytes": files}  # _bytes: TensorFlow Serving makes it base64
 
         def invert(G_z_norm, ngl):
-            G_z = spectral.f_to_t(G_z_norm, X_mean, X_std, ngl, window, momentum)
-            return {"G_z": G_z}
+            return {"G_z": moments.f_to_t(G_z_norm, griffin_lim._replace(ngl=ngl))}
 
         def function(f, *specs):
             return tf.function(f, input_signature=specs)
@@ -77,29 +77,31 @@ class SpecGANModule(tf.Module):
 
 
 def save_saved_model(
-    G, X_mean, X_std, path, window="hann", momentum=0.0, sample_rate=16000, about=None
+    G, moments, path, griffin_lim=GRIFFIN_LIM, sample_rate=16000, about=None
 ):
     """Write a SavedModel to the folder `path`, as TensorFlow Serving takes it.
 
     Args:
-      G: generator; X_mean, X_std: its moments, float32 [129].
-      window, momentum: of its Griffin-Lim, as in `spectral`.
+      G: generator.
+      moments: its `moments.Moments`.
+      griffin_lim: `spectral.GriffinLim`, whose ngl the signatures take instead.
       sample_rate: Hz, of `wav`.
       about: dict that is written beside it, as model.json.
 
     Signatures (their inputs; their outputs are dicts by these names):
       serving_default, synthesize: z float32 [b, latent_dim], ngl int32 [] -> G_z_norm,
-        G_z, G_z_norm_uint8, G_z_int16, as in `generate.synthesize`
+        G_z, G_z_norm_uint8, G_z_int16, as in `generate.synthesize`: G_z may exceed 1
       generate: z -> G_z_norm
       flatten: z, ngl, flat_pad int32 [] -> G_z_flat, G_z_flat_int16 [n, 1]
       sample: samp_z_n int32 [], seed int32 [] -> samp_z [samp_z_n, latent_dim]
-      wav: z, ngl -> wav_bytes string [b], 16-bit WAV files
+      wav: z, ngl -> wav_bytes string [b], 16-bit WAV files, turned down where G_z
+        exceeds 1
       invert: G_z_norm float32 [b, 128, 128, 1], ngl -> G_z float32 [b, 16384, 1]
 
     Raises:
       ExportError: weights are missing, or stored twice.
     """
-    module = SpecGANModule(G, X_mean, X_std, window, momentum, sample_rate)
+    module = SpecGANModule(G, moments, griffin_lim, sample_rate)
     names = "synthesize", "generate", "flatten", "sample", "wav", "invert"
     signatures = {name: getattr(module, name) for name in names}
     with quiet():

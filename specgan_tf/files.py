@@ -36,10 +36,11 @@ def replacing(path, mode="wb"):
 
     A crash, a full disk or an exception leaves whatever was at `path` as it was.
     """
-    path = os.path.abspath(os.fspath(path))
-    fd, tmp = tempfile.mkstemp(
-        dir=os.path.dirname(path), prefix=f".{os.path.basename(path)}."
-    )
+    named, path = path, os.path.abspath(os.fspath(path))
+    with naming(named):
+        fd, tmp = tempfile.mkstemp(
+            dir=os.path.dirname(path), prefix=f".{os.path.basename(path)}."
+        )
     try:
         text = {} if "b" in mode else {"encoding": "utf-8", "errors": "surrogateescape"}
         with os.fdopen(fd, mode, **text) as f:
@@ -55,13 +56,46 @@ def replacing(path, mode="wb"):
 
 
 @contextlib.contextmanager
+def naming(path):
+    """Let errors name the file that was asked for, not a temporary one beside it."""
+    try:
+        yield
+    except OSError as e:
+        raise OSError(e.errno, e.strerror, os.fspath(path)) from None
+
+
+@contextlib.contextmanager
+def making_dir(path):
+    """Make a folder, with its parents; remove what is empty of it if the block fails.
+
+    Folders that were there before stay.
+    """
+    path, made = os.path.abspath(os.fspath(path)), []
+    while not os.path.isdir(path) and made[-1:] != [path]:
+        made.append(path)
+        path = os.path.dirname(path)
+    try:
+        if made:
+            os.makedirs(made[0], exist_ok=True)
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):  # not empty, or never made
+            for folder in made:
+                os.rmdir(folder)
+        raise
+
+
+@contextlib.contextmanager
 def only_training(folder):
     """Keep other trainings out of a folder; a process that dies lets go of it.
+
+    The file of the lock stays, unless the block fails and leaves nothing else.
 
     Raises:
       InputError: another one is in it.
     """
     lock = filelock.FileLock(os.path.join(folder, ".lock"))
+    new = not os.path.exists(lock.lock_file)
     try:
         lock.acquire(timeout=0)
     except filelock.Timeout:
@@ -71,6 +105,11 @@ def only_training(folder):
         ) from None
     try:
         yield
+    except BaseException:
+        if new and os.listdir(folder) == [".lock"]:
+            with contextlib.suppress(OSError):  # Windows keeps files that are open
+                os.remove(lock.lock_file)
+        raise
     finally:
         lock.release()
 
@@ -78,18 +117,18 @@ def only_training(folder):
 @contextlib.contextmanager
 def replacing_dir(path):
     """Yield an empty folder that becomes `path` when the block succeeds."""
-    path = os.path.abspath(os.fspath(path))
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    tmp = tempfile.mkdtemp(
-        dir=os.path.dirname(path), prefix=f".{os.path.basename(path)}."
-    )
-    try:
-        os.chmod(tmp, 0o777 & ~UMASK)
-        yield tmp
-        put_in_place(tmp, path)
-    except BaseException:
-        shutil.rmtree(tmp, ignore_errors=True)
-        raise
+    named, path = path, os.path.abspath(os.fspath(path))
+    folder = os.path.dirname(path)
+    with making_dir(folder):
+        with naming(named):
+            tmp = tempfile.mkdtemp(dir=folder, prefix=f".{os.path.basename(path)}.")
+        try:
+            os.chmod(tmp, 0o777 & ~UMASK)
+            yield tmp
+            put_in_place(tmp, path)
+        except BaseException:
+            shutil.rmtree(tmp, ignore_errors=True)
+            raise
 
 
 def put_in_place(new, path):
@@ -111,6 +150,8 @@ def put_in_place(new, path):
 
 def write_pickle(path, arrays):
     """Pickle float arrays (one, or a tuple) so that any numpy, 1.x or 2.x, reads them.
+
+    A tuple may hold a dict of numbers too, see `read_pickle`.
 
     numpy 2 pickles name `numpy._core`, which numpy 1 does not have; these are rebuilt
     through `numpy.frombuffer` and `numpy.ndarray.reshape`, which every numpy has, at
@@ -159,11 +200,14 @@ _ArrayPickler.dispatch.update(
 )
 
 
-def read_pickle(path):
+def read_pickle(path, options=False):
     """The float arrays of a pickle, as a tuple or a single `np.ndarray`.
 
     Reads what the reference (any numpy, Python 2 or 3) and `write_pickle` leave.
     Nothing named in the file is imported or called.
+
+    Args:
+      options: a tuple may hold a dict too: name -> bool, int or float.
 
     Raises:
       InputError: not a pickle of float arrays.
@@ -176,7 +220,9 @@ def read_pickle(path):
     try:
         value = _Describer(io.BytesIO(data), encoding="latin1").load()
         if isinstance(value, (tuple, list)):
-            return tuple(_build(v) for v in value)
+            return tuple(
+                _options(v) if options and type(v) is dict else _build(v) for v in value
+            )
         return _build(value)
     except _Refused as e:
         raise InputError(f"{path} is not a pickle of float arrays: {e}") from None
@@ -260,6 +306,13 @@ class _Describer(pickle._Unpickler):  # the Python one: its memo is a bounded di
         if (module, name) == ("_codecs", "encode"):
             return _encode
         raise _Refused(f"it asks for {module}.{name}")
+
+
+def _options(value):
+    for name, number in value.items():
+        if type(name) is not str or type(number) not in (bool, int, float):
+            raise _Refused("it holds a dict of something other than numbers")
+    return value
 
 
 def _build(told):

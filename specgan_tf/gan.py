@@ -6,9 +6,14 @@ Port of train_specgan.py (chrisdonahue/wavegan 40e85e8), lines 126-127 and 273-2
 import contextlib
 
 import keras
+import numpy as np
 import tensorflow as tf
 
-from specgan_tf import distribute, kernels, losses
+from specgan_tf import distribute, kernels, losses, tf1
+
+# What the networks have to have, for SpecGAN to train them.
+GENERATOR = "latent_dim", "use_batchnorm"
+DISCRIMINATOR = "features", "logits", "use_batchnorm"
 
 
 @keras.saving.register_keras_serializable(package="specgan_tf")
@@ -24,22 +29,34 @@ class SpecGAN(keras.Model):
     is that iteration's own values (D's are its last update's); `fit`'s history holds
     their means over the epoch.
 
+    A subclass may override `update_D` and `update_G`: what they return are metrics.
+
     Args:
-      G: generator, latents [b, latent_dim] -> [b, 128, 128, 1].
-      D: discriminator, [b, 128, 128, 1] -> logits [b].
+      G: generator, latents [b, latent_dim] -> [b, 128, 128, 1]: a `SpecGANGenerator`,
+        or a model with its attributes.
+      D: discriminator, [b, 128, 128, 1] -> logits [b]: a `SpecGANDiscriminator`, or a
+        model with its attributes and methods.
       disc_nupdates: updates of D per update of G.
       seed: of the latents and of the penalty's alpha; None draws one.
+
+    Raises:
+      ValueError: networks that are not a generator and a discriminator, in this order;
+        disc_nupdates that is not a positive integer.
     """
 
     def __init__(self, G, D, disc_nupdates=5, seed=None, name="SpecGAN", **kwargs):
-        super().__init__(name=name, **kwargs)
-        if disc_nupdates < 1:
+        super().__init__(name=name, **{"dtype": "float32", **kwargs})
+        require_network("G", G, "SpecGANGenerator", GENERATOR)
+        require_network("D", D, "SpecGANDiscriminator", DISCRIMINATOR)
+        whole = isinstance(disc_nupdates, (int, np.integer))
+        if not whole or isinstance(disc_nupdates, bool) or disc_nupdates < 1:
             raise ValueError(
                 f"disc_nupdates must be a positive integer. Received: {disc_nupdates!r}"
             )
-        self.G, self.D, self.disc_nupdates = G, D, disc_nupdates
+        self.G, self.D, self.disc_nupdates = G, D, int(disc_nupdates)
         self.seed_generator = keras.random.SeedGenerator(seed, name="seed_generator")
         self.trackers = {}
+        self.average = None
         self.built = True  # G and D are; nothing else is to be built
 
     def compile(
@@ -49,26 +66,50 @@ class SpecGAN(keras.Model):
         D_optimizer=None,
         mixed_precision=False,
         jit_compile=False,
-        **kwargs,
+        ema_momentum=0.0,
+        run_eagerly=False,
+        steps_per_execution=1,
+        **unknown,
     ):
         """Choose the loss, and the original's optimizers for it or others.
 
         Args:
-          loss: "wgan-gp", "wgan", "lsgan" or "dcgan".
-          G_optimizer, D_optimizer: Keras optimizers; None takes the loss's own.
-          mixed_precision: convolutions compute in bfloat16 while training, but for the
-            gradient penalty's; variables, dense layers, losses are float32 as ever.
-            (Not float16: bfloat16 has float32's range, so no loss is to be scaled.)
+          loss: "wgan-gp", "wgan", "lsgan" or "dcgan", or a `losses.Loss`.
+          G_optimizer, D_optimizer: Keras optimizers, their names or configurations;
+            None takes the loss's own. Both rates are behind `optimizer.learning_rate`,
+            for Keras' callbacks: see `Optimizers`.
+          mixed_precision: convolutions compute in bfloat16 while training;
+            variables, dense layers, slopes and losses are float32 as ever. (Not
+            float16: bfloat16 has float32's range, so no loss needs scaling.) Slower
+            than float32 where `kernels.fast_bfloat16` says no.
           jit_compile: compile a step with XLA.
-          **kwargs: of `keras.Model.compile`.
+          ema_momentum: in [0, 1); above 0, `G_ema` is an exponential moving average of
+            G's weights, updated after each update of G and started from G's weights
+            as they are now. 0.999 averages over the last thousand or so.
+          run_eagerly, steps_per_execution: as in `keras.Model.compile`.
 
         Raises:
-          ValueError: unknown loss; batch norm under a strategy of several replicas,
-            each of which would have statistics of its own.
+          ValueError: unknown loss or optimizer; one optimizer for both networks;
+            `optimizer`, `metrics` and whatever else `keras.Model.compile` takes;
+            ema_momentum outside [0, 1); batch norm under a strategy of several
+            replicas, each of which would have its own statistics; a `floatx` other
+            than float32.
         """
-        if loss not in losses.LOSSES:
+        if unknown:
             raise ValueError(
-                f"loss must be one of {sorted(losses.LOSSES)}. Received: {loss!r}"
+                f"compile takes no {', '.join(unknown)}: a SpecGAN has two optimizers, "
+                "G_optimizer and D_optimizer, and its metrics are what update_D and "
+                "update_G return"
+            )
+        if not isinstance(loss, losses.Loss) and loss not in losses.LOSSES:
+            raise ValueError(
+                f"loss must be one of {sorted(losses.LOSSES)}, or a losses.Loss. "
+                f"Received: {loss!r}"
+            )
+        if keras.config.floatx() != "float32":
+            raise ValueError(
+                "a SpecGAN trains in float32: call keras.config.set_floatx('float32') "
+                f"first. Received: floatx {keras.config.floatx()}"
             )
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
         if replicas > 1 and (self.G.use_batchnorm or self.D.use_batchnorm):
@@ -76,17 +117,38 @@ class SpecGAN(keras.Model):
                 "networks with batch norm must be trained by one replica, which sees "
                 f"whole batches. Received: a strategy of {replicas}"
             )
-        # Two optimizers of its own instead of Keras' one.
-        super().compile(**{"optimizer": None, "jit_compile": jit_compile, **kwargs})
+        if not 0.0 <= ema_momentum < 1.0:
+            raise ValueError(
+                f"ema_momentum must be in [0, 1). Received: {ema_momentum!r}"
+            )
+        spec = loss if isinstance(loss, losses.Loss) else losses.LOSSES[loss]
+        G_optimizer = get_optimizer("G_optimizer", G_optimizer) or spec.optimizer()
+        D_optimizer = get_optimizer("D_optimizer", D_optimizer) or spec.optimizer()
+        if G_optimizer is D_optimizer:
+            raise ValueError(
+                "G_optimizer and D_optimizer must be two optimizers, as each keeps "
+                f"values for its own network. Received: {G_optimizer!r} twice"
+            )
+        super().compile(
+            optimizer=None,
+            run_eagerly=run_eagerly,
+            steps_per_execution=steps_per_execution,
+            jit_compile=jit_compile,
+        )
         self.mixed_precision = mixed_precision
-        self.loss_name, self.loss_spec = loss, losses.LOSSES[loss]
-        self.G_optimizer = G_optimizer or self.loss_spec.optimizer()
-        self.D_optimizer = D_optimizer or self.loss_spec.optimizer()
+        self.loss_spec = spec
+        self.loss_name = spec.name if isinstance(loss, losses.Loss) else loss
+        self.G_optimizer, self.D_optimizer = G_optimizer, D_optimizer
+        self.optimizer = Optimizers(G_optimizer, D_optimizer)
         names = ["D_loss", "G_loss", "D_x", "D_G_z"]
         names += ["D_gradient_norm", "G_gradient_norm"]
         if self.loss_spec.penalty:
             names += ["gradient_penalty", "slopes"]
-        self.trackers = {name: keras.metrics.Mean(name=name) for name in names}
+        self.trackers = {}
+        self.track(names)
+        self.average = None
+        if ema_momentum:
+            self.average = tf1.ExponentialMovingAverage(self.G, ema_momentum)
         # Built now: an unbuilt optimizer has no variables to restore.
         self.G_optimizer.build(self.G.trainable_variables)
         self.D_optimizer.build(self.D.trainable_variables)
@@ -94,15 +156,17 @@ class SpecGAN(keras.Model):
     def get_compile_config(self):
         optimizers = {"G_optimizer": self.G_optimizer, "D_optimizer": self.D_optimizer}
         serialize = keras.saving.serialize_keras_object
+        own = losses.LOSSES.get(self.loss_name) is not self.loss_spec
         return {
-            "loss": self.loss_name,
+            "loss": serialize(self.loss_spec) if own else self.loss_name,
             "mixed_precision": self.mixed_precision,
             "jit_compile": self.jit_compile,
+            "ema_momentum": self.average.decay if self.average else 0.0,
             **{k: serialize(o) for k, o in optimizers.items()},
         }
 
     def compile_from_config(self, config):
-        for name in ("G_optimizer", "D_optimizer"):
+        for name in ("G_optimizer", "D_optimizer", "loss"):
             config[name] = keras.saving.deserialize_keras_object(config[name])
         self.compile(**config)
 
@@ -115,9 +179,21 @@ class SpecGAN(keras.Model):
         """Updates of G so far.  [train_specgan.py:274-275]"""
         return int(self.G_optimizer.iterations.numpy())
 
+    # A property: as an attribute, Keras would count it among the model's weights.
+    @property
+    def G_ema(self):
+        """The generator with averaged weights, or None without `ema_momentum`."""
+        return self.average.network if self.average else None
+
+    @property
+    def generator(self):
+        """The network to generate with: `G_ema` where there is one, else `G`."""
+        return self.G if self.G_ema is None else self.G_ema
+
     def call(self, z, training=False):
         """Generate: latents [b, latent_dim] -> spectrograms [b, 128, 128, 1]."""
-        return self.G(z, training=training)
+        net = self.G if training else self.generator
+        return net(z, training=training)
 
     def train_step(self, data):
         """`disc_nupdates` updates of D on as many real batches, then one of G.
@@ -125,21 +201,68 @@ class SpecGAN(keras.Model):
         data: x, or (x,): float32 [disc_nupdates, b, 128, 128, 1].
         [train_specgan.py:285-295]
         """
-        x, _, _ = keras.utils.unpack_x_y_sample_weight(data)
-        wanted = tf.TensorShape([self.disc_nupdates, None, 128, 128, 1])
-        if not wanted.is_compatible_with(x.shape):
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        if y is not None or sample_weight is not None:
             raise ValueError(
-                f"each element of the dataset must have shape [disc_nupdates, b, 128, "
-                f"128, 1], here {wanted}. Received: {x.shape}"
+                "a SpecGAN learns from spectrograms alone: its dataset must yield x or "
+                f"(x,). Received: {len(data)} values"
             )
+        x = checked(x, self.disc_nupdates)
         batch_size = tf.shape(x)[1]
         for x_i in tf.unstack(x, self.disc_nupdates):
             values = self.update_D(x_i, self.draw_z(batch_size), self.draw_alpha(x_i))
         # original: G's update draws new latents and consumes no data.
         values |= self.update_G(self.draw_z(batch_size))
+        if self.average:
+            self.average.apply(self.G, self.G_optimizer.iterations)
+        self.track(values)
         for name, value in values.items():
             self.trackers[name].update_state(value)
         return distribute.returned(values)
+
+    def track(self, names):
+        """Have a mean of each of these values, and of no other, for `fit` to report."""
+        for name in self.trackers.keys() - set(names):
+            del self.trackers[name]
+        for name in names:
+            if name not in self.trackers:
+                with tf.init_scope():  # as a step is traced
+                    metric = keras.metrics.Mean(name=name, dtype="float32")
+                self.trackers[name] = metric
+
+    def fit(self, x=None, *args, **kwargs):
+        """`keras.Model.fit`, of a `tf.data.Dataset` as in `SpecGAN`.
+
+        `shuffle` is False by default: Keras does not shuffle a dataset.
+
+        Raises:
+          ValueError: data that are no iterations of real batches.
+        """
+        if isinstance(x, (np.ndarray, tf.Tensor)):
+            raise ValueError(
+                "fit takes a tf.data.Dataset of iterations, "
+                f"{wanted(self.disc_nupdates)}; of an array [iterations, *that], "
+                "tf.data.Dataset.from_tensor_slices makes one. "
+                f"Received: an array of shape {tuple(x.shape)}"
+            )
+        if len(args) < 6:  # y, batch_size, epochs, verbose, callbacks, validation_split
+            kwargs.setdefault("shuffle", False)
+        try:
+            return super().fit(x, *args, **kwargs)
+        except tf.errors.InvalidArgumentError as e:
+            if (message := incomplete(self.disc_nupdates)) not in str(e):
+                raise
+            raise ValueError(message) from None
+
+    def export(self, filepath, **kwargs):
+        """`keras.Model.export` of `generator`: latents -> spectrograms.
+
+        For sound, save a checkpoint with its moments (`checkpoint.save`), of which
+        export.py makes a SavedModel with Griffin-Lim, and TFLite files.
+        """
+        latents = tf.TensorSpec([None, self.G.latent_dim], tf.float32, name="z")
+        kwargs = {"input_signature": [latents], **kwargs}
+        return self.generator.export(filepath, **kwargs)
 
     def _maybe_symbolic_build(self, *args, **kwargs):
         """Nothing is to be built. Under a strategy Keras would take a batch to see."""
@@ -162,7 +285,7 @@ class SpecGAN(keras.Model):
         """[n, *shape], uniform; of several replicas each has rows of its own."""
         seed = self.seed_generator
         return distribute.rows(
-            lambda n: keras.random.uniform((n, *shape), low, high, seed=seed), n
+            lambda n: keras.random.uniform((n, *shape), low, high, "float32", seed), n
         )
 
     def D_loss(self, x, z, alpha):
@@ -256,3 +379,86 @@ class SpecGAN(keras.Model):
         for net in ("G", "D"):
             config[net] = keras.saving.deserialize_keras_object(config[net])
         return cls(**config)
+
+
+class Optimizers:
+    """Both optimizers of a compiled `SpecGAN`, where Keras looks for one.
+
+    `LearningRateScheduler` and `ReduceLROnPlateau` read and set `learning_rate`: it is
+    G's, and D's keeps its ratio to it. For a rate of each network over time, give each
+    optimizer a `keras.optimizers.schedules` one instead.
+    """
+
+    built = True
+
+    def __init__(self, G, D):
+        self.G, self.D, self.ratio = G, D, None
+
+    @property
+    def learning_rate(self):
+        return self.G.learning_rate
+
+    @learning_rate.setter
+    def learning_rate(self, value):
+        before, D = (float(o.learning_rate.numpy()) for o in (self.G, self.D))
+        if before:
+            self.ratio = D / before
+        self.G.learning_rate = value
+        self.D.learning_rate = value if self.ratio is None else value * self.ratio
+
+    @property
+    def iterations(self):
+        return self.G.iterations
+
+    @property
+    def variables(self):
+        return self.G.variables + self.D.variables
+
+
+def get_optimizer(name, optimizer):
+    """A Keras optimizer, of what `compile` takes; None of None."""
+    try:
+        return keras.optimizers.get(optimizer)
+    except (ValueError, TypeError):
+        raise ValueError(
+            f"{name} must be a Keras optimizer, or the name of one. "
+            f"Received: {optimizer!r}"
+        ) from None
+
+
+def require_network(name, net, kind, attributes):
+    """Refuse a network that has not got these."""
+    missing = [a for a in attributes if not hasattr(net, a)]
+    if missing:
+        raise ValueError(
+            f"{name} must be a {kind}, or have its {', '.join(attributes)}: "
+            f"SpecGAN(G, D). Received: {net!r}, without {', '.join(missing)}"
+        )
+
+
+def wanted(n):
+    """What a dataset's elements have to be."""
+    return f"float32 [disc_nupdates, b, 128, 128, 1], here [{n}, b, 128, 128, 1]"
+
+
+def incomplete(n):
+    """The error for an element that holds another number of batches than `n`."""
+    return (
+        f"each element of the dataset must be {wanted(n)}. Received: another number of "
+        "batches; if Dataset.batch makes the elements, it needs drop_remainder=True"
+    )
+
+
+def checked(x, n):
+    """`x`, an element of a dataset: `n` real batches. Else it is a ValueError."""
+    shape = tf.TensorShape([n, None, 128, 128, 1])
+    if x.dtype != tf.float32 or not shape.is_compatible_with(x.shape):
+        raise ValueError(
+            f"each element of the dataset must be {wanted(n)}. "
+            f"Received: {tf.as_dtype(x.dtype).name} {x.shape}"
+        )
+    if x.shape[0] is None:  # known when it is there
+        right = tf.debugging.assert_equal(tf.shape(x)[0], n, incomplete(n))
+        with tf.control_dependencies([right]):
+            x = tf.reshape(x, [n, -1, 128, 128, 1])
+    return x

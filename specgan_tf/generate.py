@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from specgan_tf import spectral
 from specgan_tf.files import InputError, read_pickle, replacing, write_pickle
+from specgan_tf.spectral import GRIFFIN_LIM
 
 CHUNK = 64  # latents synthesized at a time
 
@@ -131,22 +132,24 @@ def _at_least(name, value, least):
         raise ValueError(f"{name} must be at least {least}. Received: {value!r}")
 
 
-def synthesize(G, X_mean, X_std, z, ngl=16, window="hann", momentum=0.0):
+def synthesize(G, moments, z, griffin_lim=GRIFFIN_LIM):
     """The original's inference graph, under its tensors' names.
 
     Args:
-      G: generator; X_mean, X_std: its moments, float32 [129].
+      G: generator.
+      moments: its `moments.Moments`.
       z: float32 [b, latent_dim].
-      ngl, window, momentum: as in `spectral.invert_spectra_griffin_lim`.
+      griffin_lim: `spectral.GriffinLim`.
 
     Returns:
       dict of G_z_norm float32 [b, 128, 128, 1] in [-1, 1], G_z float32 [b, 16384, 1],
       G_z_norm_uint8 uint8 [b, 128, 128, 1], G_z_int16 int16 [b, 16384, 1].
+      G_z may exceed 1; G_z_int16 is clipped there.
 
     [train_specgan.py:341-362]
     """
     G_z_norm = G(z, training=False)
-    G_z = spectral.f_to_t(G_z_norm, X_mean, X_std, ngl, window, momentum)
+    G_z = moments.f_to_t(G_z_norm, griffin_lim)
     return {
         "G_z_norm": G_z_norm,
         "G_z": G_z,
@@ -155,30 +158,28 @@ def synthesize(G, X_mean, X_std, z, ngl=16, window="hann", momentum=0.0):
     }
 
 
-def render_chunks(G, X_mean, X_std, z, ngl=16, window="hann", momentum=0.0):
+def render_chunks(G, moments, z, griffin_lim=GRIFFIN_LIM):
     """`synthesize` for any number of latents: dicts of numpy arrays, chunk by chunk."""
     graph = tf.function(
-        lambda z: synthesize(G, X_mean, X_std, z, ngl, window, momentum),
+        lambda z: synthesize(G, moments, z, griffin_lim),
         input_signature=[tf.TensorSpec([None, z.shape[1]], tf.float32)],
     )
     for i in range(0, len(z), CHUNK):
         yield {name: t.numpy() for name, t in graph(z[i : i + CHUNK]).items()}
 
 
-def render(*args, **kwargs):
-    """`render_chunks`, joined: a dict of numpy arrays."""
-    chunks = list(render_chunks(*args, **kwargs))
-    return {name: np.concatenate([c[name] for c in chunks]) for name in chunks[0]}
+def render(G, moments, z, griffin_lim=GRIFFIN_LIM):
+    """`synthesize` for any number of latents, as numpy arrays.
 
+    Args:
+      G, moments, griffin_lim: as in `synthesize`.
+      z: float32 [n, latent_dim], n at least 1.
 
-def turn_down(x):
-    """Waveforms [n, ...], of which those that exceed 1 are divided by their peaks.
-
-    As int16 alone those peaks would be clipped, as they are in the original.
+    Returns:
+      dict of arrays of n clips, as in `synthesize`.
     """
-    x = np.asarray(x)
-    peaks = np.abs(x).max(axis=tuple(range(1, x.ndim)), keepdims=True)
-    return x / np.maximum(1.0, peaks)
+    chunks = list(render_chunks(G, moments, z, griffin_lim))
+    return {name: np.concatenate([c[name] for c in chunks]) for name in chunks[0]}
 
 
 def load_z(fp, latent_dim):

@@ -7,6 +7,7 @@ of tensors: who owns the variables, and what z and alpha are, is not known here.
 import dataclasses
 from collections.abc import Callable
 
+import keras
 import tensorflow as tf
 
 from specgan_tf import tf1
@@ -68,29 +69,60 @@ def gradient_penalty(D, x, G_z, alpha):
     return tf.reduce_mean(tf.square(slopes - 1.0)), slopes
 
 
+def _wgan_gp_optimizer():
+    return tf1.Adam(1e-4, beta_1=0.5, beta_2=0.9)
+
+
+@keras.saving.register_keras_serializable(package="specgan_tf")
 @dataclasses.dataclass(frozen=True)
 class Loss:
-    """One way to train.
+    """One way to train; one's own for `SpecGAN.compile(loss=...)`.
 
-    D: (D_x [b], D_G_z [b]) -> loss []
+    >>> def hinge(D_x, D_G_z):
+    ...     return tf.reduce_mean(tf.nn.relu(1.0 - D_x) + tf.nn.relu(1.0 + D_G_z))
+    >>> gan.compile(losses.Loss(D=hinge, G=losses.wgan_G, name="hinge"))
+
+    D: (D_x [b], D_G_z [b]) -> loss []: of D's logits for real and for generated
     G: (D_G_z [b]) -> loss []
-    optimizer: () -> a new Keras optimizer, with the original's settings
+    optimizer: () -> a new Keras optimizer; by default wgan-gp's
     penalty: factor of the gradient penalty in D's loss (the original's LAMBDA)
     clip: bound on every variable of D after each of its updates, or None
+    name: for those who read a log
+
+    In a .keras file D and G are names of functions: loading it takes
+    `custom_objects={"hinge": hinge}`, or `keras.saving.register_keras_serializable`.
     """
 
     D: Callable
     G: Callable
-    optimizer: Callable
+    optimizer: Callable = _wgan_gp_optimizer
     penalty: float = 0.0
     clip: float | None = None
+    name: str = "custom"
+
+    def get_config(self):
+        functions = {"D": self.D, "G": self.G}
+        serialize = keras.saving.serialize_keras_object
+        return {
+            **{name: serialize(f) for name, f in functions.items()},
+            "penalty": self.penalty,
+            "clip": self.clip,
+            "name": self.name,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        for name in ("D", "G"):
+            config[name] = keras.saving.deserialize_keras_object(config[name])
+        return cls(**config)
 
 
 LOSSES = {
     "dcgan": Loss(dcgan_D, dcgan_G, lambda: tf1.Adam(2e-4, beta_1=0.5, beta_2=0.999)),
     "lsgan": Loss(lsgan_D, lsgan_G, lambda: tf1.RMSProp(1e-4)),
     "wgan": Loss(wgan_D, wgan_G, lambda: tf1.RMSProp(5e-5), clip=0.01),
-    "wgan-gp": Loss(
-        wgan_D, wgan_G, lambda: tf1.Adam(1e-4, beta_1=0.5, beta_2=0.9), penalty=10.0
-    ),
+    "wgan-gp": Loss(wgan_D, wgan_G, penalty=10.0),
 }
+# So that a .keras file may name them.
+for _function in {f for loss in LOSSES.values() for f in (loss.D, loss.G)}:
+    keras.saving.register_keras_serializable(package="specgan_tf")(_function)

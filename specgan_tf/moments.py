@@ -3,8 +3,10 @@
 Port of train_specgan.py (chrisdonahue/wavegan 40e85e8), lines 572-613 and 724-729.
 """
 
+import math
 import os
 import re
+from typing import NamedTuple
 
 import numpy as np
 
@@ -12,10 +14,47 @@ from specgan_tf import spectral
 from specgan_tf.files import InputError, read_pickle, write_pickle
 
 HANN = np.hanning(spectral.NFFT + 1)[:-1].astype(np.float32)  # periodic
-SILENCE = np.log(np.float32(spectral.LOG_EPS))
+RANGES = {"log_eps": (1e-10, 1.0), "clip_nstd": (1.0, 20.0)}
 
 
-def moments(batches):
+class Moments(NamedTuple):
+    """Mean and deviation of log magnitudes, and how those were computed.
+
+    Spectrograms of other `log_eps` or `pad_front` have other moments, and of other
+    `clip_nstd` other values, so these go together wherever they go.
+
+    Attributes:
+      mean, std: float32 [129], per frequency bin.
+      log_eps, pad_front, clip_nstd: as in `spectral.t_to_f`; the defaults are the
+        original's.
+    """
+
+    mean: np.ndarray
+    std: np.ndarray
+    log_eps: float = spectral.LOG_EPS
+    pad_front: bool = False
+    clip_nstd: float = spectral.CLIP_NSTD
+
+    @property
+    def analysis(self):
+        """All but mean and std, by name."""
+        return {name: getattr(self, name) for name in self._fields[2:]}
+
+    def t_to_f(self, x):
+        """`spectral.t_to_f` by these moments."""
+        return spectral.t_to_f(x, self.mean, self.std, **self.analysis)
+
+    def f_to_t(self, X_norm, griffin_lim=spectral.GRIFFIN_LIM):
+        """`spectral.f_to_t` by these moments."""
+        return spectral.f_to_t(
+            X_norm, self.mean, self.std, *griffin_lim, **self.analysis
+        )
+
+    def equals(self, other):
+        return self.analysis == other.analysis and np.array_equal(self[:2], other[:2])
+
+
+def moments(batches, log_eps=spectral.LOG_EPS, pad_front=False):
     """Mean and standard deviation per frequency bin, over every frame of every slice.
 
     differs: the original holds all log magnitudes in memory, and a bare `except` ends
@@ -24,27 +63,28 @@ def moments(batches):
 
     Args:
       batches: iterable of waveforms float32 [b, 16384].
+      log_eps, pad_front: as in `spectral.log_magnitude`.
 
     Returns:
       (mean, std, count): float32 [129] twice, and the number of slices.
     """
-    return finish(*merge(sums(x) for x in batches))
+    return finish(*merge(sums(x, log_eps, pad_front) for x in batches))
 
 
-def sums(x):
+def sums(x, log_eps=spectral.LOG_EPS, pad_front=False):
     """What `merge` takes, of waveforms float32 [b, 16384]."""
-    return merge(map(sums_of_one, np.asarray(x)))
+    return merge(sums_of_one(one, log_eps, pad_front) for one in np.asarray(x))
 
 
-def sums_of_one(x):
+def sums_of_one(x, log_eps=spectral.LOG_EPS, pad_front=False):
     """`sums` of one waveform float32 [n], n <= 16384: zeros follow."""
-    X_lmag = log_magnitude(x).astype(np.float64)
+    X_lmag = log_magnitude(x, log_eps, pad_front).astype(np.float64)
     mean = X_lmag.mean(axis=0)
     X_lmag -= mean
     return 1, mean, np.einsum("ij,ij->j", X_lmag, X_lmag)
 
 
-def log_magnitude(x):
+def log_magnitude(x, log_eps=spectral.LOG_EPS, pad_front=False):
     """As `spectral.log_magnitude`, of one waveform [n], n <= 16384, in numpy.
 
     One clip at a time stays in the cache, and the zeros that fill short sounds cost
@@ -54,13 +94,15 @@ def log_magnitude(x):
     """
     from scipy import fft
 
-    n = -(-len(x) // spectral.NHOP)
+    first = spectral.NHOP if pad_front else 0
+    n = min(-(-(first + len(x)) // spectral.NHOP), spectral.NFRAMES)
     rows = np.zeros((n + 1, spectral.NHOP), np.float32)  # a frame is two of them
-    rows.reshape(-1)[: len(x)] = x
+    rows.reshape(-1)[first : first + len(x)] = x
     frames = np.concatenate([rows[:-1], rows[1:]], axis=1)
     X_mag = np.abs(fft.rfft(frames * HANN))
-    X_lmag = np.full((spectral.NFRAMES, spectral.NBINS), SILENCE)
-    np.log(X_mag + np.float32(spectral.LOG_EPS), out=X_lmag[:n])
+    log_eps = np.float32(log_eps)
+    X_lmag = np.full((spectral.NFRAMES, spectral.NBINS), np.log(log_eps))
+    np.log(X_mag + log_eps, out=X_lmag[:n])
     return X_lmag
 
 
@@ -112,8 +154,55 @@ def check(mean, std, where="moments"):
         )
 
 
+def check_analysis(analysis, where="moments"):
+    """Refuse options, as in `Moments.analysis`, that no spectrogram can have.
+
+    Raises:
+      InputError: log_eps or clip_nstd out of range; pad_front is not true or false.
+    """
+    for name, (low, high) in RANGES.items():
+        value = analysis[name]
+        number = type(value) in (int, float) and math.isfinite(value)
+        if not number or not low <= value <= high:
+            raise InputError(
+                f"{where}: {name} must be in [{low:g}, {high:g}]. Received: {value!r}"
+            )
+    if type(analysis["pad_front"]) is not bool:
+        raise InputError(
+            f"{where}: pad_front must be True or False. "
+            f"Received: {analysis['pad_front']!r}"
+        )
+
+
+def require_analysis(found, analysis, where):
+    """Refuse moments that were computed in another way than a run's spectrograms.
+
+    Args:
+      found: `Moments`.
+      analysis: the run's, as `Moments.analysis`.
+      where: what holds `found`.
+
+    Raises:
+      InputError: they differ.
+    """
+    for name, value in analysis.items():
+        theirs = found.analysis[name]
+        if theirs != value:
+            theirs, ours = (_flag(name, v) for v in (theirs, value))
+            raise InputError(
+                f"{where} was computed with {theirs}, and this run has {ours}: give "
+                f"moments computed with {ours}, or for a new training pass {theirs}"
+            )
+
+
+def _flag(name, value):
+    if type(value) is bool:
+        return f"--{'' if value else 'no-'}specgan_{name}"
+    return f"--specgan_{name} {value}"
+
+
 def load(fp):
-    """(mean, std), float32 [129] each, from a moments file of ours or the original's.
+    """`Moments` from a file of ours or the original's.
 
     Nothing the file names is imported or run.
 
@@ -125,37 +214,73 @@ def load(fp):
             f"no moments file at {fp}: make one with the moments mode, or name another "
             "with --data_moments_fp"
         )
-    arrays = read_pickle(fp)
-    if not isinstance(arrays, tuple) or len(arrays) != 2:
+    arrays, analysis = _split(read_pickle(fp, options=True), fp)
+    if len(arrays) != 2:
         raise InputError(f"{fp} is not a moments file: it must hold (mean, std)")
     mean, std = (np.asarray(a, np.float32) for a in arrays)
     check(mean, std, where=str(fp))
-    return mean, std
+    return Moments(mean, std, **analysis)
 
 
-def save(fp, mean, std):
-    """Write (mean, std) so that the original reads them too.
+def _split(content, fp):
+    """(arrays, analysis) of a moments file or a shard; () if it is neither."""
+    arrays = content if isinstance(content, tuple) else ()
+    analysis = Moments(None, None).analysis
+    if arrays and isinstance(arrays[-1], dict):
+        *arrays, given = arrays
+        if unknown := given.keys() - analysis.keys():
+            raise InputError(
+                f"{fp} was computed with options that are not known here: "
+                f"{', '.join(sorted(unknown))}"
+            )
+        analysis |= given
+    check_analysis(analysis, where=str(fp))
+    if any(isinstance(a, dict) for a in arrays):
+        arrays = ()
+    return tuple(arrays), analysis
+
+
+def _options(*analysis):
+    """What a file holds after its arrays: nothing if computed as in the original."""
+    options = Moments(None, None, *analysis).analysis
+    check_analysis(options)
+    return (options,) if options != Moments(None, None).analysis else ()
+
+
+def save(fp, mean, std, *analysis):
+    """Write `Moments`, given as their fields.
+
+    The original reads those of its own options. Of others its unpacking of (mean, std)
+    fails, for it would go on to compute other spectrograms than these describe.
 
     [train_specgan.py:612-613]
     """
     check(mean, std)
+    arrays = np.asarray(mean, np.float32), np.asarray(std, np.float32)
+    options = _options(*analysis)
     os.makedirs(os.path.dirname(os.path.abspath(fp)), exist_ok=True)
-    write_pickle(fp, (np.asarray(mean, np.float32), np.asarray(std, np.float32)))
+    write_pickle(fp, arrays + options)
 
 
-def save_shard(fp, count, mean, m2):
-    """Write the sums of one shard, for `merge_shards`."""
-    write_pickle(fp, (np.array([count], np.float64), mean, m2))
+def save_shard(fp, count, mean, m2, *analysis):
+    """Write the sums of one shard, for `merge_shards`.
+
+    Args:
+      count, mean, m2: of `merge`.
+      analysis: values as in `Moments.analysis`.
+    """
+    arrays = np.array([count], np.float64), mean, m2
+    write_pickle(fp, arrays + _options(*analysis))
 
 
 def merge_shards(folder):
     """Merge the shards in a folder: `moments-I-of-N.pkl`.
 
     Returns:
-      (mean, std, count), as `moments` of all their files together.
+      (`Moments`, count), as of all their files together.
 
     Raises:
-      InputError: none there, one missing, of several N, or not a shard.
+      InputError: none there, one missing, of several N or options, or not a shard.
     """
     found = {}
     for name in sorted(os.listdir(folder)):
@@ -170,15 +295,25 @@ def merge_shards(folder):
     missing = set(range(1, shards.pop() + 1)) - {i for i, _ in found}
     if missing:
         raise InputError(f"{folder} lacks shard {', '.join(map(str, sorted(missing)))}")
-    return finish(*merge(map(_load_shard, found.values())))
+    loaded = [_load_shard(fp) for fp in found.values()]
+    analysis = loaded[0][1]
+    for fp, (_, other) in zip(found.values(), loaded, strict=True):
+        if other != analysis:
+            raise InputError(
+                f"{fp} was computed with {other}, another shard with {analysis}: make "
+                "all with the same options"
+            )
+    mean, std, count = finish(*merge(sums for sums, _ in loaded))
+    return Moments(mean, std, **analysis), count
 
 
 def _load_shard(fp):
-    arrays = read_pickle(fp)
-    shapes = [np.shape(a) for a in arrays] if isinstance(arrays, tuple) else None
+    """((count, mean, m2), analysis)."""
+    arrays, analysis = _split(read_pickle(fp, options=True), fp)
+    shapes = [np.shape(a) for a in arrays]
     if shapes != [(1,), (spectral.NBINS,), (spectral.NBINS,)]:
         raise InputError(f"{fp} is not a shard of moments")
     (count,), mean, m2 = arrays
     if not (0 <= count < 2**53 and np.isfinite([mean, m2]).all() and (m2 >= 0).all()):
         raise InputError(f"{fp} is not a shard of moments")
-    return int(count), mean, m2
+    return (int(count), mean, m2), analysis

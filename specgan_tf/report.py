@@ -19,7 +19,16 @@ import numpy as np
 import tensorflow as tf
 
 import specgan_tf
-from specgan_tf import checkpoint, generate, health, loader, page, score, spectral
+from specgan_tf import (
+    checkpoint,
+    generate,
+    health,
+    loader,
+    moments,
+    page,
+    score,
+    spectral,
+)
 from specgan_tf.files import InputError, replacing
 from specgan_tf.page import element
 
@@ -197,14 +206,14 @@ class Training:
       settings: [(name, value, whether it is the default)].
       sounds: `Sounds`, or in one line why there are none.
       n: clips of each kind.
-      griffin_lim: (ngl, window, momentum) of generated sounds.
+      griffin_lim: `spectral.GriffinLim` of generated sounds.
       upsample: of a generator whose checkpoint does not tell.
       moments_fp: a moments file, if the folder has none.
 
     Attributes:
       series, images: see `read_events`.
       prefix, step: the newest checkpoint, or None and the last step of `series`.
-      moments: (mean, std), or None.
+      moments: `moments.Moments`, or None.
       made: `generate.render` of `n` latents, or None, and `missing` says why.
       near: `score.nearest` of these among the sounds, or None; apart: the mean distance
         of a real clip to its nearest other.
@@ -214,7 +223,7 @@ class Training:
     settings: list
     sounds: Sounds | str
     n: int = CLIPS
-    griffin_lim: tuple = (16,)
+    griffin_lim: spectral.GriffinLim = spectral.GRIFFIN_LIM
     upsample: str | None = None
     moments_fp: str | None = None
 
@@ -229,7 +238,7 @@ class Training:
         if self.prefix:
             self.step = checkpoint.step_of(self.prefix)
         try:
-            self.moments = checkpoint.load_moments(self.folder, self.moments_fp)
+            self.moments = self.load_moments(said)
             self.made = self.render() if self.prefix else None
         except InputError as e:
             self.missing = f"No sounds: {e}."
@@ -241,10 +250,17 @@ class Training:
             if len(real) > 1:
                 self.apart, _ = score.similarity(score.to_int16(real))
 
+    def load_moments(self, said):
+        found = checkpoint.load_moments(self.folder, self.moments_fp)
+        where = self.moments_fp or checkpoint.moments_fp(self.folder)
+        how = {name: said[f"specgan_{name}"] for name in found.analysis}
+        moments.require_analysis(found, how, where)
+        return found
+
     def render(self):
         G = checkpoint.load_generator(self.prefix, self.upsample)
         z = latents(self.folder, self.n, G.latent_dim)
-        return generate.render(G, *self.moments, z, *self.griffin_lim)
+        return generate.render(G, self.moments, z, self.griffin_lim)
 
     @property
     def has_sounds(self):
@@ -292,7 +308,10 @@ def name_of(folder):
 
 
 def check_replaceable(fp):
-    """Refuse to write over what is not an earlier report."""
+    """Refuse to write over what is not an earlier report, or into no folder."""
+    folder = os.path.dirname(os.path.abspath(fp))
+    if not os.path.isdir(folder):
+        raise InputError(f"{folder} is not a folder; choose another --report_fp")
     if os.path.isdir(fp):
         raise InputError(f"{fp} is a folder; name a file with --report_fp")
     if os.path.exists(fp):
@@ -332,8 +351,8 @@ def of_health(t):
         )
     if not judged and not signs:
         yield faint(
-            f"Too early to tell: losses are judged from step {health.EARLY} and "
-            f"{health.ENOUGH} summaries on, sounds from step {health.LATE}."
+            f"Too early to tell: losses are judged by {health.ENOUGH} summaries from "
+            f"step {health.EARLY} on, sounds from step {health.LATE} on."
         )
     elif not signs:
         yield element("p", f"No sign of trouble in the {' or '.join(judged)}.")
@@ -451,7 +470,7 @@ def of_clips(t):
 
     def clip(x, image, caption):
         # One that is too loud is turned down, as `generate` does.
-        samples = spectral.float_to_int16(generate.turn_down(x[np.newaxis])[0])
+        samples = spectral.float_to_int16(spectral.turn_down(x[np.newaxis])[0])
         player = page.wav(samples, t.sample_rate, caption)
         picture = page.png(image, f"spectrogram of {caption}")
         caption = element("figcaption", caption)
@@ -462,7 +481,7 @@ def of_clips(t):
         return
     if t.near:
         real = t.sounds.clips
-        images = spectral.f_to_img(spectral.t_to_f(real, *t.moments)).numpy()
+        images = spectral.f_to_img(t.moments.t_to_f(real)).numpy()
         yield element(
             "p",
             "Each generated clip, and the real one that is nearest to it among "
@@ -547,7 +566,7 @@ def of_data(t):
     if t.moments is None:
         yield faint("No moments in this folder.")
         return
-    mean, std = (m.astype(np.float64) for m in t.moments)
+    mean, std = (m.astype(np.float64) for m in t.moments[:2])
     hertz = np.arange(len(mean)) * t.sample_rate / spectral.NFFT
     bands = [(hertz, mean - std, mean + std)]
     title = "Moments: mean log magnitude, ± standard deviation"

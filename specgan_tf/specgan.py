@@ -8,6 +8,8 @@ a TF 1.12 checkpoint: `G/upconv_0/conv2d_transpose/kernel`. Layout is NHWC: time
 second axis of a spectrogram, frequency the third.
 """
 
+import contextlib
+
 import keras
 import tensorflow as tf
 
@@ -23,6 +25,24 @@ UPSAMPLES = {
 # original both fail. Here each has both names.
 # [specgan.py:18-30, train_specgan.py:660]
 UPSAMPLE_ALIASES = {"linear": "lin", "cubic": "cub"}
+
+
+@contextlib.contextmanager
+def float32_channels_last():
+    """For the block: layers made in it are float32 and NHWC, as a checkpoint is,
+    whatever dtype policy, floatx or image data format the process has for others."""
+    config = keras.config
+    dtype_policy, floatx = config.dtype_policy(), config.floatx()
+    data_format = config.image_data_format()
+    try:
+        config.set_dtype_policy("float32")
+        config.set_floatx("float32")
+        config.set_image_data_format("channels_last")
+        yield
+    finally:
+        config.set_dtype_policy(dtype_policy)
+        config.set_floatx(floatx)
+        config.set_image_data_format(data_format)
 
 
 class Scope(keras.Sequential):
@@ -132,6 +152,8 @@ def generator_options(shapes):
     conv = zeros or shapes.get("G/upconv_0/conv2d/kernel")
     if not dense or not conv or len(dense) != 2 or len(conv) != 4:
         return None
+    if is_wavegan(shapes):
+        return None
     options = {
         "kernel_len": conv[0],
         "dim": dense[1] // 256,
@@ -139,6 +161,21 @@ def generator_options(shapes):
         "latent_dim": dense[0],
     }
     return options | ({"upsample": "zeros"} if zeros else {})
+
+
+def is_wavegan(shapes):
+    """Whether these are the variables of the reference's WaveGAN.
+
+    Its scopes have the same names, but its kernels have one dimension: conv1d's, or
+    those of a conv2d_transpose of height 1.  [wavegan.py:11-31]
+
+    Args:
+      shapes: as in `generator_options`.
+    """
+    if {"G/upconv_0/conv1d/kernel", "D/downconv_0/conv1d/kernel"} & set(shapes):
+        return True
+    kernel = shapes.get("G/upconv_0/conv2d_transpose/kernel", ())
+    return len(kernel) == 4 and kernel[0] == 1 < kernel[1]
 
 
 @keras.saving.register_keras_serializable(package="specgan_tf")
@@ -171,7 +208,8 @@ class SpecGANGenerator(keras.Model):
         name="G",
         **kwargs,
     ):
-        super().__init__(name=name, **kwargs)
+        with float32_channels_last():
+            super().__init__(name=name, **kwargs)
         check_options(kernel_len, dim, latent_dim)
         upsample = UPSAMPLE_ALIASES.get(upsample, upsample)
         if upsample not in UPSAMPLES:
@@ -188,18 +226,19 @@ class SpecGANGenerator(keras.Model):
         def bn():
             return batchnorm(use_batchnorm, track=True)
 
-        self.z_project = scope(
-            "z_project",
-            keras.layers.Dense(4 * 4 * dim * 16, name="dense"),
-            keras.layers.Reshape((4, 4, dim * 16), name="reshape"),
-            bn(),
-        )
-        self.upconv_0 = upconv(0, dim * 8, bn())
-        self.upconv_1 = upconv(1, dim * 4, bn())
-        self.upconv_2 = upconv(2, dim * 2, bn())
-        self.upconv_3 = upconv(3, dim, bn())
-        self.upconv_4 = upconv(4, 1)
-        self.build((None, latent_dim))
+        with float32_channels_last():
+            self.z_project = scope(
+                "z_project",
+                keras.layers.Dense(4 * 4 * dim * 16, name="dense"),
+                keras.layers.Reshape((4, 4, dim * 16), name="reshape"),
+                bn(),
+            )
+            self.upconv_0 = upconv(0, dim * 8, bn())
+            self.upconv_1 = upconv(1, dim * 4, bn())
+            self.upconv_2 = upconv(2, dim * 2, bn())
+            self.upconv_3 = upconv(3, dim, bn())
+            self.upconv_4 = upconv(4, 1)
+            self.build((None, latent_dim))
 
     def build(self, input_shape):
         shape = input_shape
@@ -281,7 +320,8 @@ class SpecGANDiscriminator(keras.Model):
     """
 
     def __init__(self, kernel_len=5, dim=64, use_batchnorm=False, name="D", **kwargs):
-        super().__init__(name=name, **kwargs)
+        with float32_channels_last():
+            super().__init__(name=name, **kwargs)
         check_options(kernel_len, dim)
         self.kernel_len, self.dim, self.use_batchnorm = kernel_len, dim, use_batchnorm
 
@@ -289,13 +329,14 @@ class SpecGANDiscriminator(keras.Model):
             # original: moving averages exist and never move; nothing reads them.
             return batchnorm(use_batchnorm, track=False)
 
-        self.downconv_0 = scope("downconv_0", conv2d(dim, kernel_len))
-        self.downconv_1 = scope("downconv_1", conv2d(dim * 2, kernel_len), bn())
-        self.downconv_2 = scope("downconv_2", conv2d(dim * 4, kernel_len), bn())
-        self.downconv_3 = scope("downconv_3", conv2d(dim * 8, kernel_len), bn())
-        self.downconv_4 = scope("downconv_4", conv2d(dim * 16, kernel_len), bn())
-        self.output_scope = scope("output", keras.layers.Dense(1, name="dense"))
-        self.build((None, 128, 128, 1))
+        with float32_channels_last():
+            self.downconv_0 = scope("downconv_0", conv2d(dim, kernel_len))
+            self.downconv_1 = scope("downconv_1", conv2d(dim * 2, kernel_len), bn())
+            self.downconv_2 = scope("downconv_2", conv2d(dim * 4, kernel_len), bn())
+            self.downconv_3 = scope("downconv_3", conv2d(dim * 8, kernel_len), bn())
+            self.downconv_4 = scope("downconv_4", conv2d(dim * 16, kernel_len), bn())
+            self.output_scope = scope("output", keras.layers.Dense(1, name="dense"))
+            self.build((None, 128, 128, 1))
 
     def build(self, input_shape):
         shape = input_shape

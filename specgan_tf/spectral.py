@@ -7,6 +7,8 @@ Waveforms are float32 [b, 16384, 1], full scale at +-1, which what `f_to_t` make
 exceed; spectrograms float32 [b, 128, 128, 1] in [-1, 1], time then frequency.
 """
 
+from typing import NamedTuple
+
 import tensorflow as tf
 
 from specgan_tf import tf1
@@ -27,38 +29,73 @@ GL_WINDOWS = {
 }
 
 
-def log_magnitude(x):
+class GriffinLim(NamedTuple):
+    """How phases are found.
+
+    Attributes:
+      ngl: int or int32 scalar tensor, steps; 0 inverts with zero phase.
+      window: synthesis window, "hann" (the original's) or "dual".
+      momentum: in [0, 1), that of fast Griffin-Lim (Perraudin et al. 2013); 0 is the
+        original's.
+    """
+
+    ngl: int = 16
+    window: str = "hann"
+    momentum: float = 0.0
+
+
+GRIFFIN_LIM = GriffinLim()  # the original's
+
+
+def log_magnitude(x, log_eps=LOG_EPS, pad_front=False):
     """Waveform [b, 16384] -> log magnitude [b, 128, 129], natural log.
+
+    Args:
+      log_eps: float, added to magnitudes before the logarithm.
+      pad_front: put one hop of zeros before the waveform, and none behind it. The
+        window is zero at a frame's edges, so the first samples of a waveform are
+        hardly heard without: an attack there is lost.
 
     [train_specgan.py:33-37, 595-597]
     """
-    X = tf.signal.stft(x, NFFT, NHOP, pad_end=True)  # [b, 128, 129] complex64
-    return tf.math.log(tf.abs(X) + LOG_EPS)
+    if pad_front:
+        # [128 + 16384]: 128 frames too, which end where the waveform does.
+        X = tf.signal.stft(tf.pad(x, [[0, 0], [NHOP, 0]]), NFFT, NHOP)
+    else:
+        X = tf.signal.stft(x, NFFT, NHOP, pad_end=True)  # [b, 128, 129] complex64
+    return tf.math.log(tf.abs(X) + log_eps)
 
 
-def t_to_f(x, X_mean, X_std):
+def t_to_f(x, X_mean, X_std, *, log_eps=LOG_EPS, pad_front=False, clip_nstd=CLIP_NSTD):
     """Waveform [b, 16384, 1] -> normalised spectrogram [b, 128, 128, 1] in [-1, 1].
 
     Args:
       X_mean, X_std: float32 [129], moments of the log magnitudes per bin.
+      log_eps, pad_front: as in `log_magnitude`, and as these moments were computed.
+      clip_nstd: standard deviations that reach +-1; what is beyond is clipped. The
+        larger log_eps, the smaller are the deviations, and the more of loud sounds
+        is clipped.
 
     [train_specgan.py:28-45]
     """
-    X_lmag = log_magnitude(x[:, :, 0])[:, :, :-1]  # Nyquist dropped
+    X_lmag = log_magnitude(x[:, :, 0], log_eps, pad_front)
+    X_lmag = X_lmag[:, :, :-1]  # Nyquist dropped
     X_norm = (X_lmag - X_mean[:-1]) / X_std[:-1]
-    X_norm /= CLIP_NSTD
+    X_norm /= clip_nstd
     X_norm = tf.clip_by_value(X_norm, -1.0, 1.0)
     return tf.stop_gradient(X_norm[:, :, :, tf.newaxis])
 
 
-def invert_spectra_griffin_lim(X_mag, nfft, nhop, ngl, window="hann", momentum=0.0):
+def invert_spectra_griffin_lim(
+    X_mag, nfft, nhop, ngl, window="hann", momentum=0.0, pad_front=False
+):
     """Magnitudes [b, 128, 129] -> waveform [b, 16384], by `ngl` Griffin-Lim steps.
 
     Args:
       nfft, nhop: 256, 128; in any case a frame is two hops.
-      ngl: int or int32 scalar tensor; 0 inverts with zero phase.
-      window: synthesis window, "hann" (the original's) or "dual".
-      momentum: of fast Griffin-Lim (Perraudin et al. 2013); 0 is the original's.
+      ngl, window, momentum: as in `GriffinLim`.
+      pad_front: the first hop is not of the waveform, see `log_magnitude`; else the
+        last one is not.
 
     Raises:
       ValueError: a frame that is not two hops; unknown window; momentum outside [0, 1).
@@ -100,24 +137,50 @@ def invert_spectra_griffin_lim(X_mag, nfft, nhop, ngl, window="hann", momentum=0
     _, X, _ = tf.while_loop(
         lambda i, *_: i < ngl, b, [tf.constant(0), X, X if momentum else tf.constant(0)]
     )
-    return tf.stop_gradient(inverse_stft(X)[:, :SLICE_LEN])  # 16512 samples, cut
+    x = inverse_stft(X)  # 16512 samples
+    return tf.stop_gradient(x[:, nhop:] if pad_front else x[:, :SLICE_LEN])
 
 
-def f_to_t(X_norm, X_mean, X_std, ngl=16, window="hann", momentum=0.0):
+def f_to_t(
+    X_norm,
+    X_mean,
+    X_std,
+    ngl=16,
+    window="hann",
+    momentum=0.0,
+    *,
+    log_eps=LOG_EPS,
+    pad_front=False,
+    clip_nstd=CLIP_NSTD,
+):
     """Spectrogram [b, 128, 128, 1] in [-1, 1] -> waveform [b, 16384, 1].
+
+    The waveform may exceed 1.
 
     Args:
       X_mean, X_std: float32 [129], as in `t_to_f`.
-      ngl, window, momentum: as in `invert_spectra_griffin_lim`.
+      ngl, window, momentum: as in `GriffinLim`.
+      log_eps, pad_front, clip_nstd: as in `t_to_f`.
 
     [train_specgan.py:71-84]
     """
     # original: the Nyquist bin returns as a normalised zero: its mean, not silence.
     X_norm = tf.pad(X_norm[:, :, :, 0], [[0, 0], [0, 0], [0, 1]])
-    X_lmag = X_norm * CLIP_NSTD * X_std + X_mean
-    X_mag = tf.exp(X_lmag)  # original: LOG_EPS is not taken off again
-    x = invert_spectra_griffin_lim(X_mag, NFFT, NHOP, ngl, window, momentum)
+    X_lmag = X_norm * clip_nstd * X_std + X_mean
+    X_mag = tf.exp(X_lmag)
+    if takes_off(log_eps):
+        X_mag = tf.maximum(X_mag - log_eps, 0.0)
+    x = invert_spectra_griffin_lim(X_mag, NFFT, NHOP, ngl, window, momentum, pad_front)
     return tf.reshape(x, [-1, SLICE_LEN, 1])
+
+
+def takes_off(log_eps):
+    """Whether synthesis subtracts `log_eps` from magnitudes again.
+
+    original: it does not. At the original's 1e-6 that cannot be heard; a larger one
+    would remain as hiss where there was silence.  [train_specgan.py:79]
+    """
+    return log_eps != LOG_EPS
 
 
 def f_to_img(X_norm):
@@ -136,6 +199,26 @@ def float_to_int16(x):
     """Samples, clipped to [-1, 1] -> int16, truncating.  [train_specgan.py:356-361]"""
     x_int16 = tf.clip_by_value(x * 32767.0, -32767.0, 32767.0)
     return tf.cast(x_int16, tf.int16)
+
+
+def turn_down(x):
+    """Waveforms [n, ...], of which those that exceed 1 are divided by their peaks.
+
+    differs: in the original's 16-bit samples those peaks are clipped. Its tensors are
+    as they were; all that is ours is turned down: files that `generate` writes, the
+    signature `wav`, the server's /wav, the web page, examples/embedded.py.
+    [train_specgan.py:356-361]
+    """
+    return x / tf.maximum(1.0, _peaks(x))
+
+
+def normalize(x):
+    """Waveforms [n, ...], each divided by its peak; silence stays silence."""
+    return tf.math.divide_no_nan(x, _peaks(x))
+
+
+def _peaks(x):
+    return tf.reduce_max(tf.abs(x), axis=list(range(1, len(x.shape))), keepdims=True)
 
 
 def flatten(G_z, flat_pad):

@@ -124,6 +124,57 @@ class BatchNormalization(keras.layers.Layer):
         }
 
 
+class ExponentialMovingAverage:
+    """`tf.train.ExponentialMovingAverage(decay, num_updates)`, of a whole network.
+
+    The averages live in a network of their own, which can be called and saved.
+
+    All variables are averaged, batch norm's moving statistics too: the statistics of
+    the averaged weights are those of the same span of time. (TF 1's `apply()` takes
+    trainable variables unless it is told others.)
+
+    Args:
+      network: a Keras model or layer that `get_config` and `from_config` rebuild.
+      decay: float in [0, 1): the share of the average that an update keeps.
+
+    Attributes:
+      network: the network of the averages; at first it equals the one given.
+    """
+
+    def __init__(self, network, decay):
+        self.decay = decay
+        self.network = type(network).from_config(network.get_config())
+        self.network.trainable = False
+        self.reset(network)
+
+    @staticmethod
+    def average_name(name):
+        """The name in a checkpoint of the average of a variable `name`."""
+        return f"{name}/ExponentialMovingAverage"
+
+    def reset(self, network):
+        """Start anew, from the current variables of the network."""
+        for average, v in self._pairs(network):
+            average.assign(v)
+
+    def apply(self, network, num_updates):
+        """One update from the network's variables.
+
+        Args:
+          network: as in `__init__`.
+          num_updates: int scalar, updates of the network so far. Early on the decay is
+            smaller, (1 + num_updates) / (10 + num_updates), so that the average does
+            not stay at the initial values.
+        """
+        n = tf.cast(num_updates, tf.float32)
+        decay = tf.minimum(self.decay, (1.0 + n) / (10.0 + n))
+        for average, v in self._pairs(network):
+            average.assign_sub((average - v) * (1.0 - decay))
+
+    def _pairs(self, network):
+        return zip(self.network.variables, network.variables, strict=True)
+
+
 def resize_nearest_neighbor(x, size):
     """`tf.image.resize_nearest_neighbor`: [b, h, w, c] -> [b, *size, c]."""
     return tf.raw_ops.ResizeNearestNeighbor(images=x, size=size)

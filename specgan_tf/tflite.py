@@ -6,6 +6,7 @@ kernels.
 """
 
 import contextlib
+import copy
 import json
 import os
 import sys
@@ -16,9 +17,16 @@ import tensorflow as tf
 
 from specgan_tf import generate, spectral
 from specgan_tf.files import InputError
-from specgan_tf.spectral import CLIP_NSTD, NBINS, NFFT, NFRAMES, NHOP, SLICE_LEN
+from specgan_tf.spectral import (
+    GRIFFIN_LIM,
+    NBINS,
+    NFFT,
+    NFRAMES,
+    NHOP,
+    SLICE_LEN,
+)
 
-# How weights are stored, and by what signatures: file -> signatures.
+# How the generator's weights are stored; see `converting`.
 VARIANTS = ("f32", "f16", "dr8", "int8")
 CALIBRATION = 100  # latents from which int8's scales are taken
 METADATA = "specgan"  # name of the JSON inside of each file
@@ -47,11 +55,15 @@ def dft_matrices(window):
     return analysis.astype(np.float32), synthesis.astype(np.float32)
 
 
-def f_to_t(X_norm, X_mean, X_std, ngl, window="hann", momentum=0.0):
-    """`spectral.f_to_t` of one spectrogram [1, 128, 128, 1], in real products."""
+def f_to_t(X_norm, moments, griffin_lim=GRIFFIN_LIM):
+    """`Moments.f_to_t` of one spectrogram [1, 128, 128, 1], in real products."""
+    ngl, window, momentum = griffin_lim
     analysis, synthesis = map(tf.constant, dft_matrices(window))
     X_norm = tf.pad(X_norm[0, :, :, 0], [[0, 0], [0, 1]])
-    X_mag = tf.exp(X_norm * CLIP_NSTD * X_std + X_mean)  # [128, 129]
+    X_norm = X_norm * moments.clip_nstd
+    X_mag = tf.exp(X_norm * moments.std + moments.mean)  # [128, 129]
+    if spectral.takes_off(moments.log_eps):
+        X_mag = tf.maximum(X_mag - moments.log_eps, 0.0)
 
     def inverse_stft(X):
         """[128, 258] -> hops [129, 128]."""
@@ -72,20 +84,21 @@ def f_to_t(X_norm, X_mean, X_std, ngl, window="hann", momentum=0.0):
     _, X, _ = tf.while_loop(
         lambda i, *_: i < ngl, step, [tf.constant(0), X, X if momentum else 0.0]
     )
-    return tf.reshape(inverse_stft(X)[:NFRAMES], [1, SLICE_LEN, 1])
+    first = 1 if moments.pad_front else 0  # of 129 hops, the one before is cut
+    return tf.reshape(inverse_stft(X)[first : first + NFRAMES], [1, SLICE_LEN, 1])
 
 
 class _Module(tf.Module):
     """Signatures of batch one. Of `G` it tracks the raw variables, as SpecGANModule."""
 
-    def __init__(self, G, X_mean, X_std, window, momentum):
+    def __init__(self, G, moments, griffin_lim):
         super().__init__()
         z = tf.TensorSpec([1, G.latent_dim], tf.float32, name="z")
         X_norm = tf.TensorSpec([1, NFRAMES, NBINS - 1, 1], tf.float32, name="G_z_norm")
         ngl = tf.TensorSpec([], tf.int32, name="ngl")
 
         def audio(X_norm, ngl):
-            return {"G_z": f_to_t(X_norm, X_mean, X_std, ngl, window, momentum)}
+            return {"G_z": f_to_t(X_norm, moments, griffin_lim._replace(ngl=ngl))}
 
         def spectrogram(z):
             return {"G_z_norm": G(z, training=False)}
@@ -106,7 +119,7 @@ class _Module(tf.Module):
 
 
 @contextlib.contextmanager
-def converting(G, X_mean, X_std, window="hann", momentum=0.0, about=None):
+def converting(G, moments, griffin_lim=GRIFFIN_LIM, about=None):
     """A function of (path, signatures, variant) that writes .tflite files.
 
     Signatures, with batch one:
@@ -115,8 +128,9 @@ def converting(G, X_mean, X_std, window="hann", momentum=0.0, about=None):
       invert: G_z_norm, ngl -> G_z
 
     Args:
-      G: generator; X_mean, X_std: its moments, float32 [129].
-      window, momentum: of Griffin-Lim, as in `spectral`.
+      G: generator.
+      moments: its `moments.Moments`.
+      griffin_lim: `spectral.GriffinLim`, whose ngl the signatures take instead.
       about: dict that goes into the files as JSON, for `metadata`.
 
     variant: how the generator's weights are stored: "f32", "f16", "dr8" (int8, sums in
@@ -125,7 +139,7 @@ def converting(G, X_mean, X_std, window="hann", momentum=0.0, about=None):
     Raises (the function): Conversion: weights were lost, or ops are not builtin.
     """
     with tempfile.TemporaryDirectory() as folder:
-        module = _Module(G, X_mean, X_std, window, momentum)
+        module = _Module(G, moments, griffin_lim)
         with quiet():
             tf.saved_model.save(module, folder, signatures=module.functions)
         yield lambda *args: _convert(folder, G, about or {}, *args)
@@ -148,7 +162,7 @@ def _convert(saved_model, G, about, path, signatures, variant="f32"):
         converter.target_spec.supported_ops = [builtin]
     with quiet():
         content = converter.convert()
-    content = _with_metadata(content, about | {"weights": variant})
+    content = _finished(content, about | {"weights": variant})
     width = {"f32": 4, "f16": 2}.get(variant, 1)
     if set(signatures) != {"invert"} and len(content) < 0.9 * width * G.count_params():
         raise Conversion(f"{path} came out without its weights: {len(content)} bytes")
@@ -159,17 +173,55 @@ def _convert(saved_model, G, about, path, signatures, variant="f32"):
         raise Conversion(f"{path} needs ops that are not builtin: {', '.join(foreign)}")
 
 
-def _with_metadata(content, about):
+def _finished(content, about):
+    """The converter's file with `about` in it, and each ReLU an op that all read."""
     from tensorflow.lite.python import schema_py_generated as schema
     from tensorflow.lite.tools import flatbuffer_utils
 
     model = flatbuffer_utils.convert_bytearray_to_object(bytearray(content))
+    _unfuse_relu(model, schema)
     buffer, entry = schema.BufferT(), schema.MetadataT()
     buffer.data = list(json.dumps(about).encode())
     entry.name, entry.buffer = METADATA, len(model.buffers)
     model.buffers.append(buffer)
     model.metadata = [*(model.metadata or []), entry]
     return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+
+
+def _unfuse_relu(model, schema):
+    """Give each ReLU within a TRANSPOSE_CONV an op of its own.
+
+    OpenVINO ignores it there, and says nothing. XNNPACK fuses the two again: it takes
+    no longer. In int8 the range of the output cuts off what is negative, as a ReLU.
+    """
+    codes = [max(c.builtinCode, c.deprecatedBuiltinCode) for c in model.operatorCodes]
+    if schema.BuiltinOperator.TRANSPOSE_CONV not in codes:
+        return
+    relu = schema.OperatorCodeT()
+    relu.builtinCode = relu.deprecatedBuiltinCode = schema.BuiltinOperator.RELU
+    relu.version = 1
+    model.operatorCodes.append(relu)
+    activation = schema.ActivationFunctionType
+    for graph in model.subgraphs:
+        operators, graph.operators = graph.operators, []
+        for op in operators:
+            graph.operators.append(op)
+            output, options = graph.tensors[op.outputs[0]], op.builtinOptions
+            if (
+                codes[op.opcodeIndex] != schema.BuiltinOperator.TRANSPOSE_CONV
+                or options.fusedActivationFunction != activation.RELU
+                or output.type != schema.TensorType.FLOAT32
+            ):
+                continue
+            between = copy.copy(output)
+            between.name = output.name + b"/before_relu"
+            graph.tensors.append(between)
+            after = schema.OperatorT()
+            after.opcodeIndex = len(codes)
+            after.inputs, after.outputs = [len(graph.tensors) - 1], op.outputs
+            op.outputs = after.inputs
+            options.fusedActivationFunction = activation.NONE
+            graph.operators.append(after)
 
 
 def metadata(path):

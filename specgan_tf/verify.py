@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from specgan_tf import generate, spectral
 from specgan_tf.files import InputError
+from specgan_tf.spectral import GRIFFIN_LIM
 
 ROWS = 8  # latents compared
 # What each must reach, in dB: noise 20 dB below is a tenth of the spectrogram.
@@ -43,18 +44,20 @@ class Reference:
     """What Keras makes of some latents.
 
     Args:
-      G: generator; X_mean, X_std: its moments, float32 [129].
-      ngl, window, momentum: of Griffin-Lim, as in `spectral`.
+      G: generator.
+      moments: its `moments.Moments`.
+      griffin_lim: `spectral.GriffinLim`.
       seed: of the latents.
     """
 
-    def __init__(self, G, X_mean, X_std, ngl=16, window="hann", momentum=0.0, seed=0):
-        self.ngl, self.z = ngl, generate.sample_z(ROWS, G.latent_dim, seed).numpy()
+    def __init__(self, G, moments, griffin_lim=GRIFFIN_LIM, seed=0):
+        self.ngl = griffin_lim.ngl
+        self.z = generate.sample_z(ROWS, G.latent_dim, seed).numpy()
         self.f_to_t = tf.function(
-            lambda X, ngl: spectral.f_to_t(X, X_mean, X_std, ngl, window, momentum)
+            lambda X, ngl: moments.f_to_t(X, griffin_lim._replace(ngl=ngl))
         )
         self.G_z_norm = G(self.z, training=False).numpy()
-        self.audio = {n: self.invert(self.G_z_norm, n) for n in (0, ngl)}
+        self.audio = {n: self.invert(self.G_z_norm, n) for n in (0, self.ngl)}
 
     def invert(self, G_z_norm, ngl):
         return self.f_to_t(tf.constant(G_z_norm), tf.constant(ngl)).numpy()

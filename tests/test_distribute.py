@@ -22,6 +22,7 @@ from specgan_tf import distribute
 from specgan_tf.files import InputError
 
 TINY = ["--specgan_dim", "1", "--train_batch_size", "4", "--seed", "4"]
+TINY += ["--train_ema", "0.9"]
 DEVICES = """
 import tensorflow as tf
 cpu, = tf.config.list_physical_devices("CPU")
@@ -121,7 +122,8 @@ def compare(measured, what, got, want, relative=1e-4):  # measured 8e-6 after 3 
     exact |= {n for n in want if n.startswith("data/")} - {"data/lengths"}
     for name in exact:
         np.testing.assert_array_equal(got[name], want[name], name)
-    weights = [n for n in want if n.endswith(("kernel", "bias"))]
+    ends = "kernel", "bias", "ExponentialMovingAverage"
+    weights = [n for n in want if n.endswith(ends)]
     errors = [np.abs(got[n] - want[n]).max() for n in weights]
     # Sums over a batch are taken in another order. Adam divides by a gradient's own
     # size, and may make of that up to a learning rate, 1e-4, at each step.

@@ -10,12 +10,13 @@ import wave
 import numpy as np
 import pytest
 from conftest import ROOT, installed
-from test_export import MEAN, STD, generator
+from test_export import MOMENTS, generator
 
 from specgan_tf import tflite
 
 SCRIPT = os.path.join(ROOT, "examples", "embedded.py")
 LITERT = "ai-edge-litert"
+LOUD = MOMENTS._replace(mean=MOMENTS.mean + 2)
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +24,7 @@ def export(tmp_path_factory):
     """The two files that it takes, with neither the usual latents nor rate."""
     folder = tmp_path_factory.mktemp("export")
     about = {"sample_rate": 22050, "latent_dim": 9, "ngl": 5}
-    with tflite.converting(generator(), MEAN + 2, STD, about=about) as convert:
+    with tflite.converting(generator(), LOUD, about=about) as convert:
         convert(str(folder / "generator.dr8.tflite"), ["generate"], "dr8")
         convert(str(folder / "invert.f32.tflite"), ["invert"])
     return str(folder)
@@ -82,7 +83,8 @@ def test_the_same_wav_without_tensorflow(export, bare_python, tmp_path):
             G_z_norm=G_z_norm, ngl=np.array(5, np.int32)
         )["G_z"]
         assert np.abs(clip).max() > 1000
-        np.testing.assert_array_equal(clip, (want[0, :, 0] * 32767).astype(np.int16))
+        want = want[0, :, 0] / max(np.float32(1), np.abs(want).max())
+        np.testing.assert_array_equal(clip, (want * 32767).astype(np.int16))
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -9,9 +10,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from benchmarks import readers
 from specgan_tf import SpecGANGenerator, export, generate, spectral, tflite, verify
+from specgan_tf.moments import Moments
+from specgan_tf.spectral import GriffinLim
 
-MEAN, STD = np.full(129, -3, np.float32), np.ones(129, np.float32)
+MOMENTS = Moments(np.full(129, -3, np.float32), np.ones(129, np.float32))
 
 
 def generator(**options):
@@ -26,7 +30,7 @@ def generator(**options):
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
     G, path = generator(use_batchnorm=True), str(tmp_path_factory.mktemp("m") / "1")
-    export.save_saved_model(G, MEAN, STD, path, sample_rate=22050, about={"a": 1})
+    export.save_saved_model(G, MOMENTS, path, sample_rate=22050, about={"a": 1})
     return G, path, tf.saved_model.load(path).signatures
 
 
@@ -37,7 +41,7 @@ def test_signatures_have_the_references_names(saved):
     G, _, signatures = saved
     z = signatures["sample"](samp_z_n=i32(3), seed=i32(7))["samp_z"]
     np.testing.assert_array_equal(z, generate.sample_z(3, 9, 7))
-    want = generate.synthesize(G, MEAN, STD, z, 5)
+    want = generate.synthesize(G, MOMENTS, z, GriffinLim(5))
     for name in ("serving_default", "synthesize"):
         got = signatures[name](z=z, ngl=i32(5))
         assert got.keys() == want.keys()
@@ -56,11 +60,12 @@ def test_signatures_have_the_references_names(saved):
     np.testing.assert_allclose(audio, want["G_z"], atol=1e-5)
 
 
-def test_wav_files_are_the_int16_samples(saved):
+def test_wav_files_are_the_samples_turned_down(saved):
     _, _, signatures = saved
     z = generate.sample_z(2, 9, 1)
     files = signatures["wav"](z=z, ngl=i32(3))["wav_bytes"].numpy()
-    want = signatures["synthesize"](z=z, ngl=i32(3))["G_z_int16"].numpy()
+    G_z = signatures["synthesize"](z=z, ngl=i32(3))["G_z"]
+    want = spectral.float_to_int16(spectral.turn_down(G_z)).numpy()
     assert np.abs(want).max() > 1000
     for content, samples in zip(files, want, strict=True):
         decoded, rate = tf.audio.decode_wav(content)
@@ -113,10 +118,11 @@ def test_griffin_lim_in_products_is_that_of_tf_signal(measured, window, momentum
     """Of a spectrogram that audio has."""
     t = np.arange(16384) / 16000
     x = np.sin(2 * np.pi * 440 * t * (1 + t)) * np.exp(-3 * t)
+    griffin_lim = GriffinLim(ngl, window, momentum)
     x += 0.01 * np.random.RandomState(0).randn(16384)
-    X = spectral.t_to_f(x[None, :, None].astype("f4"), MEAN, STD)
-    want = spectral.f_to_t(X, MEAN, STD, ngl, window, momentum).numpy()
-    got = tflite.f_to_t(X, MEAN, STD, ngl, window, momentum).numpy()
+    X = MOMENTS.t_to_f(x[None, :, None].astype("f4"))
+    want = MOMENTS.f_to_t(X, griffin_lim).numpy()
+    got = tflite.f_to_t(X, MOMENTS, griffin_lim).numpy()
     assert got.shape == want.shape == (1, 16384, 1)
     # measured 119 without steps, 87 at worst after 16
     measured("noise, dB", -verify.snr(got, want), -110 if ngl == 0 else -75)
@@ -125,14 +131,14 @@ def test_griffin_lim_in_products_is_that_of_tf_signal(measured, window, momentum
 @pytest.fixture(scope="module")
 def reference():
     G = generator()
-    return G, verify.Reference(G, MEAN, STD)
+    return G, verify.Reference(G, MOMENTS)
 
 
 @pytest.mark.parametrize("weights", tflite.VARIANTS)
 def test_generators(tmp_path, reference, weights, measured):
     G, keras = reference
     path = str(tmp_path / "g.tflite")
-    with tflite.converting(G, MEAN, STD, about={"sample_rate": 8000}) as convert:
+    with tflite.converting(G, MOMENTS, about={"sample_rate": 8000}) as convert:
         convert(path, ["generate"], weights)
     rows, spectrograms = keras.compare(path, weights)
     assert spectrograms.shape == (verify.ROWS, 128, 128, 1)
@@ -142,15 +148,32 @@ def test_generators(tmp_path, reference, weights, measured):
     width = {"f32": 4, "f16": 2}.get(weights, 1)
     assert os.path.getsize(path) > 0.9 * width * G.count_params()
     assert tflite.metadata(path) == {"sample_rate": 8000, "weights": weights}
-    assert "TRANSPOSE_CONV" in tflite.ops(path)
+    assert {"TRANSPOSE_CONV", "RELU"} <= tflite.ops(path)
+    # OpenVINO ignores an activation there. In int8 the output's range is one.
+    assert activations(path) == ([0] * 5 if weights != "int8" else [1] * 4 + [0])
+
+
+def activations(path):
+    """Of each TRANSPOSE_CONV: 0 for none, 1 for ReLU."""
+    from tensorflow.lite.python import schema_py_generated as schema
+    from tensorflow.lite.tools import flatbuffer_utils
+
+    model = flatbuffer_utils.read_model(path)
+    codes = [max(c.builtinCode, c.deprecatedBuiltinCode) for c in model.operatorCodes]
+    return [
+        op.builtinOptions.fusedActivationFunction
+        for graph in model.subgraphs
+        for op in graph.operators
+        if codes[op.opcodeIndex] == schema.BuiltinOperator.TRANSPOSE_CONV
+    ]
 
 
 @pytest.mark.parametrize("upsample", ["nn", "lin", "cub"])
 def test_other_networks(tmp_path, upsample):
     G, path = generator(upsample=upsample, use_batchnorm=True), str(tmp_path / "g")
-    with tflite.converting(G, MEAN, STD) as convert:
+    with tflite.converting(G, MOMENTS) as convert:
         convert(path, ["generate"])
-    rows, _ = verify.Reference(G, MEAN, STD).compare(path)
+    rows, _ = verify.Reference(G, MOMENTS).compare(path)
     assert rows["generate"]["spectrogram, SNR dB"] > 100
 
 
@@ -158,7 +181,7 @@ def test_sound_with_builtin_ops_only(tmp_path, reference):
     """The whole way from latents to audio, the generator alone in the same file."""
     G, keras = reference
     both, invert = str(tmp_path / "both.tflite"), str(tmp_path / "invert.tflite")
-    with tflite.converting(G, MEAN, STD) as convert:
+    with tflite.converting(G, MOMENTS) as convert:
         convert(both, ["synthesize", "generate"])
         convert(invert, ["invert"])
     rows, _ = keras.compare(both)
@@ -174,9 +197,28 @@ def test_sound_with_builtin_ops_only(tmp_path, reference):
     assert shapes == {"z": [1, 9], "ngl": []}
 
 
+def test_a_table_of_readers(tmp_path, reference):
+    """As benchmarks.readers makes it, with this Python for a reader."""
+    G, keras = reference
+    path, made, given = (str(tmp_path / n) for n in ("g.tflite", "made.npz", "in.npz"))
+    with tflite.converting(G, MOMENTS) as convert:
+        convert(path, ["generate"])
+    np.savez(given, z=keras.z, G_z_norm=keras.G_z_norm, ngl=np.array([0, 16], "i4"))
+    got = readers.read("TensorFlow 2.21", sys.executable, path, given, made)
+    cell = readers.judge(got, keras)
+    assert re.fullmatch(r"generate 1\d\d dB \(spectrogram\)", cell), cell
+    got = readers.read("TensorFlow 2.21", sys.executable, given, given, made)
+    assert got.startswith("refuses: ValueError: ") and readers.judge(got, keras) == got
+    out = tmp_path / "out.md"
+    readers.write(out, [("x 1.0", "`g.tflite`", cell)], ["OpenVINO"])
+    text = out.read_text()
+    assert f"| x 1.0 | `g.tflite` | {cell} |\n" in text
+    assert 'python -m benchmarks.readers docs/READERS.md --only "OpenVINO"\n' in text
+
+
 def test_an_unknown_variant(reference, tmp_path):
     with (
-        tflite.converting(reference[0], MEAN, STD) as convert,
+        tflite.converting(reference[0], MOMENTS) as convert,
         pytest.raises(ValueError, match="must be one of .* Received: 'int4'"),
     ):
         convert(str(tmp_path / "g"), ["generate"], "int4")
@@ -199,10 +241,11 @@ def test_a_loud_and_inconsistent_generator_is_exported_too(tmp_path):
     G = generator(use_batchnorm=True, upsample="cub")
     for v in G.trainable_variables:
         v.assign(v * 3)
-    inversion = np.zeros(129, np.float32), np.ones(129, np.float32)
+    moments = Moments(np.zeros(129, np.float32), np.ones(129, np.float32))
+    griffin_lim = GriffinLim(16, "dual", 0.9)
     path = str(tmp_path / "m")
-    export.save_saved_model(G, *inversion, path, "dual", 0.9)
-    rows, _ = verify.Reference(G, *inversion, 16, "dual", 0.9).compare(path)
+    export.save_saved_model(G, moments, path, griffin_lim)
+    rows, _ = verify.Reference(G, moments, griffin_lim).compare(path)
     assert rows["synthesize"]["audio at ngl 0, SNR dB"] > 100
 
 
@@ -237,8 +280,8 @@ def test_bounds(reference):
 
 def test_an_untrained_generator_in_int8_is_explained(tmp_path):
     G, path = SpecGANGenerator(dim=2, latent_dim=9), str(tmp_path / "g")
-    keras = verify.Reference(G, MEAN, STD)
-    with tflite.converting(G, MEAN, STD) as convert:
+    keras = verify.Reference(G, MOMENTS)
+    with tflite.converting(G, MOMENTS) as convert:
         convert(path, ["generate"], "int8")
     with pytest.raises(verify.ExportError, match="hardly been trained. Train on, or"):
         keras.compare(path, "int8")
@@ -253,7 +296,7 @@ def test_an_artefact_that_does_not_run(tmp_path, reference):
 def test_lost_weights_are_an_error(tmp_path, monkeypatch, reference):
     monkeypatch.setattr(tflite, "_with_metadata", lambda *_: b"\0" * 1000)
     with (
-        tflite.converting(reference[0], MEAN, STD) as convert,
+        tflite.converting(reference[0], MOMENTS) as convert,
         pytest.raises(tflite.Conversion, match="without its weights: 1000 bytes"),
     ):
         convert(str(tmp_path / "g.tflite"), ["generate"])

@@ -8,20 +8,22 @@ import soundfile
 import tensorflow as tf
 from scipy.io import wavfile
 
-from specgan_tf import SpecGANGenerator, generate
+from specgan_tf import SpecGANGenerator, generate, spectral
 from specgan_tf.files import InputError
+from specgan_tf.moments import Moments
+from specgan_tf.spectral import GriffinLim
 
 
 def test_render_in_chunks_is_synthesize(monkeypatch):
     keras.utils.set_random_seed(0)
     G = SpecGANGenerator(dim=1, latent_dim=3)
-    mean, std = np.full(129, 5, np.float32), np.ones(129, np.float32)
+    moments = Moments(np.full(129, 5, np.float32), np.ones(129, np.float32))
     z = generate.sample_z(5, 3, seed=0)
     # Griffin-Lim's iterations enlarge rounding, which depends on the batch, without
     # bound; what chunks could get wrong shows without them.
-    whole = generate.synthesize(G, mean, std, z, ngl=0)
+    whole = generate.synthesize(G, moments, z, GriffinLim(0))
     monkeypatch.setattr(generate, "CHUNK", 2)
-    parts = generate.render(G, mean, std, z, ngl=0)
+    parts = generate.render(G, moments, z, GriffinLim(0))
     assert parts.keys() == whole.keys()
     assert parts["G_z_int16"].shape == (5, 16384, 1)
     assert np.abs(parts["G_z"]).max() > 0.05
@@ -207,7 +209,10 @@ def test_flac_holds_the_same_samples(tmp_path):
 
 def test_what_is_too_loud_is_turned_down_as_a_whole():
     x = np.float32([[0.5, -0.25], [1.0, 0.0], [1.0, -4.0]])[:, :, np.newaxis]
-    made = generate.turn_down(x)
+    made = spectral.turn_down(x).numpy()
     assert made.dtype == np.float32 and made.shape == (3, 2, 1)
     np.testing.assert_array_equal(made[:2], x[:2])
     assert made[2, :, 0].tolist() == [0.25, -1.0]
+    full = spectral.normalize(np.concatenate([x, x * 0])).numpy()
+    assert full[:3, :, 0].tolist() == [[1.0, -0.5], [1.0, 0.0], [0.25, -1.0]]
+    assert not full[3:].any()

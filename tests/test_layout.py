@@ -83,13 +83,36 @@ MAY_IMPORT = {
     "tf1": set(),
     "kernels": set(),
     "spectral": {"tf1"},
-    "loader": {"files"},
+    "loader.__init__": set(
+        "loader.dataset loader.decode loader.errors loader.find loader.order "
+        "loader.slices".split()
+    ),
+    "loader.errors": set(),
+    "loader.sniff": set(),
+    "loader.parts": set(),
+    "loader.wav": {"loader.errors", "loader.parts"},
+    "loader.mpeg": {"loader.errors", "loader.parts"},
+    "loader.chains": {"loader.parts"},
+    "loader.ffmpeg": {"loader.errors"},
+    "loader.find": {"files", "loader.ffmpeg"},
+    "loader.read": set(
+        "files loader.chains loader.errors loader.ffmpeg loader.mpeg loader.sniff "
+        "loader.wav".split()
+    ),
+    "loader.resample": {"files", "loader.errors"},
+    "loader.decode": {"files", "loader.errors", "loader.read", "loader.resample"},
+    "loader.cache": {"files", "loader.decode", "loader.errors"},
+    "loader.decoder": {"files", "loader.cache", "loader.errors", "loader.slices"},
+    "loader.order": set(),
+    "loader.room": set(),
+    "loader.slices": {"files", "loader.order", "loader.room"},
+    "loader.dataset": {"files", "loader.decoder", "loader.order", "loader.slices"},
     "specgan": {"kernels", "tf1"},
     "losses": {"tf1"},
     "distribute": {"files"},
-    "gan": {"distribute", "kernels", "losses"},
+    "gan": {"distribute", "kernels", "losses", "tf1"},
     "moments": {"files", "spectral"},
-    "box": {"files", "moments", "specgan"},
+    "box": {"files", "moments", "specgan", "spectral"},
     "checkpoint": {"box", "files", "losses", "moments", "specgan", "tf1"},
     "generate": {"files", "spectral"},
     "classifier": {"checkpoint", "files", "loader", "spectral"},
@@ -102,23 +125,59 @@ MAY_IMPORT = {
     "page": set(),
     "callbacks": set("checkpoint generate health losses score spectral".split()),
     "report": set(
-        "checkpoint files generate health loader page score spectral".split()
+        "checkpoint files generate health loader moments page score spectral".split()
     ),
-    "crosscheck": set(
-        "checkpoint export files gan loader losses moments specgan spectral".split()
+    "crosscheck.__init__": set(),
+    "crosscheck.records": {"files", "gan", "specgan"},
+    "crosscheck.kinks": {"crosscheck.records", "specgan"},
+    "crosscheck.stages": set(
+        "crosscheck.kinks crosscheck.records export loader moments spectral".split()
     ),
-    "original": set(),
-    "serve": set(),
+    "crosscheck.derivative": {"crosscheck.records", "specgan"},
+    "crosscheck.iterations": {"checkpoint", "crosscheck.kinks", "spectral"},
+    "crosscheck.training": set(
+        "checkpoint crosscheck.derivative crosscheck.iterations crosscheck.kinks "
+        "crosscheck.records losses".split()
+    ),
+    "crosscheck.replay": set(
+        "crosscheck.derivative crosscheck.records crosscheck.stages "
+        "crosscheck.training files".split()
+    ),
+    "crosscheck.matrix": set(
+        "checkpoint crosscheck.iterations crosscheck.records files losses moments "
+        "specgan spectral".split()
+    ),
+    "crosscheck.table": {"files"},
+    "crosscheck.__main__": set(
+        "crosscheck.matrix crosscheck.records crosscheck.replay crosscheck.table "
+        "files losses specgan".split()
+    ),
+    "crosscheck.original": set(),  # runs alone, under TensorFlow 1
+    "serve": {"serving.__main__"},
+    # It runs where the package is not: its own modules it imports relatively.
+    "serving.__init__": set(),
+    "serving.protocol": set(),
+    "serving.batching": set(),
+    "serving.versions": set(),
+    "serving.connections": set(),
+    "serving.bodies": set(),
+    "serving.origins": set(),
+    "serving.app": set(),
+    "serving.__main__": set(),
     # The modes of train_specgan.py, which no other module knows.
     "modes.__init__": set(),
-    "modes.settings": {"box", "checkpoint", "files", "specgan"},
-    "modes.data": {"checkpoint", "files", "loader", "moments", "spectral"},
+    "modes.settings": set(
+        "box checkpoint files losses moments specgan spectral".split()
+    ),
+    "modes.data": set(
+        "checkpoint files loader modes.settings moments spectral".split()
+    ),
     "modes.generate": set(
         "checkpoint files generate health modes.settings spectral".split()
     ),
     "modes.train": set(
         "callbacks checkpoint distribute files gan kernels loader modes.data "
-        "modes.settings specgan spectral".split()
+        "modes.settings moments specgan spectral".split()
     ),
     "modes.follow": set(
         "checkpoint files generate modes.generate modes.settings spectral".split()
@@ -129,14 +188,22 @@ MAY_IMPORT = {
     ),
     "modes.score": set(
         "checkpoint files generate modes.data modes.follow modes.generate "
-        "modes.settings score".split()
+        "modes.settings score spectral".split()
     ),
     "modes.classifier": {"classifier", "files", "loader", "modes.data", "score"},
     "modes.report": {"checkpoint", "files", "modes.data", "modes.settings", "report"},
     "__init__": {"checkpoint", "gan", "specgan"},
 }
 PACKAGE = "specgan_tf/*.py", "specgan_tf/*/*.py"
-LAZY = {"librosa", "soundfile", "resampy", "scipy", "matplotlib", "ai_edge_litert"}
+LAZY = {
+    "librosa",
+    "soundfile",
+    "soxr",
+    "resampy",
+    "scipy",
+    "matplotlib",
+    "ai_edge_litert",
+}
 
 
 def sources(*patterns):
@@ -162,7 +229,7 @@ def used_by():
     for path, source in sources(*PACKAGE):
         used = set()
         for name, members in imports(ast.parse(source)):
-            if name in ("specgan_tf", "specgan_tf.modes"):
+            if name in ("specgan_tf", "specgan_tf.loader", "specgan_tf.modes"):
                 used |= {f"{name}.{m}".partition(".")[2] for m in members}
             elif name.startswith("specgan_tf."):
                 used.add(name.partition(".")[2])
@@ -214,7 +281,7 @@ def test_a_mode_is_a_function_of_its_name():
 def test_argparse_lives_in_the_scripts():
     for path, source in sources(*PACKAGE):
         names = {name for name, _ in imports(ast.parse(source))}
-        command = path.endswith(("crosscheck.py", "serve.py"))  # python -m, each
+        command = path.endswith("__main__.py")  # python -m, each
         assert command or "argparse" not in names, path
 
 
@@ -311,6 +378,34 @@ def test_links_between_documents_lead_somewhere():
             assert os.path.exists(target), f"{path}: {link}"
             count += 1
     assert count > 2
+
+
+def test_lists_in_documents_are_whole():
+    """What goes on in another line is indented: else it would end the list."""
+    count = 0
+    for path, text in sources("*.md", "docs/*.md", "specgan_tf/data/*/*.md"):
+        text = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+        for block in re.split(r"\n\s*\n", text):
+            first, *rest = block.strip("\n").split("\n")
+            if not re.match(r"\s*([-*]|\d+\.) ", first):
+                continue
+            count += 1
+            for line in rest:
+                assert re.match(r"\s|([-*]|\d+\.) ", line), f"{path}: {line}"
+    assert count > 10
+
+
+def test_sources_name_scripts_that_exist():
+    """As a path from the repository's root, or from tests/."""
+    count = 0
+    for path, text in sources(*OURS, "tests/*.py", "benchmarks/*.py", ".ci/run"):
+        for name in re.findall(r"(?<![\w./-])(?:[\w-]+/)+[\w-]+\.py\b", text):
+            roots = [ROOT, os.path.join(ROOT, "tests")]
+            roots = [r for r in roots if os.path.isdir(f"{r}/{name.split('/')[0]}")]
+            there = [os.path.exists(os.path.join(r, name)) for r in roots]
+            assert not roots or any(there), f"{path}: {name}"
+            count += any(there)
+    assert count > 5
 
 
 def test_the_documents_name_tests_that_exist():

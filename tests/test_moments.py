@@ -5,13 +5,20 @@ import subprocess
 import numpy as np
 import pytest
 
-from specgan_tf import crosscheck, files, moments, spectral
+from specgan_tf import files, moments, spectral
+from specgan_tf.crosscheck import stages
 from specgan_tf.files import InputError
+
+OTHERS = (
+    {"log_eps": 1e-3, "pad_front": False},
+    {"log_eps": 1e-6, "pad_front": True},
+    {"log_eps": 1e-2, "pad_front": True},
+)
 
 
 def exact(x):
     """Moments of waveforms [n, 16384] in float64."""
-    X_lmag = crosscheck.log_magnitude64(x)[1].reshape(-1, 129)
+    X_lmag = stages.log_magnitude64(x)[1].reshape(-1, 129)
     return X_lmag.mean(0), X_lmag.std(0)
 
 
@@ -34,6 +41,13 @@ def test_spectra_are_those_of_t_to_f(measured):
     for clip, size in ((0, 16384), (1, 16384), (1, 5000)):
         error = np.abs(moments.log_magnitude(x[clip, :size]) - want[clip]).mean()
         measured(f"{size} samples, mean", error, 1e-6)
+    for how in OTHERS:
+        want = spectral.log_magnitude(x, **how)
+        for clip, size in ((0, 16384), (1, 16384), (1, 5000)):
+            got = moments.log_magnitude(x[clip, :size], **how)
+            assert got.shape == (128, 129)
+            error = np.abs(got - want[clip]).mean()
+            measured(f"{size} samples, {how}, mean", error, 1e-6)
 
 
 def test_silence_is_the_same_in_numpy_and_beyond_the_end():
@@ -42,6 +56,9 @@ def test_silence_is_the_same_in_numpy_and_beyond_the_end():
     assert len(np.unique(silence)) == 1
     *_, m2 = moments.merge(moments.sums_of_one(x) for x in np.zeros((3, 999), "f"))
     assert not m2.any()
+    for how in OTHERS:
+        *_, m2 = moments.merge([moments.sums(np.zeros((3, 999), "f"), **how)])
+        assert not m2.any()
 
 
 def some():
@@ -63,7 +80,7 @@ def test_shards_merge_to_the_whole(tmp_path, n):
     """Also where a shard is empty."""
     x = (np.random.RandomState(0).randn(6, 16384) * 0.1).astype(np.float32)
     shards(tmp_path, x, n)
-    mean, std, count = moments.merge_shards(tmp_path)
+    (mean, std, *_), count = moments.merge_shards(tmp_path)
     whole = moments.moments([x])
     assert count == whole[2] == 6
     # float64 sums in another order: the last bit of a float32 at most
@@ -93,13 +110,92 @@ def test_shards_that_do_not_fit(tmp_path):
 def test_file_round_trip(tmp_path):
     fp = str(tmp_path / "new" / "moments.pkl")
     moments.save(fp, *some())
-    for got, want in zip(moments.load(fp), some(), strict=True):
+    for got, want in zip(moments.load(fp)[:2], some(), strict=True):
         assert got.dtype == np.float32
         np.testing.assert_array_equal(got, want)
     with open(fp, "rb") as f:  # as the reference reads it
         mean, _ = pickle.load(f)
     np.testing.assert_array_equal(mean, some()[0])
     assert os.listdir(tmp_path / "new") == ["moments.pkl"]
+
+
+@pytest.mark.parametrize(
+    "how", [*OTHERS, {"clip_nstd": 5.0}, {"log_eps": 1e-3, "clip_nstd": 4.5}]
+)
+def test_moments_of_other_spectrograms_say_so(tmp_path, how):
+    """And the reference, which would take them for its own, cannot read them."""
+    fp = str(tmp_path / "moments.pkl")
+    want = moments.Moments(*some(), **how)
+    moments.save(fp, *want)
+    got = moments.load(fp)
+    assert got.analysis == want.analysis and how.items() <= got.analysis.items()
+    assert got.equals(want)
+    assert not got.equals(moments.Moments(*some()))
+    with open(fp, "rb") as f, pytest.raises(ValueError, match="too many values"):
+        _mean, _std = pickle.load(f)  # [train_specgan.py:727]
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"log_eps": 0.0, "pad_front": False}, r"log_eps must be in \[1e-10, 1\]"),
+        ({"log_eps": 1.5, "pad_front": False}, r"Received: 1\.5"),
+        ({"log_eps": float("nan"), "pad_front": False}, "Received: nan"),
+        ({"log_eps": True, "pad_front": False}, "Received: True"),
+        ({"log_eps": 1e-3, "pad_front": 1}, "pad_front must be True or False"),
+        ({"clip_nstd": 0.5}, r"clip_nstd must be in \[1, 20\]. Received: 0.5"),
+        ({"clip_nstd": 1e400}, "Received: inf"),
+        ({"log_eps": 1e-3, "pad_front": True, "x": 1}, "not known here: x"),
+        ({"log_eps": "1e-3", "pad_front": True}, "something other than numbers"),
+        ({1: 1e-3}, "something other than numbers"),
+    ],
+)
+def test_options_that_cannot_be_are_refused(tmp_path, options, message):
+    fp = tmp_path / "m.pkl"
+    fp.write_bytes(pickle.dumps((*some(), options)))
+    with pytest.raises(InputError, match=message) as e:
+        moments.load(fp)
+    assert str(fp) in str(e.value)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        ({"log_eps": 1e-3, "pad_front": True}, *some()),
+        (some()[0], {"log_eps": 1e-3, "pad_front": True}),
+        (*some(), *some()),
+    ],
+)
+def test_three_things_that_are_no_moments(tmp_path, content):
+    fp = tmp_path / "m.pkl"
+    fp.write_bytes(pickle.dumps(content))
+    with pytest.raises(InputError, match="is not a moments file"):
+        moments.load(fp)
+
+
+def test_latents_hold_no_options(tmp_path):
+    fp = tmp_path / "z.pkl"
+    fp.write_bytes(pickle.dumps((some()[0], {"a": 1})))
+    with pytest.raises(InputError, match="it holds a dict"):
+        files.read_pickle(fp)
+
+
+@pytest.mark.parametrize("how", OTHERS)
+def test_shards_of_other_spectrograms(tmp_path, how):
+    x = (np.random.RandomState(0).randn(4, 16384) * 0.1).astype(np.float32)
+    for i in range(2):
+        part = moments.merge([moments.sums(x[i::2], **how)])
+        fp = tmp_path / f"moments-{i + 1}-of-2.pkl"
+        moments.save_shard(fp, *part, *how.values(), 4.0)
+    found, count = moments.merge_shards(tmp_path)
+    mean, std, n = moments.moments([x], **how)
+    assert count == n == 4 and found.analysis == how | {"clip_nstd": 4.0}
+    np.testing.assert_array_max_ulp(found.mean, mean, 1)
+    np.testing.assert_array_max_ulp(found.std, std, 1)
+    part = moments.merge([moments.sums(x[:2])])
+    moments.save_shard(tmp_path / "moments-2-of-2.pkl", *part)
+    with pytest.raises(InputError, match=r"2-of-2.pkl was computed with .* another"):
+        moments.merge_shards(tmp_path)
 
 
 def test_written_for_every_numpy(tmp_path):

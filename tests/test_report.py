@@ -327,7 +327,7 @@ def test_what_a_report_says(reported, trained, sounds):
     text = reported.text
     for said in (
         "step 2 · wgan-gp · newest checkpoint model.ckpt-2 · report of 20",
-        "Too early to tell: losses are judged from step 100 and 6 summaries on, ",
+        "Too early to tell: losses are judged by 6 summaries from step 100 on, ",
         "Spectrograms over time 0 2 Made by the checkpoints that are here.",
         "nearest to it among 11 slices",
         f"folder {sounds} files 12 all together 13.8 s each 1.2 to 1.25 s",
@@ -349,9 +349,9 @@ def test_what_a_report_says(reported, trained, sounds):
 def test_clips_of_a_report_are_what_the_generator_makes(reported, trained):
     from specgan_tf import load_generator, moments, spectral
 
-    G, mean_std = load_generator(trained), moments.load(trained / "moments.pkl")
+    G, known = load_generator(trained), moments.load(trained / "moments.pkl")
     z = generate.sample_z(12, 100, 0)
-    want = spectral.float_to_int16(generate.render(G, *mean_std, z)["G_z"])
+    want = spectral.float_to_int16(generate.render(G, known, z)["G_z"])
     (player,) = [a for a in reported.all("audio") if a["aria-label"] == "generated 5"]
     data = base64.b64decode(player["src"].removeprefix("data:audio/wav;base64,"))
     assert data[44:] == want[5].numpy().tobytes()

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import time
+import warnings
 
 import keras
 import numpy as np
@@ -28,6 +29,7 @@ from specgan_tf import (
     tf1,
 )
 from specgan_tf.files import InputError
+from specgan_tf.spectral import GriffinLim
 
 
 @pytest.fixture(scope="module")
@@ -628,7 +630,7 @@ def test_scores_of_checkpoints_as_they_come(
     # as computed by hand
     G = checkpoint.load_generator(train / "model.ckpt-8")
     z = generate.load_z(train / "incept" / "z.pkl", 5)
-    x = generate.render(G, *moments.load(train / "moments.pkl"), z, 1)["G_z"]
+    x = generate.render(G, moments.load(train / "moments.pkl"), z, GriffinLim(1))["G_z"]
     p = score.Classifier.load(heard / "made").probabilities(x)
     assert f"{score.inception_score(p, 2)[0]:.3f}" == steps[1][1]
 
@@ -728,8 +730,8 @@ def test_a_training_scores_as_the_files_that_it_generates(
 ):
     """Those of loud sounds, too, which are turned down."""
     train = with_checkpoints(trainings, tmp_path, 3, 8)
-    mean, std = moments.load(train / "moments.pkl")
-    moments.save(tmp_path / "loud.pkl", mean + 5, std)
+    known = moments.load(train / "moments.pkl")
+    moments.save(tmp_path / "loud.pkl", *known._replace(mean=known.mean + 5))
     argv = ["--data_moments_fp", tmp_path / "loud.pkl", "--seed", 0]
     files = ["--generate_n", 12, "--generate_dir", tmp_path / "made"]
     assert run("generate", train, *argv, *files)[0] == 0
@@ -756,7 +758,8 @@ def test_score_of_wav_files(run, refused, heard, tmp_path):
     argv = ["score", heard / "tones", "--data_dir", heard / "tones"]
     argv += ["--data_first_slice", "--data_no_normalize", "--incept_k", 3]
     argv += ["--incept_classifier", heard / "made", "--score_fp", tmp_path / "s.json"]
-    assert run(*argv)[0] == 0
+    status, out, _ = run(*argv)
+    assert status == 0
     got = json.loads((tmp_path / "s.json").read_text())
     made, real = got["generated"], got["real"]
     # Not zero: 32767 here, 32768 there.
@@ -764,6 +767,7 @@ def test_score_of_wav_files(run, refused, heard, tmp_path):
     assert made["similarity_train"][0] < 0.05 * real["similarity_self"][0]
     assert made["similarity_self"][0] == pytest.approx(real["similarity_self"][0], 1e-2)
     assert made["classes"] == real["classes"] == {"1000": 12, "300": 12, "3000": 12}
+    assert "Caution: of 36 real clips, 18 are compared with the other 18" in out
 
     wavs = tmp_path / "wavs"
     wavs.mkdir()
@@ -788,6 +792,33 @@ def test_score_of_wav_files(run, refused, heard, tmp_path):
     assert "1.wav cannot be read" in refused(*argv)
     (wavs / "1.wav").unlink()
     assert "too few generated clips to measure: 3, at least 4" in refused(*argv)
+
+
+def test_what_scipy_warns_of_is_nothing_or_an_error(tmp_path):
+    """No warning comes through, which would be two lines with our source in them."""
+    whole = tmp_path / "0.wav"
+    wavfile.write(whole, 16000, np.arange(16384, dtype=np.int16))
+    content = whole.read_bytes()
+    whole.write_bytes(content + b"odd_\x04\0\0\0note")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert score.read_folder(tmp_path).shape == (1, 16384)
+        whole.write_bytes(content[:9000])
+        with pytest.raises(InputError, match="0.wav is truncated: make it again"):
+            score.read_folder(tmp_path, fix_length=True)
+
+
+def test_a_caution_where_few_real_clips_are_compared_with_many():
+    def measures(n, m):
+        return {"generated": {"clips": n}, "real": {"clips": m}}
+
+    assert score.caution(measures(512, 1024)) is None
+    assert score.caution(measures(4, 8)) is None
+    line = score.caution(measures(512, 55))
+    assert line.startswith(
+        "Caution: of 55 real clips, 27 are compared with the other 28"
+    )
+    assert "512 generated clips with all 55" in line and "--score_n 27" in line
 
 
 def test_backup_copies_what_is_new(run, refused, trainings, tmp_path, monkeypatch):

@@ -1,5 +1,6 @@
 // A generator: files in, sounds out.
 
+import { turnDown } from "./audio.js";
 import { FileError, metadata } from "./tflite.js";
 
 const DEFAULT_RATE = 16000; // Hz, train_specgan.py's default
@@ -71,9 +72,11 @@ export class Model {
 
   /** The sound of a latent: {z, audio, spectrogram, ms}.
    *
-   * audio: Float32Array; spectrogram: Float32Array of [-1, 1], times by frequencies.
+   * audio: Float32Array, turned down where the model's exceeds 1; spectrogram:
+   * Float32Array of [-1, 1], times by frequencies.
    */
   async synthesize(z) {
-    return { z, ...(await this.#ask({ z, ngl: this.ngl })) };
+    const made = await this.#ask({ z, ngl: this.ngl });
+    return { z, ...made, audio: turnDown(made.audio) };
   }
 }

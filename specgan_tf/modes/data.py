@@ -15,7 +15,8 @@ import tensorflow as tf
 
 import specgan_tf
 from specgan_tf import checkpoint, loader, moments
-from specgan_tf.files import InputError
+from specgan_tf.files import InputError, making_dir
+from specgan_tf.modes.settings import analysis, load_moments
 from specgan_tf.spectral import SLICE_LEN
 
 log = logging.getLogger("specgan_tf")
@@ -35,8 +36,18 @@ def find_files(args):
     fps = loader.find_audio(args.data_dir, args.data_recursive)
     log.info("Found %d audio files in %s", len(fps), args.data_dir)
     if args.data_normalize:
-        log.info("--data_normalize changes nothing: files are normalized without it")
+        log.info("--data_normalize is the default: files are normalized without it")
     return fps
+
+
+@contextlib.contextmanager
+def making_dirs(args):
+    """`files.making_dir` of the training folder, and of --data_cache's."""
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(making_dir(args.train_dir))
+        if args.data_cache not in (None, "memory"):
+            stack.enter_context(making_dir(args.data_cache))
+        yield
 
 
 def slicing(args):
@@ -115,17 +126,18 @@ def compute_sums(fps, args, lengths=None):
     slices = loader.decode_and_extract(
         fps, **decoding(args), **slicing(args), seed=args.seed, lengths=lengths
     )
-    return moments.merge(map(moments.sums_of_one, shown(slices)))
+    how = args.specgan_log_eps, args.specgan_pad_front
+    return moments.merge(moments.sums_of_one(x, *how) for x in shown(slices))
 
 
 def compute_moments(fps, args, lengths=None):
-    """(mean, std), float32 [129] each."""
+    """`Moments` of all slices."""
     mean, std, n = moments.finish(*compute_sums(fps, args, lengths))
     if not n:
         raise InputError(loader.no_slices(len(fps), SLICE_LEN))
     moments.check(mean, std, "moments of these files")
     log.info("Moments of %d slices", n)
-    return mean, std
+    return moments.Moments(mean, std, **analysis(args))
 
 
 def training_moments(fps, args, lengths):
@@ -133,20 +145,20 @@ def training_moments(fps, args, lengths):
     own = os.path.join(args.train_dir, "moments.pkl")
     prefix = checkpoint.latest(args.train_dir)
     if os.path.isfile(own) or args.data_moments_fp or prefix:
-        mean, std = checkpoint.load_moments(args.train_dir, args.data_moments_fp)
+        found = load_moments(args.train_dir, args)
         recorded = checkpoint.read_args(args.train_dir).get("data_dir", "None")
         if prefix and recorded != str(args.data_dir and os.path.abspath(args.data_dir)):
             log.info("Other data than before (%s): the moments stay", recorded)
     else:
-        mean, std = compute_moments(fps, args, lengths)
+        found = compute_moments(fps, args, lengths)
     if not os.path.isfile(own):
-        moments.save(own, mean, std)
-    elif not np.array_equal((mean, std), moments.load(own)):
+        moments.save(own, *found)
+    elif not found.equals(moments.load(own)):
         raise InputError(
             f"{args.data_moments_fp} differs from {own}, which this training has; "
             "leave --data_moments_fp out, or use another train_dir"
         )
-    return mean, std
+    return found
 
 
 def run_moments(args):
@@ -157,12 +169,13 @@ def run_moments(args):
     if os.path.exists(fp) and not args.overwrite:
         raise InputError(f"{fp} exists; --overwrite replaces it")
     fps = find_files(args)
-    os.makedirs(args.train_dir, exist_ok=True)
-    if args.shard:
-        i, n = args.shard
-        moments.save_shard(fp, *compute_sums(fps[i - 1 :: n], args))
-    else:
-        moments.save(fp, *compute_moments(fps, args))
+    with making_dirs(args):
+        if args.shard:
+            i, n = args.shard
+            sums = compute_sums(fps[i - 1 :: n], args)
+            moments.save_shard(fp, *sums, *analysis(args).values())
+        else:
+            moments.save(fp, *compute_moments(fps, args))
     log.info("Wrote %s", fp)
 
 
@@ -173,6 +186,7 @@ def run_merge(args):
     fp = args.data_moments_fp or os.path.join(args.train_dir, "moments.pkl")
     if os.path.exists(fp) and not args.overwrite:
         raise InputError(f"{fp} exists; --overwrite replaces it")
-    mean, std, n = moments.merge_shards(args.train_dir)
-    moments.save(fp, mean, std)
+    found, n = moments.merge_shards(args.train_dir)
+    moments.require_analysis(found, analysis(args), f"what {args.train_dir} holds")
+    moments.save(fp, *found)
     log.info("Moments of %d slices. Wrote %s", n, fp)

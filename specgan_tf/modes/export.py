@@ -4,11 +4,13 @@ import logging
 import os
 import shutil
 
-from specgan_tf import checkpoint, generate, moments, verify
+from specgan_tf import checkpoint, generate, verify
 from specgan_tf.export import save_saved_model
 from specgan_tf.files import InputError, replacing_dir
-from specgan_tf.modes.generate import load_generator
-from specgan_tf.modes.settings import griffin_lim, unasked_dir
+from specgan_tf.modes.generate import read_generator
+from specgan_tf.modes.settings import griffin_lim, load_moments, unasked_dir
+from specgan_tf.moments import Moments
+from specgan_tf.moments import save as save_moments
 
 log = logging.getLogger("specgan_tf")
 
@@ -19,18 +21,15 @@ def run_infer(args):
     differs: the reference writes a MetaGraph, without weights.
     [train_specgan.py:370-378]
     """
-    prefix = checkpoint.require(args.train_dir)
-    G = load_generator(prefix, args)
-    mean, std = checkpoint.load_moments(prefix, args.data_moments_fp)
+    step, G, moments = read_generator(args)
     infer_dir = unasked_dir(args, "infer", "infer")
     if os.path.isdir(infer_dir):  # as the reference does; it is made from the training
         if args.train_dir is None and not args.overwrite:
             raise InputError(f"{infer_dir} exists; --overwrite replaces it")
         log.info("Replacing %s", infer_dir)
     with replacing_dir(infer_dir) as new:
-        ngl, *inversion = griffin_lim(args)
-        save_saved_model(G, mean, std, new, *inversion, args.data_sample_rate)
-        numbers, _ = verify.Reference(G, mean, std, ngl, *inversion).compare(new)
+        save_saved_model(G, moments, new, griffin_lim(args), args.data_sample_rate)
+        numbers, _ = verify.Reference(G, moments, griffin_lim(args)).compare(new)
         if os.path.isdir(infer_dir):  # a MetaGraph of the reference stays
             for entry in set(os.listdir(infer_dir)) - set(os.listdir(new)):
                 path = os.path.join(infer_dir, entry)
@@ -39,22 +38,30 @@ def run_infer(args):
     log.info(
         "Wrote %s (step %d); largest difference of spectrograms from Keras: %.1g",
         infer_dir,
-        checkpoint.step_of(prefix),
+        step,
         numbers["synthesize"]["spectrogram, max error"],
     )
 
 
 def run_to_tf1(args):
     """The newest checkpoint, moments and latents, for the original under TF 1.12."""
-    prefix = checkpoint.require(args.train_dir)
-    mean, std = checkpoint.load_moments(args.train_dir, args.data_moments_fp)
+    checkpoint.require(args.train_dir)
+    moments = load_moments(args.train_dir, args)
+    if moments.analysis != Moments(None, None).analysis:
+        raise InputError(
+            "the original knows no other spectrograms than its own; those of this "
+            "training have "
+            + ", ".join(f"specgan_{k} {v}" for k, v in moments.analysis.items())
+        )
     if os.path.exists(args.out_dir):
         raise InputError(f"{args.out_dir} exists; name a folder that does not")
     z_fp = os.path.join("preview", "z.pkl")
     z_here = os.path.join(checkpoint.folder_of(args.train_dir), z_fp)
     with replacing_dir(args.out_dir) as new:
-        written = checkpoint.to_tf1(prefix, new)
-        moments.save(os.path.join(new, "moments.pkl"), mean, std)
+        written = checkpoint.read_latest(
+            args.train_dir, lambda prefix: checkpoint.to_tf1(prefix, new)
+        )
+        save_moments(os.path.join(new, "moments.pkl"), *moments)
         if os.path.exists(z_here):
             os.mkdir(os.path.join(new, "preview"))
             latents = generate.load_z(z_here, args.specgan_latent_dim)
@@ -67,6 +74,9 @@ def run_to_tf1(args):
         os.path.join(args.out_dir, "moments.pkl"),
         " ".join(original_flags(args)),
     )
+    rates = {name: getattr(args, name) for name in ("train_lr_G", "train_lr_D")}
+    if said := [f"--{name} {rate}" for name, rate in rates.items() if rate]:
+        log.warning("The original has its own learning rates, not %s", " ".join(said))
 
 
 ORIGINAL = (

@@ -9,7 +9,13 @@ import numpy as np
 from specgan_tf import checkpoint, generate, spectral
 from specgan_tf.files import InputError
 from specgan_tf.health import SILENCE
-from specgan_tf.modes.settings import draw_seed, griffin_lim, unasked_dir, upsample_of
+from specgan_tf.modes.settings import (
+    draw_seed,
+    griffin_lim,
+    load_moments,
+    unasked_dir,
+    upsample_of,
+)
 
 log = logging.getLogger("specgan_tf")
 
@@ -18,7 +24,6 @@ LATENTS = "latents.npy"  # of the sounds beside it, where no --z_fp would be tho
 
 def run_generate(args):
     """N sounds and one picture of their spectrograms."""
-    prefix = checkpoint.require(args.train_dir)
     out_dir = args.generate_dir or unasked_dir(args, "generate", "generated")
     if os.path.exists(out_dir) and not os.path.isdir(out_dir):
         raise InputError(f"{out_dir} is a file; choose another --generate_dir")
@@ -32,16 +37,16 @@ def run_generate(args):
             f"--z_fp {args.z_fp} is a file that generate may replace; choose another "
             "--generate_dir"
         )
-    G = load_generator(prefix, args)
-    mean, std = checkpoint.load_moments(prefix, args.data_moments_fp)
+    step, G, moments = read_generator(args)
     drawn, z = latents(args, G.latent_dim)
     os.makedirs(out_dir, exist_ok=True)
     write = generate.WRITERS[args.generate_format]
     names, images, peaks = [], [], []
-    for made in generate.render_chunks(G, mean, std, z, *griffin_lim(args)):
+    for made in generate.render_chunks(G, moments, z, griffin_lim(args)):
+        peaks += [*np.abs(made["G_z"]).max(axis=(1, 2))]
         # Not G_z_int16, which clips peaks.
-        G_z = generate.turn_down(made["G_z"])
-        peaks += [*np.abs(G_z).max(axis=(1, 2))]
+        level = spectral.normalize if args.normalize else spectral.turn_down
+        G_z = level(made["G_z"])
         for x, image in zip(G_z, made["G_z_norm_uint8"], strict=True):
             samples = spectral.float_to_int16(x)
             names.append(f"{len(names):04d}.{args.generate_format}")
@@ -64,7 +69,7 @@ def run_generate(args):
         len(z),
         args.generate_format.upper(),
         out_dir,
-        checkpoint.step_of(prefix),
+        step,
     )
 
 
@@ -103,6 +108,16 @@ def load_generator(prefix, args):
     return checkpoint.load_generator(prefix, upsample_of(args))
 
 
+def read_generator(args):
+    """(step, G, moments) of the newest checkpoint: all that is read from it."""
+
+    def read(prefix):
+        moments = load_moments(prefix, args)
+        return checkpoint.step_of(prefix), load_generator(prefix, args), moments
+
+    return checkpoint.read_latest(args.train_dir, read)
+
+
 def warn_of_silence(peaks):
     quiet = sum(peak < SILENCE for peak in peaks)
     if quiet:
@@ -118,6 +133,6 @@ def warn_of_silence(peaks):
 def render_clips(prefix, z, args):
     """Waveforms float32 [n, 16384] that a checkpoint makes of latents."""
     G = load_generator(prefix, args)
-    mean, std = checkpoint.load_moments(prefix, args.data_moments_fp)
-    made = generate.render_chunks(G, mean, std, z, *griffin_lim(args))
+    moments = load_moments(prefix, args)
+    made = generate.render_chunks(G, moments, z, griffin_lim(args))
     return np.concatenate([chunk["G_z"][:, :, 0] for chunk in made])

@@ -7,10 +7,10 @@ import zlib
 
 import tensorflow as tf
 
-from specgan_tf import checkpoint, generate, score
+from specgan_tf import checkpoint, generate, score, spectral
 from specgan_tf.files import InputError, replacing
 from specgan_tf.modes.data import read_real
-from specgan_tf.modes.follow import each_checkpoint
+from specgan_tf.modes.follow import follow
 from specgan_tf.modes.generate import render_clips
 from specgan_tf.modes.settings import draw_seed
 
@@ -26,15 +26,14 @@ def run_incept(args):
     [train_specgan.py:463-569]
     """
     judge = None
-    for prefix in each_checkpoint(args):
+
+    def incept(prefix):
+        nonlocal judge
         now = args.settle()
         judge = judge or JUDGES[args.incept_measure](now)
-        try:
-            incept_checkpoint(prefix, now, judge)
-        except (InputError, FileNotFoundError):
-            if os.path.exists(f"{prefix}.index"):
-                raise
-            log.warning("%s is gone: more of them stay with --train_keep", prefix)
+        incept_checkpoint(prefix, now, judge)
+
+    follow(args, incept)
 
 
 class InceptionJudge:
@@ -69,7 +68,7 @@ class FrechetJudge:
         self.by = {"real": f"{len(real)} clips, {zlib.crc32(real):08x}"}
 
     def __call__(self, x):
-        features = score.features_log_mel(generate.turn_down(x))
+        features = score.features_log_mel(spectral.turn_down(x))
         return {"frechet_log_mel": score.frechet_distance(features, self.real)}
 
 
@@ -136,7 +135,8 @@ def run_score(args):
         n = args.score_n or 512
         latent_dim = checkpoint.options_of(prefix)["latent_dim"]
         z = generate.sample_z(n, latent_dim, args.seed or 0).numpy()
-        made = generate.turn_down(render_clips(prefix, z, args))  # as files have them
+        made = render_clips(prefix, z, args)
+        made = spectral.turn_down(made).numpy()  # as files have them
         of = {"checkpoint": os.path.basename(prefix), "seed": args.seed or 0}
     elif not any(name.endswith(".wav") for name in os.listdir(folder)):
         raise InputError(f"{folder} holds neither a checkpoint nor WAV files")
@@ -149,6 +149,8 @@ def run_score(args):
         log.info("No --incept_classifier: what needs one is left out")
     for line in score.table(measures):
         log.info("%s", line)
+    if line := score.caution(measures):
+        log.warning("%s", line)
     of |= {"data_dir": args.data_dir or "embedded drums", "incept_k": args.incept_k}
     os.makedirs(os.path.dirname(os.path.abspath(fp)), exist_ok=True)
     with replacing(fp, "w") as f:

@@ -3,13 +3,15 @@
 `settle` makes of them the `args` that every mode takes.
 """
 
+import contextlib
 import logging
 import os
 import random
 import types
 
-from specgan_tf import box, checkpoint
+from specgan_tf import box, checkpoint, moments, spectral
 from specgan_tf.files import InputError, replacing
+from specgan_tf.losses import LOSSES
 from specgan_tf.specgan import UPSAMPLE_ALIASES
 
 log = logging.getLogger("specgan_tf")
@@ -23,6 +25,14 @@ STRUCTURE = {
     "specgan_latent_dim": "latent_dim",
     "specgan_genr_upsample": "upsample",
 }
+# How spectrograms are computed: networks have learned those, and moments are of those.
+ANALYSIS = {
+    "specgan_log_eps": "log_eps",
+    "specgan_pad_front": "pad_front",
+    "specgan_clip_nstd": "clip_nstd",
+}
+# As in `spectral.GriffinLim`. Recorded, but a flag may say otherwise.
+INVERSION = "specgan_ngl", "specgan_gl_window", "specgan_gl_momentum"
 # Of one run, not of the folder:
 MOMENTARY = {
     "mode",
@@ -42,6 +52,7 @@ MOMENTARY = {
     "walk",
     "grid",
     "truncation",
+    "normalize",
     "report_n",
     "report_fp",
     "shard",
@@ -87,6 +98,11 @@ def settle(parser, given):
     upsample = given.get("specgan_genr_upsample")
     if upsample in UPSAMPLE_ALIASES:
         given["specgan_genr_upsample"] = UPSAMPLE_ALIASES[upsample]
+    # Each turns off what is recorded of the other.
+    normalize = "data_normalize", "data_no_normalize"
+    for one, other in (normalize, normalize[::-1]):
+        if given.get(one):
+            given[other] = False
     if box.is_one(path):
         return settle_box(parser, given)
     folder = checkpoint.folder_of(path)
@@ -106,16 +122,24 @@ def settle(parser, given):
     if upsample in UPSAMPLE_ALIASES:
         recorded["specgan_genr_upsample"] = UPSAMPLE_ALIASES[upsample]
 
-    prefix = checkpoint.latest(path) if os.path.exists(folder) else None
+    prefix, of_checkpoint = None, {}
+    if os.path.exists(folder):
+        prefix, of_checkpoint = checkpoint.read_latest(
+            path, recorded_in, checkpoint.latest
+        )
+    recorded |= of_checkpoint
     if prefix:
-        options = checkpoint.options_of(prefix)
-        recorded |= {f: options[o] for f, o in STRUCTURE.items() if o in options}
-        loss = checkpoint.loss_of(prefix)
-        recorded |= {"specgan_loss": loss} if loss else {}
+        recorded = recorded_analysis(parser, given, source) | recorded
         # 16384 samples at another rate are another sound, and so are their moments.
-        fixed = [*STRUCTURE, "data_sample_rate"]
+        fixed = [*STRUCTURE, *ANALYSIS, "data_sample_rate"]
         if mode == "train":
             fixed.append("specgan_loss")
+            loss = of_checkpoint.get("specgan_loss")
+            if loss and loss not in LOSSES:
+                raise InputError(
+                    f"{prefix} was trained in Python with a loss of its own, {loss!r}: "
+                    "go on there (specgan_tf.checkpoint.restore)"
+                )
             require_known(prefix, os.path.isfile(source), {**recorded, **given})
         source = f"{source} and {os.path.basename(prefix)}"
         refuse_contradictions(given, recorded, fixed, source)
@@ -132,8 +156,19 @@ def settle(parser, given):
     if kept and mode == "train":
         settings = ", ".join(f"{k} {v}" for k, v in sorted(kept.items()))
         log.info("As recorded in %s: %s", folder, settings)
+    if prefix and mode == "train" and os.path.isfile(os.path.join(folder, "args.txt")):
+        log_changes(given, {**parser.defaults, **recorded})
     again = {"settle": lambda: settle(parser, dict(given))}
     return namespace(parser, recorded, given | again)
+
+
+def recorded_in(prefix):
+    """(prefix, the flags that its tensors tell: name -> value); {} for None."""
+    if prefix is None:
+        return None, {}
+    options, loss = checkpoint.options_of(prefix), checkpoint.loss_of(prefix)
+    told = {flag: options[o] for flag, o in STRUCTURE.items() if o in options}
+    return prefix, told | ({"specgan_loss": loss} if loss else {})
 
 
 def settle_box(parser, given):
@@ -144,8 +179,26 @@ def settle_box(parser, given):
     card = box.read_card(path)
     recorded = {flag: card["options"][option] for flag, option in STRUCTURE.items()}
     recorded["data_sample_rate"] = card["sample_rate"]
+    analysis = box.analysis_of(card)
+    recorded |= {flag: analysis[option] for flag, option in ANALYSIS.items()}
     refuse_contradictions(given, recorded, recorded, path)
+    recorded |= dict(zip(INVERSION, box.griffin_lim_of(card), strict=True))
     return namespace(parser, recorded, given)
+
+
+def recorded_analysis(parser, given, args_fp):
+    """How the spectrograms of a folder with a checkpoint were computed.
+
+    An args.txt without a word on it is the original's or older than these options, so
+    they were the original's. Without an args.txt the moments are asked.
+    """
+    if os.path.isfile(args_fp):
+        return {flag: parser.defaults[flag] for flag in ANALYSIS}
+    with contextlib.suppress(InputError):  # those who need moments say what is wrong
+        fp = given.get("data_moments_fp")
+        found = checkpoint.load_moments(given["train_dir"], fp).analysis
+        return {flag: found[option] for flag, option in ANALYSIS.items()}
+    return {}
 
 
 def namespace(parser, recorded, given):
@@ -164,6 +217,14 @@ def refuse_contradictions(given, recorded, names, source):
             )
 
 
+def log_changes(given, before):
+    """Log the flags given whose value is not the training's so far."""
+    for name in sorted(given.keys() & before.keys() - {*MOMENTARY, *PATHS}):
+        if given[name] != before[name]:
+            was = "unset" if before[name] is None else before[name]
+            log.info("Changed: %s is %s from now on, was %s", name, given[name], was)
+
+
 def require_known(prefix, has_args, settings):
     """Refuse to go on with a checkpoint, of defaults that it may not have had."""
     names = ["specgan_loss", "specgan_genr_upsample", *(["data_dir"] * (not has_args))]
@@ -178,9 +239,10 @@ def settings(args):
     """The lines of args.txt; paths so that they hold from anywhere."""
     settings = {k: v for k, v in vars(args).items() if k not in MOMENTARY}
     for name in PATHS:
-        if settings[name] not in (None, "memory"):
+        keyword = "memory" if name == "data_cache" else None
+        if settings[name] not in (None, keyword):
             settings[name] = os.path.abspath(settings[name])
-    return [f"{k},{v}" for k, v in sorted(settings.items())]
+    return [checkpoint.args_line(k, v) for k, v in sorted(settings.items())]
 
 
 def hparams(args):
@@ -197,7 +259,20 @@ def write_args(args):
 
 
 def griffin_lim(args):
-    return args.specgan_ngl, args.specgan_gl_window, args.specgan_gl_momentum
+    return spectral.GriffinLim(*(getattr(args, flag) for flag in INVERSION))
+
+
+def analysis(args):
+    """How spectrograms are computed, as in `Moments.analysis`."""
+    return {option: getattr(args, flag) for flag, option in ANALYSIS.items()}
+
+
+def load_moments(path, args):
+    """`checkpoint.load_moments`, refused if they are not of this run's spectrograms."""
+    found = checkpoint.load_moments(path, args.data_moments_fp)
+    where = args.data_moments_fp or checkpoint.moments_fp(path)
+    moments.require_analysis(found, analysis(args), where)
+    return found
 
 
 def upsample_of(args):

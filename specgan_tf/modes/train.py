@@ -23,17 +23,20 @@ from specgan_tf.modes.data import (
     data_errors,
     decode,
     find_files,
+    making_dirs,
     slicing,
     training_moments,
 )
 from specgan_tf.modes.settings import (
     PATHS,
+    analysis,
     draw_seed,
     griffin_lim,
     hparams,
     settings,
     write_args,
 )
+from specgan_tf.moments import Moments
 from specgan_tf.specgan import SpecGANDiscriminator, SpecGANGenerator
 
 log = logging.getLogger("specgan_tf")
@@ -63,7 +66,7 @@ def run_train(args):
     with contextlib.ExitStack() as stack:
         stack.enter_context(distribute.partners(args.strategy))
         if chief:
-            os.makedirs(args.train_dir, exist_ok=True)
+            stack.enter_context(making_dirs(args))
             stack.enter_context(only_training(args.train_dir))
         train_on(fps, args)
 
@@ -97,8 +100,9 @@ def train_on(fps, args):
     lengths = np.full(len(fps), -1, np.int64)
     mean_std = np.zeros([2, spectral.NBINS], np.float32)
     if chief:
-        mean_std = np.stack(training_moments(fps, args, lengths))
-    mean, std = distribute.from_chief(strategy, mean_std)
+        mean_std = np.stack(training_moments(fps, args, lengths)[:2])
+    mean_std = distribute.from_chief(strategy, mean_std)
+    moments = Moments(*mean_std, **analysis(args))
     with strategy.scope():
         gan = build(args)
     if chief:
@@ -131,7 +135,7 @@ def train_on(fps, args):
             part=(i, n),
         )
         # differs: the original holds 4 * batch_size batches ready.  [loader.py:188]
-        x = x_wav.map(lambda x: spectral.t_to_f(x, mean, std), num_parallel_calls=2)
+        x = x_wav.map(moments.t_to_f, num_parallel_calls=2)
         return x.batch(args.specgan_disc_nupdates, drop_remainder=True).prefetch(2)
 
     per_step = args.specgan_disc_nupdates * args.train_batch_size
@@ -157,8 +161,7 @@ def train_on(fps, args):
         summaries = callbacks.Summaries(
             args.train_dir,
             heard,
-            mean,
-            std,
+            moments,
             args.data_sample_rate,
             griffin_lim(args),
             args.train_summary_secs,
@@ -226,7 +229,14 @@ def build(args):
         loss=args.specgan_loss,
         mixed_precision=half_precision(args.mixed_precision),
         jit_compile=args.jit_compile,
+        ema_momentum=args.train_ema,
     )
+    for optimizer, rate in (
+        (gan.G_optimizer, args.train_lr_G),
+        (gan.D_optimizer, args.train_lr_D),
+    ):
+        if rate is not None:
+            optimizer.learning_rate = rate
     print_vars("Generator", G)
     print_vars("Discriminator", D)
     return gan

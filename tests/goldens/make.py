@@ -13,11 +13,12 @@ and inputs drawn with numpy's RandomState(20181122). Reduced means:
 
 With --original, each training also gets `x`: the first batch's spectrogram as the
 reference's own t_to_f computes it, by running the checkout under its TensorFlow. Near
-the log floor float32 rounding of the two FFTs shows (see specgan_tf/crosscheck.py);
+the log floor float32 rounding of the two FFTs shows (see specgan_tf/crosscheck);
 from the same `x` losses and gradients must agree far more closely than from the same
 audio. And a few small records (kernel 3, dim 1, 10 latents) are computed, which SRC
 lacks: layer by layer, initial values, optimizers alone, a slope by finite differences,
-and trainings whose checkpoint, by the reference's Saver, lies beside them.
+trainings whose checkpoint, by the reference's Saver, lies beside them, and an iteration
+with pre-activations within rounding of zero.
 """
 
 import argparse
@@ -75,8 +76,7 @@ np.save(sys.argv[3], tf.Session().run(x))
 
 def reduce(name, golden, dropped):
     kept = {}
-    for key in golden.files:
-        value = golden[key]
+    for key, value in golden.items():
         if any(key == d or key.startswith(d + "/") for d in dropped.split()):
             continue
         if key.startswith("slices_"):
@@ -109,18 +109,56 @@ def original_x(checkout, python, path):
 
 def make_small(checkout, python):
     """The records of SMALL, with results, by name; checkpoints are put in place."""
-    from specgan_tf.crosscheck import LOSSES, Cell, compute
+    from specgan_tf.crosscheck.matrix import LOSSES, Cell, compute, inputs
 
     cells = [Cell(3, 1, True, "lin", 10, loss) for loss in LOSSES]
     cells.append(Cell(3, 1, False, "zeros", 10, "wgan-gp"))
     with tempfile.TemporaryDirectory() as d:
-        out = compute(checkout, python, cells, 20181122, d, b=1)
+        given = inputs(cells, 20181122, os.path.join(d, "in"), b=1)
+        out = compute(checkout, python, given, d)
         for name, source in SMALL.items():
             if name.startswith("continue_"):
                 to = os.path.join(HERE, name)
                 shutil.rmtree(to, ignore_errors=True)
                 shutil.copytree(os.path.join(out, source), to)
             yield name, np.load(os.path.join(out, f"{source}.npz"))
+
+
+AT_KINKS = "train_wgan-gp_at_kinks"
+
+
+def make_at_kinks(checkout, python):
+    """An iteration in which rounding decides on which side of their kinks units are.
+
+    Two of D's biases are such that a unit of G(z) is zero but for rounding. Units that
+    see silence are equal, so they all are.
+    """
+    from specgan_tf.crosscheck.matrix import Cell, compute, inputs
+    from specgan_tf.crosscheck.records import Record, assign, by_scope, networks
+
+    cell = Cell(3, 1, False, "zeros", 10, "wgan-gp")
+    with tempfile.TemporaryDirectory() as d:
+        given = inputs([cell], 20181122, os.path.join(d, "in"), b=1)
+        arrays = next(a for name, a in given if name.startswith("train_"))
+        n = arrays["disc_nupdates"]
+        arrays |= {key: arrays[key][:n] for key in ("wav", "alpha")}
+        arrays |= {"z": arrays["z"][: n + 1]}
+        del arrays["save_at"]
+        for layer in (3, 4):
+            r = Record(arrays, "")
+            G, D = networks(r)
+            assign(G, r, "init/")
+            assign(D, r, "init/")
+            layers, _ = by_scope(D, G(r["z"][0]))
+            after = np.asarray(layers[f"downconv_{layer}"])
+            before = np.where(after > 0, after, after / np.float32(0.2))
+            nearest = np.argsort(np.abs(before).ravel())[3]
+            bias = arrays[f"init/D/downconv_{layer}/conv2d/bias"]
+            bias[nearest % bias.size] -= before.ravel()[nearest]
+        out = compute(checkout, python, [(AT_KINKS, arrays)], d)
+        record = np.load(os.path.join(out, f"{AT_KINKS}.npz"))
+        # Its `x` is enough.
+        yield AT_KINKS, {k: v for k, v in record.items() if k != "wav"}
 
 
 def write(name, kept):
@@ -145,13 +183,18 @@ def main():
     if args.original:
         for name, record in make_small(args.original, args.python):
             kind = SMALL[name].partition("_")[0]
-            dropped = [k for k in record.files if re.match("final/.*/(RMS|Ad)", k)]
-            if kind == "train":
-                dropped.append("x")
+            record = dict(record)
+            dropped = [k for k in record if re.match("final/.*/(RMS|Ad)", k)]
+            if kind == "train":  # of the updates, the first gradients
+                first = {k: v[0] for k, v in record.items() if "updates/grad/" in k}
+                record |= {k.replace("updates/", ""): v for k, v in first.items()}
+                dropped += ["x", "updates", "kinks"]
             kept = reduce(name, record, " ".join(dropped))
             if kind == "optimizer":  # every variable is alike
                 kept = {k: v[..., :100] if v.ndim else v for k, v in kept.items()}
             write(name, {**kept, "record": np.array(kind)})
+        for name, record in make_at_kinks(args.original, args.python):
+            write(name, record)
 
 
 if __name__ == "__main__":

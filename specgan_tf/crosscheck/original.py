@@ -1,6 +1,6 @@
 """What the original computes: its own unmodified code, run on recorded inputs.
 
-    PYTHON specgan_tf/original.py CHECKOUT IN_DIR OUT_DIR
+    PYTHON specgan_tf/crosscheck/original.py CHECKOUT IN_DIR OUT_DIR
 
 CHECKOUT is chrisdonahue/wavegan at 40e85e8, PYTHON one that has TensorFlow 1 (made with
 Python 3.6 and TensorFlow 1.12), so this script is alone: it imports nothing of the
@@ -14,7 +14,8 @@ kinds of record:
     init        how many draws -> extremes, mean, variance of each variable
     spectral    audio, spectrograms -> t_to_f, f_to_img, f_to_t
     data        WAV files -> slices for each data flag, moments, a resampled file
-    train       weights or a checkpoint, audio, z, alpha -> losses, gradients, weights
+    train       weights or a checkpoint, audio, z, alpha -> each update's loss,
+                gradients, sides of the kinks, and variables after it
     long        weights, spectrograms, a seed -> losses, weights
     optimizer   a variable, gradients -> the variable after one and after all
     derivative  weights, x, z, alpha, directions -> D_loss's slope, in two ways
@@ -71,6 +72,10 @@ MOMENTS = {
     "all": {},
     "overlap": {"data_overlap_ratio": 0.5, "data_pad_end": True},
 }
+
+
+# Of a layer's largest pre-activation: within this of zero, its value is recorded.
+NEAR = 1e-3
 
 
 class Enough(Exception):
@@ -177,11 +182,20 @@ def training(d, make_session=None):
       net: the tensors to feed, `wav` [b, 16384, 1, 1], or in its stead `x` [b, 128,
       128, 1], `z` [b, latent_dim], `alpha` [b, 1, 1, 1] (None but for wgan-gp), and
       `updates`: the original's training ops, each with who moves, loss, gradients
-      (by name) and optimizer.
+      (by name), optimizer, and the pre-activations that its gradients pass: by layer,
+      what each run of the network gives.
     """
     size = d["z"].shape[-2] if "z" in d else int(d.get("batch_size", 2))
     net = types.SimpleNamespace(wav=tf.placeholder(tf.float32, [size, 16384, 1, 1]))
     draws, spectrograms, computed, minimized = [], [], [], []
+    relus, lrelus = [], []  # of G; of D(x), D(G(z)) and D(interpolates), in this order
+
+    def preactivations(who):
+        if who == "D":
+            return {f"lrelu_{i}": [c.args[0] for c in lrelus[i::5]] for i in range(5)}
+        found = {f"relu_{i}": [c.args[0]] for i, c in enumerate(relus)}
+        found.update({f"lrelu_{i}": [c.args[0]] for i, c in enumerate(lrelus[5:10])})
+        return found
 
     def monitored(**kwargs):
         net.x = spectrograms[0].value
@@ -189,10 +203,11 @@ def training(d, make_session=None):
         net.updates = {}
         for c, m in zip(computed, minimized):
             gradients = {v.op.name: g for g, v in c.value}
-            optimizer, loss = m.args[:2]
+            (optimizer, loss), who = m.args[:2], min(gradients)[0]
             net.updates[m.value] = types.SimpleNamespace(
-                who=min(gradients)[0],
+                who=who,
                 loss=loss,
+                preactivations=preactivations(who),
                 gradients=gradients,
                 optimizer=optimizer,
             )
@@ -207,6 +222,8 @@ def training(d, make_session=None):
         watched(train_specgan, "t_to_f", spectrograms),
         watched(tf.train.Optimizer, "compute_gradients", computed),
         watched(tf.train.Optimizer, "minimize", minimized),
+        watched(tf.nn, "relu", relus),
+        watched(specgan, "lrelu", lrelus),
     ]
     with replaced(*patches), contextlib.suppress(Enough):
         train_specgan.train([], flags(d, train_batch_size=size))
@@ -221,13 +238,15 @@ def update_of(net, who):
 def updating(net, d, folder, draw, results):
     """The session of a training that feeds draw(net, who) to each update.
 
-    Each update's loss, and the first ones' gradients, are read before it in a run of
+    Each update's loss, gradients and pre-activations are read before it in a run of
     their own: in the update's run they may be read after it. Reading runs G in training
-    mode, so its moving averages are put back.
+    mode, so its moving averages are put back. Of a `long` training the losses alone are
+    read.
     """
     results.update(order=[], losses=[])
     averages = [v for name, v in net_variables().items() if "/moving_" in name]
     saver = tf.train.Saver(save_relative_paths=True)
+    every_update = {}  # by name, a list
 
     with session() as s:
 
@@ -237,16 +256,35 @@ def updating(net, d, folder, draw, results):
             set_variables(s, dict(zip(averages, kept)))
             return values
 
+        def keep(values):
+            for name, value in values.items():
+                every_update.setdefault(name, []).append(value)
+
+        def after(who):
+            """What an update moves: variables, optimizer's slots, moving averages."""
+            moved = re.compile(rf"{who}/.*(?<!RMSProp_1)$|G/.*/moving_")
+            variables = {v.op.name: v for v in tf.global_variables()}
+            moved = {n: v for n, v in variables.items() if moved.match(n)}
+            return s.run({f"updates/after/{who}/{n}": v for n, v in moved.items()})
+
         def run(op):
             if op not in net.updates:  # wgan's clipping
                 return s.run(op)
             update = net.updates[op]
+            if "wav" in d and results["order"]:
+                keep(after(results["order"][-1]))
             feed = {t: v for t, v in draw(net, update.who).items() if t is not None}
-            if update.who not in results["order"]:
-                gradients = read(update.gradients, feed)
-                results.update({f"grad/{name}": g for name, g in gradients.items()})
             results["order"].append(update.who)
-            results["losses"].append(read(update.loss, feed))
+            wanted = [update.loss]
+            if "wav" in d:
+                wanted += [update.gradients, update.preactivations]
+            loss, *more = read(wanted, feed)
+            results["losses"].append(loss)
+            if more:
+                gradients, layers = more
+                keep({f"updates/grad/{name}": g for name, g in gradients.items()})
+                layers = {name: np.concatenate(runs) for name, runs in layers.items()}
+                keep({f"kinks/{update.who}/{name}": v for name, v in layers.items()})
             s.run(op, feed)
             if update.who == "G" and results["order"].count("G") == d.get("save_at"):
                 os.makedirs(folder, exist_ok=True)
@@ -259,12 +297,36 @@ def updating(net, d, folder, draw, results):
         else:
             start(s, group(d, "init/"))
         if "wav" in d:
-            results["x"] = s.run(net.x, {net.wav: waveforms(d)[0]})
+            results["x"] = [s.run(net.x, {net.wav: wav}) for wav in waveforms(d)]
         try:
             yield types.SimpleNamespace(run=run)
         except Enough:
             final = {f"final/{v.op.name}": v for v in tf.global_variables()}
             results.update(s.run(final))
+            if "wav" in d:
+                keep(after(results["order"][-1]))
+            for name, values in every_update.items():
+                values = np.stack(values)
+                kinks = name.startswith("kinks/")
+                results.update(sides(name, values) if kinks else {name: values})
+
+
+def sides(name, values):
+    """On which side of zero each pre-activation is, and its value if it is near.
+
+    values: float32, of any shape.
+
+    Returns, under name: `shape`; `above`, bits in C order, set where a value is greater
+    than 0; `near`, flat indices of the values near 0; `value`, those values.
+    """
+    flat = values.ravel()
+    near = np.flatnonzero(np.abs(flat) <= NEAR * np.abs(flat).max())
+    return {
+        f"{name}/shape": values.shape,
+        f"{name}/above": np.packbits(flat > 0),
+        f"{name}/near": near,
+        f"{name}/value": flat[near],
+    }
 
 
 def waveforms(d):
@@ -280,15 +342,20 @@ def model(d, folder):
     z = tf.placeholder(tf.float32, [None, args.specgan_latent_dim])
     x = tf.placeholder(tf.float32, [None, 128, 128, 1])
     G = specgan.SpecGANGenerator, z, args.specgan_g_kwargs
-    infer = forward("G", "G_infer", *G)
-    train = forward("G", "G_train", *G, train=True)
-    D = forward("D", "D", specgan.SpecGANDiscriminator, x, args.specgan_d_kwargs)
+    infer, _ = forward("G", "G_infer", *G)
+    train, _ = forward("G", "G_train", *G, train=True)
+    D = specgan.SpecGANDiscriminator, x, args.specgan_d_kwargs
+    D, preactivations = forward("D", "D", *D)
     D["D_grad_x"] = tf.gradients(D["D"], x)[0]
     variables = net_variables()
     results = {f"shape/{name}": v.shape.as_list() for name, v in variables.items()}
     with session() as s:
         start(s, group(d, "w/"))
-        results.update(s.run({**infer, **D}, {z: d["z"], x: d["x"]}))
+        feed = {z: d["z"], x: d["x"]}
+        given, preactivations = s.run([{**infer, **D}, preactivations], feed)
+        results.update(given)
+        for i, values in enumerate(preactivations):
+            results.update(sides(f"kinks/D/lrelu_{i}", values[np.newaxis]))
         if args.specgan_g_kwargs["use_batchnorm"]:
             results.update(s.run(train, {z: d["z"]}))
             moving = [n for n in variables if re.match("G/.*/moving_", n)]
@@ -298,7 +365,7 @@ def model(d, folder):
 
 
 def forward(scope, name, network, inputs, kwargs, **more):
-    """Output and layers of a network: tensors under the names of their results.
+    """Output and layers of a network, by the names of their results; pre-activations.
 
     A layer is what its variable scope's activation gives; the original calls the
     activations one by one, in the order of the scopes.
@@ -310,7 +377,7 @@ def forward(scope, name, network, inputs, kwargs, **more):
         tensors = {name: network(inputs, **kwargs, **more)}
     for layer, call in zip(SCOPES[scope], calls):
         tensors[f"layer/{name}/{layer}"] = call.value
-    return tensors
+    return tensors, [call.args[0] for call in calls]
 
 
 def init(d, folder):
@@ -575,7 +642,7 @@ def run(path, out_dir):
 
 def main(argv):
     if len(argv) != 3:
-        refuse("usage: PYTHON specgan_tf/original.py CHECKOUT IN_DIR OUT_DIR")
+        refuse("usage: PYTHON original.py CHECKOUT IN_DIR OUT_DIR")
     checkout, in_dir, out_dir = map(os.path.abspath, argv)
     paths = sorted(glob.glob(os.path.join(glob.escape(in_dir), "*.npz")))
     if not paths:

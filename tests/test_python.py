@@ -1,0 +1,345 @@
+"""The Python API, as somebody who knows Keras would try it."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import ROOT
+
+from specgan_tf import (
+    SpecGAN,
+    SpecGANDiscriminator,
+    SpecGANGenerator,
+    checkpoint,
+    load_generator,
+    load_moments,
+    losses,
+    tf1,
+)
+from specgan_tf.files import InputError
+
+
+def make(cls=SpecGAN, disc_nupdates=1, **options):
+    nets = SpecGANGenerator(dim=1, latent_dim=5), SpecGANDiscriminator(dim=1)
+    gan = cls(*nets, disc_nupdates=disc_nupdates, seed=0)
+    gan.compile(**{"loss": "lsgan", **options})
+    return gan
+
+
+def array(*shape, dtype=np.float32):
+    return np.random.RandomState(0).uniform(-1, 1, [*shape, 128, 128, 1]).astype(dtype)
+
+
+def dataset(*shape, dtype=np.float32):
+    return tf.data.Dataset.from_tensor_slices(array(*shape, dtype=dtype))
+
+
+def rates(gan):
+    return [float(o.learning_rate.numpy()) for o in (gan.G_optimizer, gan.D_optimizer)]
+
+
+@pytest.mark.parametrize("options", [{"optimizer": "sgd"}, {"metrics": ["mae"]}])
+def test_keras_own_arguments_are_not_ignored(options):
+    (name,) = options
+    with pytest.raises(ValueError, match=f"no {name}: .*G_optimizer and D_optimizer"):
+        make(**options)
+
+
+def test_optimizers_by_name_and_configuration():
+    D_optimizer = {"class_name": "SGD", "config": {"learning_rate": 0.5}}
+    gan = make(G_optimizer="adam", D_optimizer=D_optimizer)
+    assert isinstance(gan.G_optimizer, keras.optimizers.Adam)
+    assert isinstance(gan.D_optimizer, keras.optimizers.SGD)
+    assert rates(gan) == [pytest.approx(1e-3), 0.5]
+    with pytest.raises(ValueError, match="D_optimizer must be .* Received: 'adma'"):
+        make(D_optimizer="adma")
+    one = keras.optimizers.SGD()
+    with pytest.raises(ValueError, match="must be two optimizers"):
+        make(G_optimizer=one, D_optimizer=one)
+
+
+@keras.saving.register_keras_serializable(package="test_python")
+def hinge(D_x, D_G_z):
+    return tf.reduce_mean(tf.nn.relu(1.0 - D_x) + tf.nn.relu(1.0 + D_G_z))
+
+
+def test_a_loss_of_ones_own(tmp_path, refused):
+    loss = losses.Loss(D=hinge, G=losses.wgan_G, name="hinge")
+    gan = make(loss=loss)
+    (x,) = dataset(1, 1, 2)
+    z = gan.draw_z(2)
+    want = hinge(gan.D(x[0]), gan.D(gan.G(z)))
+    np.testing.assert_allclose(gan.D_loss(x[0], z, None)[0], want, rtol=1e-5)
+    assert isinstance(gan.G_optimizer, tf1.Adam) and rates(gan)[0] == np.float32(1e-4)
+    assert gan.fit(dataset(1, 1, 2), verbose=0).history.keys() >= {"D_loss", "G_loss"}
+
+    # It is saved by name, and nothing takes it for one of the original's.
+    gan.save(tmp_path / "gan.keras")
+    loaded = keras.models.load_model(tmp_path / "gan.keras")
+    assert loaded.loss_name == "hinge" and loaded.loss_spec.D is hinge
+    prefix = checkpoint.save(gan, tmp_path, moments=(np.zeros(129), np.ones(129)))
+    assert checkpoint.loss_of(prefix) == "hinge"
+    line = refused("train", tmp_path)
+    assert "was trained in Python with a loss of its own, 'hinge': go on there" in line
+
+
+class TwiceG(SpecGAN):
+    def update_G(self, z):
+        values = super().update_G(z)
+        return {**values, "twice": 2.0 * values["G_loss"]}
+
+
+def test_what_an_update_returns_is_a_metric():
+    gan = make(TwiceG)
+    history = gan.fit(dataset(3, 1, 2), epochs=2, verbose=0).history
+    np.testing.assert_allclose(history["twice"], 2 * np.array(history["G_loss"]))
+    assert "twice" in {metric.name for metric in gan.metrics}
+
+
+@pytest.mark.slow
+def test_what_an_update_returns_is_a_metric_on_two_devices():
+    code = (
+        "import tensorflow as tf\n"
+        "cpu, = tf.config.list_physical_devices('CPU')\n"
+        "two = [tf.config.LogicalDeviceConfiguration()] * 2\n"
+        "tf.config.set_logical_device_configuration(cpu, two)\n"
+        "import sys; sys.path.insert(0, 'tests')\n"
+        "from specgan_tf import distribute\n"
+        "from test_python import TwiceG, dataset, make\n"
+        "strategy = tf.distribute.MirroredStrategy(['CPU:0', 'CPU:1'])\n"
+        "with strategy.scope():\n"
+        "    gan = make(TwiceG)\n"
+        "data = distribute.feed(strategy, lambda i, n: dataset(1, 1, 4).repeat())\n"
+        "history = gan.fit(data, steps_per_epoch=2, epochs=2, verbose=0).history\n"
+        "for a, b in zip(history['twice'], history['G_loss'], strict=True):\n"
+        "    assert abs(a - 2 * b) < 1e-5, (a, b)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+def test_keras_callbacks_reach_both_learning_rates():
+    """D's keeps its ratio to G's."""
+    gan = make(G_optimizer=tf1.Adam(1e-3), D_optimizer=tf1.Adam(4e-3))
+    halve = keras.callbacks.LearningRateScheduler(lambda epoch, rate: rate / 2)
+    history = gan.fit(dataset(1, 1, 2), epochs=2, verbose=0, callbacks=[halve]).history
+    np.testing.assert_allclose(rates(gan), [2.5e-4, 1e-3], rtol=1e-6)
+    np.testing.assert_allclose(history["learning_rate"], [5e-4, 2.5e-4], rtol=1e-6)
+    plateau = keras.callbacks.ReduceLROnPlateau(
+        "D_loss", mode="min", factor=0.1, patience=1, min_delta=1e9
+    )
+    gan.fit(dataset(1, 1, 2), epochs=2, verbose=0, callbacks=[plateau])
+    np.testing.assert_allclose(rates(gan), [2.5e-5, 1e-4], rtol=1e-6)
+
+
+def test_a_schedule_for_each_network():
+    schedule = keras.optimizers.schedules.PiecewiseConstantDecay([1], [0.1, 0.01])
+    gan = make(G_optimizer=tf1.Adam(schedule))
+    gan.fit(dataset(3, 1, 2), verbose=0)
+    assert rates(gan) == [pytest.approx(0.01), np.float32(1e-4)]
+
+
+def test_networks_in_the_wrong_order():
+    G, D = SpecGANGenerator(dim=1), SpecGANDiscriminator(dim=1)
+    with pytest.raises(ValueError, match=r"G must be a SpecGANGen.*SpecGAN\(G, D"):
+        SpecGAN(D, G)
+    with pytest.raises(ValueError, match="D must be a SpecGANDiscriminator"):
+        SpecGAN(G, G)
+
+
+@pytest.mark.parametrize("nupdates", [2.5, 0, True, "5"])
+def test_impossible_disc_nupdates(nupdates):
+    with pytest.raises(ValueError, match="disc_nupdates must be a positive integer"):
+        make(disc_nupdates=nupdates)
+
+
+@pytest.mark.parametrize(
+    "data, said",
+    [
+        (lambda: dataset(1, 1, 2, dtype=np.float64), r"Received: float64 \(1, 2, 128"),
+        (lambda: dataset(1, 3, 2), r"Received: float32 \(3, 2, 128, 128, 1\)"),
+        (lambda: dataset(1, 2), r"Received: float32 \(2, 128, 128, 1\)"),
+        (
+            lambda: array(4, 5, 2),
+            r"fit takes a tf.data.Data.* shape \(4, 5, 2, 128",
+        ),
+        (
+            lambda: dataset(3, 2).batch(2),
+            "Received: another number of batches; if",
+        ),
+        (
+            lambda: tf.data.Dataset.zip(dataset(1, 1, 2), dataset(1, 1, 2)),
+            r"must yield x or \(x,\). Received: 2 values",
+        ),
+    ],
+)
+def test_data_that_are_no_iterations(data, said):
+    with pytest.raises(ValueError, match=said):
+        make().fit(data(), verbose=0)
+
+
+def test_batches_of_several_sizes_one_after_another():
+    gan = make()
+    for b in (2, 3):
+        gan.fit(dataset(1, 1, b), verbose=0)
+    gan.fit(dataset(1, 3).batch(1), verbose=0)  # of no known number of updates
+    assert gan.global_step == 3
+
+
+MOMENTS = np.zeros(129, np.float32), np.ones(129, np.float32)
+
+
+def test_checkpoints_are_saved_and_restored_by_folder(tmp_path, run):
+    gan = make()
+    gan.fit(dataset(1, 1, 2), verbose=0)
+    folder = tmp_path / "train"
+    prefix = checkpoint.save(gan, folder, moments=MOMENTS)
+    assert checkpoint.save(gan, folder, moments=MOMENTS) == prefix
+    other = np.ones(129), np.ones(129)
+    with pytest.raises(InputError, match="holds other moments; use another folder"):
+        checkpoint.save(gan, folder, moments=other)
+    for path in (folder, prefix):
+        again = make()
+        assert checkpoint.restore(again, path) == prefix
+        for a, b in zip(again.weights, gan.weights, strict=True):
+            np.testing.assert_array_equal(a, b)
+    np.testing.assert_array_equal(load_moments(folder)[0], MOMENTS[0])
+    assert load_generator(folder).latent_dim == 5
+    status, _, err = run("generate", folder, "--generate_n", 1)
+    assert status == 0 and (folder / "generate" / "0000.wav").exists(), err
+    with pytest.raises(InputError, match="no checkpoint in .* yet"):
+        checkpoint.restore(again, tmp_path)
+    bare = SpecGAN(again.G, again.D)
+    for call in (checkpoint.save, checkpoint.restore):
+        with pytest.raises(InputError, match="compile the SpecGAN first"):
+            call(bare, folder)
+
+
+def test_a_keras_file_in_place_of_a_folder(tmp_path, refused):
+    gan = make()
+    gan.save(tmp_path / "gan.keras")
+    line = refused("generate", tmp_path / "gan.keras")
+    assert "gan.keras is a Keras model, which holds no moments" in line
+    assert "checkpoint.save(gan, FOLDER, moments=moments)" in line
+
+
+def test_keras_export(tmp_path):
+    """Of the generator: the averaged one, where there is one."""
+    gan = make(ema_momentum=0.5)
+    gan.export(tmp_path / "saved", verbose=False)
+    z = np.ones([3, 5], np.float32)
+    served = tf.saved_model.load(tmp_path / "saved")
+    np.testing.assert_allclose(served.serve(z), gan.G_ema(z), atol=1e-6)
+
+
+@pytest.fixture
+def odd_settings():
+    config = keras.config
+    before = config.dtype_policy(), config.floatx(), config.image_data_format()
+    yield
+    config.set_dtype_policy(before[0])
+    config.set_floatx(before[1])
+    config.set_image_data_format(before[2])
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16", "float64"])
+def test_networks_do_not_depend_on_keras_settings(odd_settings, policy):
+    z = np.ones([2, 100], np.float32)
+    G = load_generator()
+    keras.config.set_dtype_policy(policy)
+    keras.config.set_image_data_format("channels_first")
+    np.testing.assert_array_equal(load_generator()(z), G(z))
+    gan = make(ema_momentum=0.9)
+    gan.fit(dataset(1, 1, 2), verbose=0)
+    assert {v.dtype for v in gan.weights if "seed" not in v.path} == {"float32"}
+    assert gan(np.ones([2, 5], np.float32)).dtype == tf.float32
+    for floatx in ("float64", "float16"):
+        keras.config.set_floatx(floatx)
+        np.testing.assert_array_equal(load_generator()(z), G(z))
+        with pytest.raises(ValueError, match=f"trains in float32.*floatx {floatx}"):
+            make()
+    assert keras.config.dtype_policy().name == policy
+    assert keras.config.image_data_format() == "channels_first"
+
+
+ODD = {
+    "backend": "jax",
+    "floatx": "float16",
+    "dtype_policy": "mixed_float16",
+    "image_data_format": "channels_first",
+}
+
+
+def python(*argv, **env):
+    return subprocess.run(
+        [sys.executable, *map(str, argv)],
+        cwd=ROOT,
+        env={**os.environ, **env},
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_scripts_set_keras_up_for_themselves(tmp_path, run):
+    (tmp_path / "keras.json").write_text(json.dumps(ODD))
+    argv = ["generate", "--generate_n", 1, "--seed", 1, "--generate_dir"]
+    env = {"KERAS_HOME": str(tmp_path), "TF_USE_LEGACY_KERAS": "1"}
+    env["KERAS_BACKEND"] = "torch"
+    done = python("train_specgan.py", *argv, tmp_path / "odd", **env)
+    assert done.returncode == 0, done.stderr
+    assert run(*argv, tmp_path / "even")[0] == 0
+    odd, even = (tmp_path / name / "0000.wav" for name in ("odd", "even"))
+    assert odd.read_bytes() == even.read_bytes()
+
+
+def test_another_backend_is_refused_in_one_sentence(tmp_path):
+    (tmp_path / "keras.json").write_text(json.dumps(ODD))
+    for env in ({"KERAS_BACKEND": "jax"}, {"KERAS_HOME": str(tmp_path)}):
+        env = {"KERAS_BACKEND": "", **env}
+        done = python("-c", "import specgan_tf", **env)
+        last = done.stderr.splitlines()[-1]
+        assert last == (
+            "ImportError: specgan_tf runs on Keras' TensorFlow backend, and Keras is "
+            "set to jax: set KERAS_BACKEND=tensorflow before Keras is imported"
+        )
+
+
+@pytest.mark.slow
+def test_the_documents_snippets_run_as_they_stand(tmp_path, clips, monkeypatch):
+    """docs/PYTHON.md, from top to bottom, in one namespace; but for sizes."""
+    with open(os.path.join(ROOT, "docs", "PYTHON.md")) as f:
+        text = f.read()
+    snippets = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert len(snippets) >= 6
+    (tmp_path / "my_sounds").symlink_to(clips)
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    smaller = {
+        "dim=16": "dim=1",
+        "batch_size=16": "batch_size=2",
+        "steps_per_epoch=100": "steps_per_epoch=1",
+        "buffer_size=4096": "buffer_size=8",
+    }
+    for snippet in snippets:
+        for was, now in smaller.items():
+            snippet = snippet.replace(was, now)
+        exec(compile(snippet, "docs/PYTHON.md", "exec"), names)
+    commands = re.findall(r"^python (.*)$", text, re.MULTILINE)
+    assert len(commands) == 2
+    for command in commands:
+        argv = command.partition("#")[0].split()
+        if argv[0] == "export.py":
+            argv += ["--formats", "saved_model"]
+        done = subprocess.run(
+            [sys.executable, os.path.join(ROOT, argv[0]), *argv[1:]],
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+    assert (tmp_path / "my_training" / "generate" / "0000.wav").exists()
+    assert (tmp_path / "my_training" / "export" / "specgan" / "1").is_dir()
