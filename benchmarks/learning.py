@@ -4,9 +4,9 @@
     python -m benchmarks.learning score [--classifier NAME=FILE]
     python -m benchmarks.learning write
 
-`train --beside float32 --data NAME=FOLDER` compares half precision with float32 instead,
-both of this package; `write` then writes docs/HALF_PRECISION.md. benchmarks/studies.py
-declares the two studies.
+`train --beside float32 --data NAME=FOLDER` compares half precision with float32
+instead, both of this package, and `write` writes docs/HALF_PRECISION.md. What differs
+between the two studies is declared in benchmarks/studies.py.
 
 DIR is an unmodified checkout of the original, PY a Python with what
 original-requirements.txt lists, FOLDER one of 16-bit WAV files at 16 kHz and nothing
@@ -257,7 +257,9 @@ def train(args):
 
         fast, reason = kernels.fast_bfloat16()
         if not fast:
-            raise InputError(f"--mixed_precision would compute in float32 here: {reason}")
+            raise InputError(
+                f"--mixed_precision would compute in float32 here: {reason}"
+            )
     names = "beside", "dim", "batch", "steps", "data"
     settings = settle(args.out, **{name: getattr(args, name) for name in names})
     for name, folder in args.data.items():
