@@ -43,8 +43,7 @@ demo: $(VENV)/installed
 web: $(WEB)/vendor/litert.js $(MODEL)
 	@mkdir -p $(WEB)/model
 	@cp $(MODEL) $(WEB)/model/synthesize.f32.tflite
-	@echo "Open http://127.0.0.1:$(PORT)    (Ctrl-C ends)"
-	@$(PYTHON) -m http.server --bind 127.0.0.1 --directory $(WEB) $(PORT)
+	@$(PYTHON) $(WEB)/serve.py $(PORT)
 
 $(OUT)/box/synthesize.f32.tflite: specgan_tf/data/box/generator.npz | $(VENV)/installed
 	$(BIN)/python export.py --formats tflite --tflite f32 --out_dir $(@D) --overwrite

@@ -77,7 +77,7 @@ def make_parser():
 def export(args):
     """Write and verify everything beside OUT_DIR, then move it in."""
     from specgan_tf import checkpoint
-    from specgan_tf.files import InputError, put_in_place
+    from specgan_tf.files import InputError, making_dir, put_in_place
     from specgan_tf.modes.settings import unasked_dir
 
     path = args.train_dir
@@ -85,7 +85,7 @@ def export(args):
         if path is None:
             raise InputError("--checkpoint is one of TRAIN_DIR's: name that too")
         path = os.path.join(path, os.path.basename(args.checkpoint))
-    prefix = checkpoint.require(path)
+    checkpoint.require(path)  # before the work
     unasked = unasked_dir(args, "export", "exported")
     out_dir = os.path.abspath(args.out_dir or unasked)
     paths = artefacts(args)
@@ -96,10 +96,12 @@ def export(args):
             f"{os.path.join(out_dir, there[0])} exists; choose another --out_dir, or "
             "--overwrite"
         )
-    os.makedirs(out_dir, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out_dir, prefix=".export.") as new:
-        log.info("Exporting %s", prefix)
-        make(prefix, new, paths, args, out_dir)
+    with (
+        making_dir(out_dir),
+        tempfile.TemporaryDirectory(dir=out_dir, prefix=".export.") as new,
+    ):
+        trained = checkpoint.read_latest(path, lambda prefix: read(prefix, args))
+        make(trained, new, paths, out_dir)
         for path in everything:  # all verified: now, and only now, put in place
             target = os.path.join(out_dir, path)
             os.makedirs(os.path.dirname(target), exist_ok=True)
@@ -120,20 +122,32 @@ def artefacts(args):
     return paths
 
 
-def make(prefix, new, paths, args, out_dir):
-    """Write all of `paths` into the folder `new`, and the report of them."""
-    from specgan_tf import checkpoint, tflite, verify
-    from specgan_tf.export import save_saved_model
-    from specgan_tf.modes.settings import griffin_lim, load_moments, settle
+def read(prefix, args):
+    """(settings, G, moments, about): all that is read from a checkpoint."""
+    from specgan_tf import checkpoint
+    from specgan_tf.modes.settings import load_moments, settle
 
+    log.info("Exporting %s", prefix)
     given = {"mode": "infer", "train_dir": prefix}
     if args.data_moments_fp:
         given["data_moments_fp"] = args.data_moments_fp
     settings = settle(train_specgan.make_parser(), given)
-    inversion = griffin_lim(settings)
     G = checkpoint.load_generator(prefix, args.specgan_genr_upsample)
     moments = load_moments(prefix, settings)
-    about = describe(prefix, G, moments, settings)
+    return settings, G, moments, describe(prefix, G, moments, settings)
+
+
+def make(trained, new, paths, out_dir):
+    """Write all of `paths` into the folder `new`, and the report of them.
+
+    trained: as `read` returns it.
+    """
+    from specgan_tf import tflite, verify
+    from specgan_tf.export import save_saved_model
+    from specgan_tf.modes.settings import griffin_lim
+
+    settings, G, moments, about = trained
+    inversion = griffin_lim(settings)
     reference = verify.Reference(G, moments, inversion)
     rows, pictures = [], [("Keras", reference.G_z_norm)]
     with tflite.converting(G, moments, inversion, about) as convert:

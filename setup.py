@@ -12,9 +12,11 @@ LITERT = (
 )
 BENCHMARKS = ["torch>=2.4", "matplotlib"]  # the twin compared with, and the picture
 NOTEBOOK = ["nbclient", "ipykernel"]  # run examples/specgan.ipynb
-SERVE = [  # python -m specgan_tf.serve
+SERVE = [  # python -m specgan_tf.serving
     "starlette>=1.0",
     "uvicorn>=0.50",
+    "anyio>=4",  # these two come with the others; ours imports them too
+    "h11>=0.16",
     "orjson>=3.11",
     "prometheus_client>=0.20",
 ]
@@ -41,6 +43,7 @@ setup(
         "scipy",
         "librosa>=0.11",
         "soundfile>=0.12",  # librosa's decoder; 0.12 is the first with MP3
+        "soxr>=0.5",  # librosa's resampler
         "filelock",  # one training a folder
         "tensorboard",  # tf.summary writes through it
     ],

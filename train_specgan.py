@@ -60,6 +60,11 @@ class Parser(argparse.ArgumentParser):
         self.defaults, self.types, self.choices = {}, {}, {}
 
     def error(self, message):
+        what, _, names = message.partition(": ")
+        # A shell puts the names of files in the place of a pattern.
+        files = what == "unrecognized arguments" and "data_dir" in self.defaults
+        if files and any(map(os.path.isfile, names.split(" "))):
+            message += ". --data_dir takes a folder, not files"
         self.exit(2, f"{self.prog}: error: {message} (--help lists every flag)\n")
 
     def flag(self, group, name, default, help, short=None, **kwargs):
@@ -69,7 +74,7 @@ class Parser(argparse.ArgumentParser):
         self.choices[dest] = kwargs.get("choices")
         if isinstance(default, bool):
             self.types[dest] = boolean
-            kwargs["action"] = argparse.BooleanOptionalAction
+            kwargs.setdefault("action", argparse.BooleanOptionalAction)
         elif default is not None:
             help += f" (default: {default})"
         names = [name]
@@ -171,8 +176,22 @@ def make_parser():
     p.flag(g, "--data_overlap_ratio", 0.0, "overlap of slices, [0, 1)", type=ratio)
     p.flag(g, "--data_first_slice", False, "use only the first slice of each file")
     p.flag(g, "--data_pad_end", False, "use zero-padded partial slices at file ends")
-    p.flag(g, "--data_normalize", False, "changes nothing: files always are normalized")
-    p.flag(g, "--data_no_normalize", False, "do not normalize each file's peak to 1")
+    either = g.add_mutually_exclusive_group()
+    p.flag(
+        either,
+        "--data_normalize",
+        False,
+        "bring each file's peak to 1: the default, unless --data_no_normalize is "
+        "recorded",
+        action="store_true",
+    )
+    p.flag(
+        either,
+        "--data_no_normalize",
+        False,
+        "do not normalize each file's peak to 1",
+        action="store_true",
+    )
     p.flag(g, "--data_fast_wav", False, "files are 16-bit or float WAV at the rate")
     p.flag(g, "--data_recursive", False, "look into sub-folders of data_dir too")
     p.flag(
@@ -287,7 +306,12 @@ def make_parser():
         type=ratio,
         metavar="DECAY",
     )
-    p.flag(g, "--mixed_precision", False, "bfloat16 where it is safe; for GPUs")
+    p.flag(
+        g,
+        "--mixed_precision",
+        False,
+        "convolutions in bfloat16, where that is fast (AMX, GPUs from Ampere on)",
+    )
     p.flag(g, "--jit_compile", False, "compile a step with XLA; for GPUs")
     p.flag(
         g,
@@ -519,6 +543,8 @@ def main(argv=None):
     folders = {"to_tf1": "TRAIN_DIR and OUT_DIR", "classifier": "DATA_DIR and OUT_DIR"}
     takes = folders.get(given["mode"], "TRAIN_DIR alone")
     if (given["mode"] in folders) != ("out_dir" in given):
+        if os.path.isfile(file := given.get("out_dir", "")):
+            takes += f", not {file} too. --data_dir takes a folder, not files"
         parser.error(f"{given['mode']} takes {takes}")
     if "train_dir" not in given and given["mode"] not in ("generate", "infer"):
         parser.error("the following arguments are required: train_dir")

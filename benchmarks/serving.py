@@ -43,9 +43,10 @@ def export(dim, folder):
 
 def start(folder, flags):
     """(process, port) of a server that is ready."""
-    script = os.path.join(ROOT, "specgan_tf", "serve.py")
-    command = [sys.executable, script, folder, "--port", "0", *flags]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    command = [sys.executable, "-m", "specgan_tf.serving", folder, "--port", "0"]
+    process = subprocess.Popen(
+        [*command, *flags], stdout=subprocess.PIPE, text=True, cwd=ROOT
+    )
     port = int(re.search(r":(\d+)/", process.stdout.readline())[1])
     assert process.stdout.readline() == "Version 1 is served\n"
     return process, port

@@ -11,6 +11,7 @@ import contextlib
 import errno
 import functools
 import glob
+import json
 import logging
 import math
 import os
@@ -28,6 +29,7 @@ from specgan_tf.specgan import (
     UPSAMPLES,
     SpecGANGenerator,
     generator_options,
+    is_wavegan,
 )
 
 # What TensorFlow's reader raises for a damaged file depends on where the damage is.
@@ -62,6 +64,8 @@ def latest(path):
             damage = _damage(prefix, *_stamps(prefix))
             if damage is None:
                 return prefix
+            if was_deleted(prefix):  # since the folder was listed
+                return latest(path)
             first = first or damage
         if first:
             raise InputError(f"{first}; no other in {path} is intact")
@@ -93,6 +97,34 @@ def require(path):
     if prefix is None:
         raise InputError(f"no checkpoint in {path} yet: train first")
     return prefix
+
+
+def read_latest(path, read, find=require):
+    """Return `read(prefix)` for the newest checkpoint of a training.
+
+    A training may delete the checkpoint meanwhile. Then the one that is the newest by
+    now is read.
+
+    Args:
+      path: as in `require`.
+      read: prefix -> anything; it reads all that it needs before it returns.
+      find: path -> prefix: `require`, or `latest` where there may be no checkpoint.
+    """
+    while True:
+        prefix = find(path)
+        try:
+            return read(prefix)
+        except (InputError, OSError):
+            if not was_deleted(prefix):
+                raise
+        log.info("%s was deleted while it was read: taking the next", prefix)
+
+
+def was_deleted(prefix):
+    """Whether a checkpoint that was found is gone: its index, which goes first."""
+    if prefix is None or box.is_one(prefix):
+        return False
+    return not os.path.isfile(f"{prefix}.index")
 
 
 def check_name(path):
@@ -142,7 +174,8 @@ def _damage(prefix, *stamps):
         for name in ckpt.get_variable_to_shape_map():
             _tensor(ckpt, name, prefix)  # TensorFlow compares its CRC-32C
     except InputError as e:
-        log.warning("%s", e)
+        if not was_deleted(prefix):
+            log.warning("%s", e)
         return str(e)
     return None
 
@@ -161,7 +194,13 @@ def step_of(prefix):
 
 def options_of(prefix):
     """The generator's options, as `specgan.generator_options` has them."""
-    options = generator_options(reader(prefix).get_variable_to_shape_map())
+    shapes = reader(prefix).get_variable_to_shape_map()
+    options = generator_options(shapes)
+    if options is None and is_wavegan(shapes):
+        raise InputError(
+            f"{prefix} holds a WaveGAN, which makes waveforms without spectrograms. "
+            "This program reads SpecGAN checkpoints only"
+        )
     if options is None:
         raise InputError(f"{prefix} holds no SpecGAN generator")
     return options
@@ -240,7 +279,33 @@ def read_args(train_dir):
         return {}
     with open(fp, encoding="utf-8", errors="surrogateescape") as f:
         pairs = (line.rstrip("\n").partition(",") for line in f)
-        return {name: value for name, comma, value in pairs if comma}
+        return {name: _unquoted(value) for name, comma, value in pairs if comma}
+
+
+def args_line(name, value):
+    """The line of `args.txt`, without its end, from which `read_args` reads `value`.
+
+    It is `name,value`. A value that would end the line (a folder's name may hold a
+    newline) is written as a JSON string instead.
+
+    differs: the original writes every value as it is.  [train_specgan.py:720-722]
+    """
+    text = str(value)
+    return f"{name},{json.dumps(text) if _needs_quotes(text) else text}"
+
+
+def _needs_quotes(text):
+    return not set(text).isdisjoint("\n\r") or _unquoted(text) != text
+
+
+def _unquoted(text):
+    """The value that `args_line` quoted as `text`; other text as it is."""
+    if text.startswith('"'):
+        with contextlib.suppress(ValueError):
+            value = json.loads(text)
+            if _needs_quotes(value):
+                return value
+    return text
 
 
 def load_moments(path=None, given=None):
@@ -279,7 +344,8 @@ def save(gan, train_dir, data=None, keep=KEEP, moments=None):
       train_dir: the folder, a new one or that of earlier checkpoints.
       data: where the training is in its data: arrays by name, for `data_of`.
       keep: how many of those that its list names stay.
-      moments: (mean, std) of the spectrograms, for moments.pkl in the folder.
+      moments: `moments.Moments` of the spectrograms, or (mean, std) alone, for
+        moments.pkl in the folder.
 
     Raises:
       InputError: a gan that is not compiled, or other moments in the folder.
@@ -310,9 +376,11 @@ def save(gan, train_dir, data=None, keep=KEEP, moments=None):
 def _save_moments(train_dir, given):
     """Write moments.pkl, unless these are there."""
     fp = os.path.join(train_dir, "moments.pkl")
+    mean, std, *analysis = given
+    given = moments.Moments(np.float32(mean), np.float32(std), *analysis)
     if not os.path.exists(fp):
         moments.save(fp, *given)
-    elif not np.array_equal(np.float32(given), moments.load(fp)):
+    elif not given.equals(moments.load(fp)):
         raise InputError(f"{fp} holds other moments; use another folder")
 
 
@@ -360,7 +428,9 @@ def _copy_file(fp, new):
 
 def remove(prefix):
     """Remove the files of a checkpoint."""
-    for fp in glob.glob(f"{glob.escape(prefix)}.*"):  # `.`: not model.ckpt-660 for -66
+    files = glob.glob(f"{glob.escape(prefix)}.*")  # `.`: not model.ckpt-660 for -66
+    # The index first: see `was_deleted`.
+    for fp in sorted(files, key=lambda fp: not fp.endswith(".index")):
         with contextlib.suppress(FileNotFoundError):
             os.remove(fp)
 

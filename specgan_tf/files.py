@@ -36,10 +36,11 @@ def replacing(path, mode="wb"):
 
     A crash, a full disk or an exception leaves whatever was at `path` as it was.
     """
-    path = os.path.abspath(os.fspath(path))
-    fd, tmp = tempfile.mkstemp(
-        dir=os.path.dirname(path), prefix=f".{os.path.basename(path)}."
-    )
+    named, path = path, os.path.abspath(os.fspath(path))
+    with naming(named):
+        fd, tmp = tempfile.mkstemp(
+            dir=os.path.dirname(path), prefix=f".{os.path.basename(path)}."
+        )
     try:
         text = {} if "b" in mode else {"encoding": "utf-8", "errors": "surrogateescape"}
         with os.fdopen(fd, mode, **text) as f:
@@ -55,13 +56,46 @@ def replacing(path, mode="wb"):
 
 
 @contextlib.contextmanager
+def naming(path):
+    """Let errors name the file that was asked for, not a temporary one beside it."""
+    try:
+        yield
+    except OSError as e:
+        raise OSError(e.errno, e.strerror, os.fspath(path)) from None
+
+
+@contextlib.contextmanager
+def making_dir(path):
+    """Make a folder, with its parents; remove what is empty of it if the block fails.
+
+    Folders that were there before stay.
+    """
+    path, made = os.path.abspath(os.fspath(path)), []
+    while not os.path.isdir(path) and made[-1:] != [path]:
+        made.append(path)
+        path = os.path.dirname(path)
+    try:
+        if made:
+            os.makedirs(made[0], exist_ok=True)
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):  # not empty, or never made
+            for folder in made:
+                os.rmdir(folder)
+        raise
+
+
+@contextlib.contextmanager
 def only_training(folder):
     """Keep other trainings out of a folder; a process that dies lets go of it.
+
+    The file of the lock stays, unless the block fails and leaves nothing else.
 
     Raises:
       InputError: another one is in it.
     """
     lock = filelock.FileLock(os.path.join(folder, ".lock"))
+    new = not os.path.exists(lock.lock_file)
     try:
         lock.acquire(timeout=0)
     except filelock.Timeout:
@@ -71,6 +105,11 @@ def only_training(folder):
         ) from None
     try:
         yield
+    except BaseException:
+        if new and os.listdir(folder) == [".lock"]:
+            with contextlib.suppress(OSError):  # Windows keeps files that are open
+                os.remove(lock.lock_file)
+        raise
     finally:
         lock.release()
 
@@ -78,18 +117,18 @@ def only_training(folder):
 @contextlib.contextmanager
 def replacing_dir(path):
     """Yield an empty folder that becomes `path` when the block succeeds."""
-    path = os.path.abspath(os.fspath(path))
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    tmp = tempfile.mkdtemp(
-        dir=os.path.dirname(path), prefix=f".{os.path.basename(path)}."
-    )
-    try:
-        os.chmod(tmp, 0o777 & ~UMASK)
-        yield tmp
-        put_in_place(tmp, path)
-    except BaseException:
-        shutil.rmtree(tmp, ignore_errors=True)
-        raise
+    named, path = path, os.path.abspath(os.fspath(path))
+    folder = os.path.dirname(path)
+    with making_dir(folder):
+        with naming(named):
+            tmp = tempfile.mkdtemp(dir=folder, prefix=f".{os.path.basename(path)}.")
+        try:
+            os.chmod(tmp, 0o777 & ~UMASK)
+            yield tmp
+            put_in_place(tmp, path)
+        except BaseException:
+            shutil.rmtree(tmp, ignore_errors=True)
+            raise
 
 
 def put_in_place(new, path):

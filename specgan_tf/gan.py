@@ -78,9 +78,10 @@ class SpecGAN(keras.Model):
           G_optimizer, D_optimizer: Keras optimizers, their names or configurations;
             None takes the loss's own. Both rates are behind `optimizer.learning_rate`,
             for Keras' callbacks: see `Optimizers`.
-          mixed_precision: convolutions compute in bfloat16 while training, but for the
-            gradient penalty's; variables, dense layers, losses are float32 as ever.
-            (Not float16: bfloat16 has float32's range, so no loss is to be scaled.)
+          mixed_precision: convolutions compute in bfloat16 while training;
+            variables, dense layers, slopes and losses are float32 as ever. (Not
+            float16: bfloat16 has float32's range, so no loss needs scaling.) Slower
+            than float32 where `kernels.fast_bfloat16` says no.
           jit_compile: compile a step with XLA.
           ema_momentum: in [0, 1); above 0, `G_ema` is an exponential moving average of
             G's weights, updated after each update of G and started from G's weights

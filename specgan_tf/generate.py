@@ -168,17 +168,17 @@ def render_chunks(G, moments, z, griffin_lim=GRIFFIN_LIM):
         yield {name: t.numpy() for name, t in graph(z[i : i + CHUNK]).items()}
 
 
-def render(G, X_mean, X_std, z, ngl=16, window="hann", momentum=0.0):
+def render(G, moments, z, griffin_lim=GRIFFIN_LIM):
     """`synthesize` for any number of latents, as numpy arrays.
 
     Args:
-      G, X_mean, X_std, ngl, window, momentum: as in `synthesize`.
+      G, moments, griffin_lim: as in `synthesize`.
       z: float32 [n, latent_dim], n at least 1.
 
     Returns:
       dict of arrays of n clips, as in `synthesize`.
     """
-    chunks = list(render_chunks(G, X_mean, X_std, z, ngl, window, momentum))
+    chunks = list(render_chunks(G, moments, z, griffin_lim))
     return {name: np.concatenate([c[name] for c in chunks]) for name in chunks[0]}
 
 

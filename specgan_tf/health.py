@@ -10,7 +10,7 @@ import dataclasses
 import numpy as np
 
 # "It was" is said of a healthy wgan-gp training on the embedded drums: dim 4, batch 8,
-# 1500 steps, summaries at every 15th (tests/goldens/make_health.py).
+# 1500 steps, summaries at every 15th (tests/recorded/make_health.py).
 EARLY = 100  # steps; before, D has no opinion and swings between none and its first
 LATE = 2000  # steps; sounds were silent for 540, the gap was at its peak at 270
 WINDOW = 12  # of the latest values

@@ -308,7 +308,10 @@ def name_of(folder):
 
 
 def check_replaceable(fp):
-    """Refuse to write over what is not an earlier report."""
+    """Refuse to write over what is not an earlier report, or into no folder."""
+    folder = os.path.dirname(os.path.abspath(fp))
+    if not os.path.isdir(folder):
+        raise InputError(f"{folder} is not a folder; choose another --report_fp")
     if os.path.isdir(fp):
         raise InputError(f"{fp} is a folder; name a file with --report_fp")
     if os.path.exists(fp):
@@ -348,8 +351,8 @@ def of_health(t):
         )
     if not judged and not signs:
         yield faint(
-            f"Too early to tell: losses are judged from step {health.EARLY} and "
-            f"{health.ENOUGH} summaries on, sounds from step {health.LATE}."
+            f"Too early to tell: losses are judged by {health.ENOUGH} summaries from "
+            f"step {health.EARLY} on, sounds from step {health.LATE} on."
         )
     elif not signs:
         yield element("p", f"No sign of trouble in the {' or '.join(judged)}.")

@@ -11,6 +11,7 @@ import itertools
 import math
 import os
 import random
+import warnings
 
 import numpy as np
 import tensorflow as tf
@@ -382,6 +383,20 @@ MEASURES = {
 }
 
 
+def caution(measures):
+    """What to heed when reading what `measure` returns, as a line; or None."""
+    n, m = (measures[of]["clips"] for of in ("generated", "real"))
+    half = min(n, m // 2)
+    if half == n:
+        return None
+    return (
+        f"Caution: of {m} real clips, {half} are compared with the other {m - half} in "
+        f"the column real, but {n} generated clips with all {m}. Fewer clips make a "
+        "Frechet distance larger, so these two cannot be compared: take --score_n "
+        f"{half}, or more real sounds"
+    )
+
+
 def table(measures):
     """What `measure` returns, as lines of text."""
 
@@ -435,7 +450,13 @@ def _read_wav(fp, fix_length):
     from scipy.io import wavfile
 
     try:
-        fs, x = wavfile.read(fp)
+        with warnings.catch_warnings():
+            # Chunks that are not audio do not matter; missing audio does.
+            warnings.simplefilter("ignore", wavfile.WavFileWarning)
+            warnings.filterwarnings("error", "Reached EOF prematurely")
+            fs, x = wavfile.read(fp)
+    except wavfile.WavFileWarning:
+        raise InputError(f"{fp} is truncated: make it again, or remove it") from None
     except Exception as e:  # scipy raises whatever an odd header makes it stumble over
         raise InputError(f"{fp} cannot be read: {e}") from None
     if fs != RATE:

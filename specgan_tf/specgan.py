@@ -152,6 +152,8 @@ def generator_options(shapes):
     conv = zeros or shapes.get("G/upconv_0/conv2d/kernel")
     if not dense or not conv or len(dense) != 2 or len(conv) != 4:
         return None
+    if is_wavegan(shapes):
+        return None
     options = {
         "kernel_len": conv[0],
         "dim": dense[1] // 256,
@@ -159,6 +161,21 @@ def generator_options(shapes):
         "latent_dim": dense[0],
     }
     return options | ({"upsample": "zeros"} if zeros else {})
+
+
+def is_wavegan(shapes):
+    """Whether these are the variables of the reference's WaveGAN.
+
+    Its scopes have the same names, but its kernels have one dimension: conv1d's, or
+    those of a conv2d_transpose of height 1.  [wavegan.py:11-31]
+
+    Args:
+      shapes: as in `generator_options`.
+    """
+    if {"G/upconv_0/conv1d/kernel", "D/downconv_0/conv1d/kernel"} & set(shapes):
+        return True
+    kernel = shapes.get("G/upconv_0/conv2d_transpose/kernel", ())
+    return len(kernel) == 4 and kernel[0] == 1 < kernel[1]
 
 
 @keras.saving.register_keras_serializable(package="specgan_tf")

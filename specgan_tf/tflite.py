@@ -6,6 +6,7 @@ kernels.
 """
 
 import contextlib
+import copy
 import json
 import os
 import sys
@@ -25,7 +26,7 @@ from specgan_tf.spectral import (
     SLICE_LEN,
 )
 
-# How weights are stored, and by what signatures: file -> signatures.
+# How the generator's weights are stored; see `converting`.
 VARIANTS = ("f32", "f16", "dr8", "int8")
 CALIBRATION = 100  # latents from which int8's scales are taken
 METADATA = "specgan"  # name of the JSON inside of each file
@@ -161,7 +162,7 @@ def _convert(saved_model, G, about, path, signatures, variant="f32"):
         converter.target_spec.supported_ops = [builtin]
     with quiet():
         content = converter.convert()
-    content = _with_metadata(content, about | {"weights": variant})
+    content = _finished(content, about | {"weights": variant})
     width = {"f32": 4, "f16": 2}.get(variant, 1)
     if set(signatures) != {"invert"} and len(content) < 0.9 * width * G.count_params():
         raise Conversion(f"{path} came out without its weights: {len(content)} bytes")
@@ -172,17 +173,55 @@ def _convert(saved_model, G, about, path, signatures, variant="f32"):
         raise Conversion(f"{path} needs ops that are not builtin: {', '.join(foreign)}")
 
 
-def _with_metadata(content, about):
+def _finished(content, about):
+    """The converter's file with `about` in it, and each ReLU an op that all read."""
     from tensorflow.lite.python import schema_py_generated as schema
     from tensorflow.lite.tools import flatbuffer_utils
 
     model = flatbuffer_utils.convert_bytearray_to_object(bytearray(content))
+    _unfuse_relu(model, schema)
     buffer, entry = schema.BufferT(), schema.MetadataT()
     buffer.data = list(json.dumps(about).encode())
     entry.name, entry.buffer = METADATA, len(model.buffers)
     model.buffers.append(buffer)
     model.metadata = [*(model.metadata or []), entry]
     return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+
+
+def _unfuse_relu(model, schema):
+    """Give each ReLU within a TRANSPOSE_CONV an op of its own.
+
+    OpenVINO ignores it there, and says nothing. XNNPACK fuses the two again: it takes
+    no longer. In int8 the range of the output cuts off what is negative, as a ReLU.
+    """
+    codes = [max(c.builtinCode, c.deprecatedBuiltinCode) for c in model.operatorCodes]
+    if schema.BuiltinOperator.TRANSPOSE_CONV not in codes:
+        return
+    relu = schema.OperatorCodeT()
+    relu.builtinCode = relu.deprecatedBuiltinCode = schema.BuiltinOperator.RELU
+    relu.version = 1
+    model.operatorCodes.append(relu)
+    activation = schema.ActivationFunctionType
+    for graph in model.subgraphs:
+        operators, graph.operators = graph.operators, []
+        for op in operators:
+            graph.operators.append(op)
+            output, options = graph.tensors[op.outputs[0]], op.builtinOptions
+            if (
+                codes[op.opcodeIndex] != schema.BuiltinOperator.TRANSPOSE_CONV
+                or options.fusedActivationFunction != activation.RELU
+                or output.type != schema.TensorType.FLOAT32
+            ):
+                continue
+            between = copy.copy(output)
+            between.name = output.name + b"/before_relu"
+            graph.tensors.append(between)
+            after = schema.OperatorT()
+            after.opcodeIndex = len(codes)
+            after.inputs, after.outputs = [len(graph.tensors) - 1], op.outputs
+            op.outputs = after.inputs
+            options.fusedActivationFunction = activation.NONE
+            graph.operators.append(after)
 
 
 def metadata(path):

@@ -657,7 +657,7 @@ def test_mistaken_data(refused, tmp_path, monkeypatch):
     assert "a.wav is at 8000 Hz, not 16000" in line
     wavfile.write("data/a.wav", 16000, np.zeros(40000, np.int16))
     assert "std is zero or less in bin 0" in refused(*argv, *SHORT)
-    assert not (tmp_path / "t" / "args.txt").exists()
+    assert os.listdir() == ["data"]
 
 
 def test_mistaken_moments(refused, clips, tmp_path, monkeypatch):
@@ -671,7 +671,7 @@ def test_mistaken_moments(refused, clips, tmp_path, monkeypatch):
     assert "m.pkl: mean is not finite" in refused(*argv)
     (tmp_path / "m.pkl").write_bytes(pickle.dumps((nan * 0, nan)))
     assert "not finite" in refused(*argv)
-    assert sorted(os.listdir("t")) == [".lock"]
+    assert not os.path.exists("t")
     assert "m.pkl exists; --overwrite" in refused(
         "moments", "t", "--data_dir", clips, "--data_moments_fp", "m.pkl"
     )
@@ -1148,7 +1148,7 @@ def test_data_that_goes_bad_while_training_costs_no_step(tmp_path, clips):
         finally:
             process.kill()
     assert process.returncode == 2 and len(err.strip().splitlines()) == 1
-    assert "audio files cannot be read" in err
+    assert "audio files cannot be read" in err and "Skipped" not in err
     saved = tf.train.latest_checkpoint(str(tmp_path / "t"))
     assert int(saved.rpartition("-")[2]) >= 1
 

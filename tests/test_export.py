@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from benchmarks import readers
 from specgan_tf import SpecGANGenerator, export, generate, spectral, tflite, verify
 from specgan_tf.moments import Moments
 from specgan_tf.spectral import GriffinLim
@@ -146,7 +148,24 @@ def test_generators(tmp_path, reference, weights, measured):
     width = {"f32": 4, "f16": 2}.get(weights, 1)
     assert os.path.getsize(path) > 0.9 * width * G.count_params()
     assert tflite.metadata(path) == {"sample_rate": 8000, "weights": weights}
-    assert "TRANSPOSE_CONV" in tflite.ops(path)
+    assert {"TRANSPOSE_CONV", "RELU"} <= tflite.ops(path)
+    # OpenVINO ignores an activation there. In int8 the output's range is one.
+    assert activations(path) == ([0] * 5 if weights != "int8" else [1] * 4 + [0])
+
+
+def activations(path):
+    """Of each TRANSPOSE_CONV: 0 for none, 1 for ReLU."""
+    from tensorflow.lite.python import schema_py_generated as schema
+    from tensorflow.lite.tools import flatbuffer_utils
+
+    model = flatbuffer_utils.read_model(path)
+    codes = [max(c.builtinCode, c.deprecatedBuiltinCode) for c in model.operatorCodes]
+    return [
+        op.builtinOptions.fusedActivationFunction
+        for graph in model.subgraphs
+        for op in graph.operators
+        if codes[op.opcodeIndex] == schema.BuiltinOperator.TRANSPOSE_CONV
+    ]
 
 
 @pytest.mark.parametrize("upsample", ["nn", "lin", "cub"])
@@ -176,6 +195,25 @@ def test_sound_with_builtin_ops_only(tmp_path, reference):
     details = tflite.interpreter(both).get_signature_runner("synthesize")
     shapes = {k: v["shape"].tolist() for k, v in details.get_input_details().items()}
     assert shapes == {"z": [1, 9], "ngl": []}
+
+
+def test_a_table_of_readers(tmp_path, reference):
+    """As benchmarks.readers makes it, with this Python for a reader."""
+    G, keras = reference
+    path, made, given = (str(tmp_path / n) for n in ("g.tflite", "made.npz", "in.npz"))
+    with tflite.converting(G, MOMENTS) as convert:
+        convert(path, ["generate"])
+    np.savez(given, z=keras.z, G_z_norm=keras.G_z_norm, ngl=np.array([0, 16], "i4"))
+    got = readers.read("TensorFlow 2.21", sys.executable, path, given, made)
+    cell = readers.judge(got, keras)
+    assert re.fullmatch(r"generate 1\d\d dB \(spectrogram\)", cell), cell
+    got = readers.read("TensorFlow 2.21", sys.executable, given, given, made)
+    assert got.startswith("refuses: ValueError: ") and readers.judge(got, keras) == got
+    out = tmp_path / "out.md"
+    readers.write(out, [("x 1.0", "`g.tflite`", cell)], ["OpenVINO"])
+    text = out.read_text()
+    assert f"| x 1.0 | `g.tflite` | {cell} |\n" in text
+    assert 'python -m benchmarks.readers docs/READERS.md --only "OpenVINO"\n' in text
 
 
 def test_an_unknown_variant(reference, tmp_path):

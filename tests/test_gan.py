@@ -217,13 +217,9 @@ def test_impossible_options():
         tiny(disc_nupdates=0)
 
 
-def test_data_of_another_shape():
+def test_there_is_no_evaluate():
     gan = tiny()
     gan.compile()
-    message = r"shape \[disc_nupdates, b, 128, 128, 1\], here \(5, None, .*Received: "
-    for x in (tf.zeros([2, 128, 128, 1]), tf.zeros([4, 2, 128, 128, 1])):
-        with pytest.raises(ValueError, match=message):
-            gan.fit(tf.data.Dataset.from_tensors(x), shuffle=False, verbose=0)
     with pytest.raises(NotImplementedError, match="has no evaluate"):
         gan.evaluate(noise(1), verbose=0)
 
@@ -248,8 +244,10 @@ def test_a_training_is_traced_once(options, monkeypatch):
 def test_jit_compile(measured):
     """XLA trains, and what it computes is the same but for its own random draws."""
     gan = tiny(seed=0)
-    gan.compile(jit_compile=True)
+    gan.compile(jit_compile=True, ema_momentum=0.9)
+    before = gan.G_ema.variables[0].numpy()
     gan.fit(noise(1), shuffle=False, verbose=0)
+    assert (gan.G_ema.variables[0].numpy() != before).any()
     assert gan.jit_compile and gan.global_step == 1
     rs = np.random.RandomState(0)
     x = rs.uniform(-1, 1, (2, 128, 128, 1)).astype("f4")

@@ -9,6 +9,7 @@ import pytest
 from conftest import BUFFER, RECORDED, ROOT
 
 sys.path.insert(0, ROOT)
+import train_specgan
 from specgan_tf import callbacks, health, spectral
 
 STEPS = np.arange(1, 4001, 40)
@@ -72,6 +73,15 @@ def test_what_is_too_young_to_tell():
     more = {tag: (np.arange(120), np.full(120, v[1][0])) for tag, v in awful.items()}
     assert len(health.of_training("wgan-gp", more)) == 2
     assert not health.is_early(more) and health.of_training("dcgan", {}) == []
+
+
+def test_the_readme_says_from_when_on_losses_are_judged():
+    with open(os.path.join(ROOT, "README.md")) as f:
+        readme = " ".join(f.read().split())
+    secs = train_specgan.make_parser().defaults["train_summary_secs"]
+    said = f"by {health.ENOUGH} summaries from step {health.EARLY} on; there is one "
+    assert f"{said}every {secs} seconds" in readme
+    assert f"are judged from step {health.LATE} on" in readme
 
 
 def test_diverged():
@@ -258,7 +268,7 @@ def test_a_sign_is_said_once_until_it_is_gone(caplog):
 
 @pytest.mark.parametrize("loss", ["wgan-gp", "dcgan"])
 def test_a_normal_beginning_is_no_sign(loss):
-    """Real trainings on the embedded drums, at any time: see goldens/make_health.py."""
+    """Real trainings on the drums, at any time: see tests/recorded/make_health.py."""
     with np.load(os.path.join(RECORDED, "health.npz")) as f:
         recorded = {k.partition("/")[2]: f[k] for k in f.files if k.startswith(loss)}
     steps, D_loss = recorded["D_loss"]

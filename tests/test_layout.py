@@ -83,7 +83,30 @@ MAY_IMPORT = {
     "tf1": set(),
     "kernels": set(),
     "spectral": {"tf1"},
-    "loader": {"files"},
+    "loader.__init__": set(
+        "loader.dataset loader.decode loader.errors loader.find loader.order "
+        "loader.slices".split()
+    ),
+    "loader.errors": set(),
+    "loader.sniff": set(),
+    "loader.parts": set(),
+    "loader.wav": {"loader.errors", "loader.parts"},
+    "loader.mpeg": {"loader.errors", "loader.parts"},
+    "loader.chains": {"loader.parts"},
+    "loader.ffmpeg": {"loader.errors"},
+    "loader.find": {"files", "loader.ffmpeg"},
+    "loader.read": set(
+        "files loader.chains loader.errors loader.ffmpeg loader.mpeg loader.sniff "
+        "loader.wav".split()
+    ),
+    "loader.resample": {"files", "loader.errors"},
+    "loader.decode": {"files", "loader.errors", "loader.read", "loader.resample"},
+    "loader.cache": {"files", "loader.decode", "loader.errors"},
+    "loader.decoder": {"files", "loader.cache", "loader.errors", "loader.slices"},
+    "loader.order": set(),
+    "loader.room": set(),
+    "loader.slices": {"files", "loader.order", "loader.room"},
+    "loader.dataset": {"files", "loader.decoder", "loader.order", "loader.slices"},
     "specgan": {"kernels", "tf1"},
     "losses": {"tf1"},
     "distribute": {"files"},
@@ -130,7 +153,17 @@ MAY_IMPORT = {
         "files losses specgan".split()
     ),
     "crosscheck.original": set(),  # runs alone, under TensorFlow 1
-    "serve": set(),
+    "serve": {"serving.__main__"},
+    # It runs where the package is not: its own modules it imports relatively.
+    "serving.__init__": set(),
+    "serving.protocol": set(),
+    "serving.batching": set(),
+    "serving.versions": set(),
+    "serving.connections": set(),
+    "serving.bodies": set(),
+    "serving.origins": set(),
+    "serving.app": set(),
+    "serving.__main__": set(),
     # The modes of train_specgan.py, which no other module knows.
     "modes.__init__": set(),
     "modes.settings": set(
@@ -162,7 +195,15 @@ MAY_IMPORT = {
     "__init__": {"checkpoint", "gan", "specgan"},
 }
 PACKAGE = "specgan_tf/*.py", "specgan_tf/*/*.py"
-LAZY = {"librosa", "soundfile", "resampy", "scipy", "matplotlib", "ai_edge_litert"}
+LAZY = {
+    "librosa",
+    "soundfile",
+    "soxr",
+    "resampy",
+    "scipy",
+    "matplotlib",
+    "ai_edge_litert",
+}
 
 
 def sources(*patterns):
@@ -188,7 +229,7 @@ def used_by():
     for path, source in sources(*PACKAGE):
         used = set()
         for name, members in imports(ast.parse(source)):
-            if name in ("specgan_tf", "specgan_tf.modes"):
+            if name in ("specgan_tf", "specgan_tf.loader", "specgan_tf.modes"):
                 used |= {f"{name}.{m}".partition(".")[2] for m in members}
             elif name.startswith("specgan_tf."):
                 used.add(name.partition(".")[2])
@@ -240,9 +281,7 @@ def test_a_mode_is_a_function_of_its_name():
 def test_argparse_lives_in_the_scripts():
     for path, source in sources(*PACKAGE):
         names = {name for name, _ in imports(ast.parse(source))}
-        command = path.endswith(
-            ("crosscheck/__main__.py", "serve.py")
-        )  # python -m, each
+        command = path.endswith("__main__.py")  # python -m, each
         assert command or "argparse" not in names, path
 
 
@@ -339,6 +378,34 @@ def test_links_between_documents_lead_somewhere():
             assert os.path.exists(target), f"{path}: {link}"
             count += 1
     assert count > 2
+
+
+def test_lists_in_documents_are_whole():
+    """What goes on in another line is indented: else it would end the list."""
+    count = 0
+    for path, text in sources("*.md", "docs/*.md", "specgan_tf/data/*/*.md"):
+        text = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+        for block in re.split(r"\n\s*\n", text):
+            first, *rest = block.strip("\n").split("\n")
+            if not re.match(r"\s*([-*]|\d+\.) ", first):
+                continue
+            count += 1
+            for line in rest:
+                assert re.match(r"\s|([-*]|\d+\.) ", line), f"{path}: {line}"
+    assert count > 10
+
+
+def test_sources_name_scripts_that_exist():
+    """As a path from the repository's root, or from tests/."""
+    count = 0
+    for path, text in sources(*OURS, "tests/*.py", "benchmarks/*.py", ".ci/run"):
+        for name in re.findall(r"(?<![\w./-])(?:[\w-]+/)+[\w-]+\.py\b", text):
+            roots = [ROOT, os.path.join(ROOT, "tests")]
+            roots = [r for r in roots if os.path.isdir(f"{r}/{name.split('/')[0]}")]
+            there = [os.path.exists(os.path.join(r, name)) for r in roots]
+            assert not roots or any(there), f"{path}: {name}"
+            count += any(there)
+    assert count > 5
 
 
 def test_the_documents_name_tests_that_exist():

@@ -96,7 +96,7 @@ def test_fast_wav_refuses_and_says_what(tmp_path):
         loader.decode_audio(fp, 16000, fast_wav=True)
     wavfile.write(fp, 16000, np.zeros(100, np.int32))
     with pytest.raises(
-        InputError, match=r"a\.wav is int32 WAV; .* 16-bit PCM or 32-bit"
+        InputError, match=r"a\.wav is PCM_32 WAV; .* 16-bit PCM or 32-bit"
     ):
         loader.decode_audio(fp, 16000, fast_wav=True)
 
@@ -108,8 +108,8 @@ def test_plain_wav_is_read_as_libraries_read_it(tmp_path, subtype, channels, siz
     fp = str(tmp_path / "a.wav")
     samples = np.random.RandomState(0).uniform(-1, 1, (size, channels))
     soundfile.write(fp, samples, 22050, subtype=subtype)
-    got = loader._read_plain_wav(fp)
-    assert (got is not None) == (subtype == "PCM_16")
+    got = loader.read.read_plain_wav(fp)
+    assert (got is not None) == (subtype == "PCM_16" and size > 0)
     if got:
         want, fs = soundfile.read(fp, dtype="float32", always_2d=True)
         np.testing.assert_array_equal(got[0], want)
@@ -123,7 +123,7 @@ def test_any_other_header_is_left_to_libraries(tmp_path, at):
     content = bytearray(fp.read_bytes())
     content[at] ^= 0x80
     fp.write_bytes(content)
-    assert loader._read_plain_wav(fp) is None
+    assert loader.read.read_plain_wav(fp) is None
 
 
 def cut(fp, keep):
@@ -206,8 +206,9 @@ KINDS = {
 
 
 @pytest.mark.slow
-def test_mutated_files_are_audio_or_refused(tmp_path, small_memory):
+def test_mutated_files_are_audio_or_refused(tmp_path, small_memory, monkeypatch):
     """2,200 files with wrong bytes, most of them in the header, some cut off."""
+    monkeypatch.setattr(loader.ffmpeg, "find", lambda: None)  # a process for each file
     whole = {}
     for name, subtype in KINDS.items():
         soundfile.write(tmp_path / name, tone(16000, 0.5), 16000, subtype)
@@ -255,8 +256,7 @@ def test_a_flac_of_unknown_length(tmp_path):
     content = bytearray(fp.read_bytes())
     content[22:26] = bytes(4)  # what an encoder leaves that writes to a pipe
     fp.write_bytes(content)
-    with pytest.raises(loader.UnreadableError, match="does not say its length"):
-        loader.decode_audio(fp)
+    assert loader.decode_audio(fp).shape == (8000, 1, 1)
 
 
 @pytest.mark.parametrize("rate", [1, 99])
@@ -267,14 +267,14 @@ def test_an_impossible_rate(tmp_path, rate):
 
 
 def test_too_long_a_file(tmp_path, monkeypatch):
-    monkeypatch.setattr(loader, "MAX_SAMPLES", 10000)
-    monkeypatch.setattr(loader, "BLOCK", 1000)
-    soundfile.write(tmp_path / "a.wav", np.ones((4000, 2)) / 2, 8000)
-    assert len(loader.decode_audio(tmp_path / "a.wav")) == 4000
+    monkeypatch.setattr(loader.decode, "MAX_SAMPLES", 10000)
+    monkeypatch.setattr(loader.read, "BLOCK", 1000)
+    soundfile.write(tmp_path / "a.wav", np.ones((9000, 2)) / 2, 8000)
+    assert len(loader.decode_audio(tmp_path / "a.wav")) == 9000
     for size, fs, fast_wav in (
-        (4000, 16000, False),
-        (6000, 8000, False),
-        (6000, 8000, True),
+        (9000, 16000, False),
+        (11000, 8000, False),
+        (11000, 8000, True),
     ):
         soundfile.write(tmp_path / "a.wav", np.ones((size, 2)) / 2, 8000)
         with pytest.raises(loader.UnreadableError, match="longer than .* split it"):
@@ -422,7 +422,9 @@ def test_going_on_decodes_what_the_buffer_held_and_no_more(recordings, monkeypat
     list(batches(recordings, lengths=known, **options).take(60))
     decoded, decode = [], loader.decode_audio
     monkeypatch.setattr(
-        loader, "decode_audio", lambda fp, **kw: decoded.append(fp) or decode(fp, **kw)
+        loader.cache,
+        "decode_audio",
+        lambda fp, **kw: decoded.append(fp) or decode(fp, **kw),
     )
     options |= {"skip": 100_000, "lengths": known}
     next(iter(batches(recordings, **options)))
@@ -448,7 +450,7 @@ def test_the_order_is_the_same_however_many_are_decoded_at_a_time(
     options = {**LONG, "slice_randomize_offset": True, "decode_parallel_calls": 3}
     options |= {"shuffle": True, "shuffle_buffer_size": 30}
     want = list(batches(recordings, **options).take(500).as_numpy_iterator())
-    monkeypatch.setattr(loader, "QUICK", quick)
+    monkeypatch.setattr(loader.slices, "QUICK", quick)
     got = list(batches(recordings, **options).take(500).as_numpy_iterator())
     np.testing.assert_array_equal(got, want)
 
@@ -484,7 +486,9 @@ def test_a_cache_decodes_each_file_once(
     cache = where if where == "memory" else str(folder)
     decoded, decode = [], loader.decode_audio
     monkeypatch.setattr(
-        loader, "decode_audio", lambda fp, **kw: decoded.append(fp) or decode(fp, **kw)
+        loader.cache,
+        "decode_audio",
+        lambda fp, **kw: decoded.append(fp) or decode(fp, **kw),
     )
 
     def check():
@@ -507,7 +511,7 @@ def test_a_cache_decodes_each_file_once(
     assert check() == recordings[:1]
     assert len([*folder.iterdir()]) == found + 1
     # A folder that cannot be written to: said, and gone on without
-    monkeypatch.setattr(loader, "replacing", full_disk)
+    monkeypatch.setattr(loader.cache, "replacing", full_disk)
     os.utime(recordings[1], (1, 1))
     assert set(check()) == {recordings[1]}
     assert caplog.text.count(f"No more is cached in {folder}: No space left") == 1
@@ -548,8 +552,9 @@ def test_names_that_are_not_utf8(tmp_path):
 @pytest.mark.parametrize("seconds", [0, 0.5])
 def test_a_dataset_in_use_does_not_hang_the_end_of_the_interpreter(seconds):
     code = (
-        "import sys, time; from specgan_tf import loader; read = loader._read;"
-        f"loader._read = lambda fp: time.sleep({seconds}) or read(fp);"
+        "import sys, time; from specgan_tf import loader;"
+        "read = loader.read.recordings;"
+        f"loader.read.recordings = lambda *args: time.sleep({seconds}) or read(*args);"
         "it = iter(loader.decode_extract_and_batch(loader.find_audio(sys.argv[1]), 16,"
         "16384, 16000, 1, decode_parallel_calls=4, slice_pad_end=True, repeat=True,"
         "shuffle=True, shuffle_buffer_size=2, prefetch_size=20)); next(it)"
@@ -717,7 +722,7 @@ def test_workers_share_the_decoding(folder, monkeypatch):
     """Of files of one slice, and of known length: each is decoded by one of them."""
     decoded, decode = collections.Counter(), loader.decode_audio
     monkeypatch.setattr(
-        loader,
+        loader.cache,
         "decode_audio",
         lambda fp, **kw: decoded.update([fp]) or decode(fp, **kw),
     )

@@ -14,8 +14,8 @@ import pytest
 import tensorflow as tf
 from conftest import ROOT
 from scipy.io import wavfile
+from server_process import MODEL, running
 from test_export import generator
-from test_serve import MODEL, running
 
 import train_specgan
 from specgan_tf import box, export, generate, spectral, tflite

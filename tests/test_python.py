@@ -102,6 +102,7 @@ def test_what_an_update_returns_is_a_metric():
     assert "twice" in {metric.name for metric in gan.metrics}
 
 
+@pytest.mark.slow
 def test_what_an_update_returns_is_a_metric_on_two_devices():
     code = (
         "import tensorflow as tf\n"
@@ -308,6 +309,7 @@ def test_another_backend_is_refused_in_one_sentence(tmp_path):
         )
 
 
+@pytest.mark.slow
 def test_the_documents_snippets_run_as_they_stand(tmp_path, clips, monkeypatch):
     """docs/PYTHON.md, from top to bottom, in one namespace; but for sizes."""
     with open(os.path.join(ROOT, "docs", "PYTHON.md")) as f:

@@ -327,7 +327,7 @@ def test_what_a_report_says(reported, trained, sounds):
     text = reported.text
     for said in (
         "step 2 · wgan-gp · newest checkpoint model.ckpt-2 · report of 20",
-        "Too early to tell: losses are judged from step 100 and 6 summaries on, ",
+        "Too early to tell: losses are judged by 6 summaries from step 100 on, ",
         "Spectrograms over time 0 2 Made by the checkpoints that are here.",
         "nearest to it among 11 slices",
         f"folder {sounds} files 12 all together 13.8 s each 1.2 to 1.25 s",

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import time
+import warnings
 
 import keras
 import numpy as np
@@ -757,7 +758,8 @@ def test_score_of_wav_files(run, refused, heard, tmp_path):
     argv = ["score", heard / "tones", "--data_dir", heard / "tones"]
     argv += ["--data_first_slice", "--data_no_normalize", "--incept_k", 3]
     argv += ["--incept_classifier", heard / "made", "--score_fp", tmp_path / "s.json"]
-    assert run(*argv)[0] == 0
+    status, out, _ = run(*argv)
+    assert status == 0
     got = json.loads((tmp_path / "s.json").read_text())
     made, real = got["generated"], got["real"]
     # Not zero: 32767 here, 32768 there.
@@ -765,6 +767,7 @@ def test_score_of_wav_files(run, refused, heard, tmp_path):
     assert made["similarity_train"][0] < 0.05 * real["similarity_self"][0]
     assert made["similarity_self"][0] == pytest.approx(real["similarity_self"][0], 1e-2)
     assert made["classes"] == real["classes"] == {"1000": 12, "300": 12, "3000": 12}
+    assert "Caution: of 36 real clips, 18 are compared with the other 18" in out
 
     wavs = tmp_path / "wavs"
     wavs.mkdir()
@@ -789,6 +792,33 @@ def test_score_of_wav_files(run, refused, heard, tmp_path):
     assert "1.wav cannot be read" in refused(*argv)
     (wavs / "1.wav").unlink()
     assert "too few generated clips to measure: 3, at least 4" in refused(*argv)
+
+
+def test_what_scipy_warns_of_is_nothing_or_an_error(tmp_path):
+    """No warning comes through, which would be two lines with our source in them."""
+    whole = tmp_path / "0.wav"
+    wavfile.write(whole, 16000, np.arange(16384, dtype=np.int16))
+    content = whole.read_bytes()
+    whole.write_bytes(content + b"odd_\x04\0\0\0note")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert score.read_folder(tmp_path).shape == (1, 16384)
+        whole.write_bytes(content[:9000])
+        with pytest.raises(InputError, match="0.wav is truncated: make it again"):
+            score.read_folder(tmp_path, fix_length=True)
+
+
+def test_a_caution_where_few_real_clips_are_compared_with_many():
+    def measures(n, m):
+        return {"generated": {"clips": n}, "real": {"clips": m}}
+
+    assert score.caution(measures(512, 1024)) is None
+    assert score.caution(measures(4, 8)) is None
+    line = score.caution(measures(512, 55))
+    assert line.startswith(
+        "Caution: of 55 real clips, 27 are compared with the other 28"
+    )
+    assert "512 generated clips with all 55" in line and "--score_n 27" in line
 
 
 def test_backup_copies_what_is_new(run, refused, trainings, tmp_path, monkeypatch):

@@ -3,11 +3,15 @@
 import json
 import os
 import shutil
+import socket
 import subprocess
+import sys
 import time
 import urllib.parse
+import urllib.request
 
 import filelock
+import firefox
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -198,6 +202,30 @@ def test_what_npm_installs_is_pinned():
         assert locked[f"node_modules/{name}"]["version"] == version
     assert locked.keys() == {"", *(f"node_modules/{name}" for name in direct)}
     assert all(v["integrity"].startswith("sha512-") for k, v in locked.items() if k)
+
+
+def test_a_port_that_is_taken():
+    script = os.path.join(WEB, "serve.py")
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = str(other.getsockname()[1])
+        done = subprocess.run(
+            [sys.executable, script, port], capture_output=True, text=True, timeout=120
+        )
+    assert done.returncode == 1 and done.stdout == ""
+    assert done.stderr == (
+        f"Port {port} cannot be used (Address already in use); try: make web "
+        "PORT=8001\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, script, "0"], stdout=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            line = process.stdout.readline()
+            url = line.removeprefix("Open ").partition(" ")[0]
+            with urllib.request.urlopen(f"{url}/index.html", timeout=120) as response:
+                assert b"<title>SpecGAN</title>" in response.read()
+        finally:
+            process.kill()
 
 
 def rms(x):
@@ -546,6 +574,120 @@ def test_the_policy(page, models):
         assert said.endswith(
             "needs WebAssembly with SIMD, and the folder vendor/ beside it."
         )
+
+
+# In Firefox
+
+NO_DEVICE = {"media.cubeb.force_null_context": True}  # on machines that have one, too
+PROBE = """
+import { page } from "/main.js";
+self.page = page;
+self.starts = [];
+const { start } = AudioBufferSourceNode.prototype;
+AudioBufferSourceNode.prototype.start = function (when) {
+  starts.push(when);
+  start.call(this, when);
+};
+self.violations = [];
+addEventListener("securitypolicyviolation", (event) => {
+  violations.push(`${event.violatedDirective} ${event.blockedURI}`);
+});
+"""
+
+
+@pytest.fixture
+def in_firefox(vendored, models, tmp_path):
+    """Firefox, which has opened the page, and the folder it saves to."""
+    installed(firefox.find(), "Firefox is not on this machine (Debian: firefox-esr)")
+    downloads = tmp_path / "downloads"
+    downloads.mkdir()
+    saving = {"folderList": 2, "dir": str(downloads)}
+    prefs = {f"browser.download.{name}": value for name, value in saving.items()}
+    (models[1] / "probe.js").write_text(PROBE)
+    with (
+        screenshot.serving(models[1]) as url,
+        firefox.browser(tmp_path, prefs | NO_DEVICE) as driver,
+    ):
+        driver.get(url + "?seed=0")
+        assert screenshot.wait_until_ready(driver) == ""
+        driver.execute_async_script(
+            "const script = document.createElement('script');"
+            "script.type = 'module';"
+            "script.src = 'model/probe.js';"
+            "script.onload = () => arguments[0]();"
+            "document.body.append(script)"
+        )
+        yield driver, downloads
+
+
+def test_in_firefox_without_an_audio_device(in_firefox, models, measured):
+    """Its sounds are those of Keras; it says that none comes out, and none piles up."""
+    driver, downloads = in_firefox
+
+    def tell(what):
+        return driver.execute_script(f"return self.{what}")
+
+    def find(id):
+        return driver.find(f"#{id}")
+
+    def until(condition):
+        return Page.until(None, condition)
+
+    def sound():
+        code = "const { z, audio } = self.page.sound;"
+        arrays = driver.execute_script(
+            f"{code} return [Array.from(z), Array.from(audio)]"
+        )
+        return [np.array(array, np.float32) for array in arrays]
+
+    z, audio = sound()
+    measured("noise, dB", -verify.snr(audio, in_python(models, z)[1]), -90)
+    assert not find("message").is_displayed()
+    find("pad").send_keys(Keys.ARROW_RIGHT * 3)
+    until(lambda: find("place").text == "0.15, 0.00")
+    until(find("message").is_displayed)
+    assert find("message").text.startswith("No sound comes out. Browsers keep a page")
+    until(lambda: not np.array_equal(sound()[0], z))
+    z, audio = sound()
+    measured("noise, dB", -verify.snr(audio, in_python(models, z)[1]), -90)
+    for _ in range(3):
+        find("play").click()
+    assert tell("starts.length") == 0  # they would all be heard at once
+    find("run").click()
+    until(find("message").is_displayed)
+    assert find("run").text == "Stop" and tell("starts.length") <= 4
+    find("run").click()
+
+    for button, name in (("save", "specgan-1"), ("save-loop", "specgan-loop-112bpm")):
+        find(button).click()
+        path = downloads / f"{name}.wav"
+        until(lambda path=path: path.exists() and path.stat().st_size > 44)
+        rate, samples = wavfile.read(path)
+        assert rate == RATE and np.abs(samples.astype(int)).max() > 1000
+    assert tell("violations.length") == 0
+
+
+def test_sounds_are_heard_once_the_clock_goes(page):
+    """A context that is suspended at first, as of a page that nobody has clicked."""
+    page.open("?seed=0")
+    page.driver.execute_script(
+        "self.AudioContext = class extends AudioContext {"
+        "  constructor() { super(); this.suspend(); }"
+        "  resume() { return self.allowed ? super.resume() : this.suspend(); }"
+        "}"
+    )
+    pad = page.find("#pad")
+    for _ in range(4):
+        page.changed(lambda: pad.send_keys(Keys.ARROW_RIGHT))
+    page.until(page.find("#message").is_displayed)
+    assert page.find("#message").text.startswith("No sound comes out.")
+    before = len(page.driver.execute_script("return starts"))
+    page.driver.execute_script("self.allowed = true")
+    page.find("#place").click()
+    page.until(lambda: len(page.driver.execute_script("return starts")) > before)
+    page.until(lambda: not page.find("#message").is_displayed())
+    assert len(page.driver.execute_script("return starts")) == before + 1
+    assert page.problems() == []
 
 
 def test_nothing_leaves_the_machine(vendored, models, tmp_path):

@@ -73,15 +73,55 @@ export function save(blob, name) {
   setTimeout(() => URL.revokeObjectURL(link.href), 60_000); // the download reads it
 }
 
+const PATIENCE = 1500; // ms that the audio clock may take to start
+
 /** The loudspeaker. Browsers give it to pages that were clicked in, so: late. */
 export class Player {
+  /** Called with true when the clock does not start, with false when it does after all. */
+  onsilence = () => {};
   #context;
   #stop;
+  #waiting; // starts the last sound, which was to be played while the clock stood still
+  #silent = false;
+  #watching;
 
   get context() {
-    this.#context ??= new AudioContext();
+    if (!this.#context) {
+      this.#context = new AudioContext();
+      this.#context.addEventListener("statechange", () => this.#begin());
+    }
     if (this.#context.state === "suspended") this.#context.resume();
     return this.#context;
+  }
+
+  /** Ask for sound once more: a click may have brought the right to it. */
+  wake() {
+    if (this.#context) this.context;
+  }
+
+  /** Tell `onsilence` if the clock stands still from now on. */
+  watch() {
+    const { context } = this;
+    const [since, time] = [performance.now(), context.currentTime];
+    const tell = (silent) => {
+      this.#silent = silent;
+      this.onsilence(silent);
+    };
+    if (this.#silent) tell(true); // the page may have said other things since
+    clearInterval(this.#watching);
+    this.#watching = setInterval(() => {
+      if (context.currentTime > time) {
+        clearInterval(this.#watching);
+        if (this.#silent) tell(false);
+      } else if (!this.#silent && performance.now() - since > PATIENCE) tell(true);
+    }, 100);
+  }
+
+  #begin() {
+    if (this.#context.state !== "running") return;
+    const begin = this.#waiting;
+    this.#waiting = undefined;
+    begin?.();
   }
 
   /** Start a sound at a time of the context's clock. Returns how to stop it. */
@@ -101,9 +141,16 @@ export class Player {
     };
   }
 
-  /** Play a sound now, in place of the one that was played so before. */
+  /** Play a sound now, in place of the one that was played so before.
+   *
+   * While the clock stands still, sounds would pile up and be heard all at once: only the
+   * last is kept.
+   */
   play(audio, sampleRate) {
     this.#stop?.();
-    this.#stop = this.start(audio, sampleRate);
+    this.#stop = undefined;
+    this.#waiting = () => (this.#stop = this.start(audio, sampleRate));
+    this.watch();
+    this.#begin();
   }
 }

@@ -39,6 +39,18 @@ function say(message) {
   $("message").hidden = !message;
 }
 
+const SILENT =
+  "No sound comes out. Browsers keep a page silent until it is clicked: click Play. If " +
+  "that does not help, there is no audio device, or it is in use; Save WAV works anyway.";
+
+player.onsilence = (silent) => {
+  if (silent) say(SILENT);
+  else if ($("message").textContent === SILENT) say("");
+};
+for (const type of ["pointerup", "keyup"]) {
+  document.addEventListener(type, () => player.wake());
+}
+
 /** A handler that says what went wrong in it. */
 function guarded(handler) {
   return async (event) => {

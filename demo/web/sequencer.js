@@ -56,6 +56,7 @@ export class Sequencer {
       }
     };
     hand();
+    this.#player.watch();
     this.#timer = setInterval(hand, 25);
   }
 

@@ -8,7 +8,7 @@ import re
 import numpy as np
 
 from specgan_tf import classifier, loader, score
-from specgan_tf.files import InputError, only_training, replacing
+from specgan_tf.files import InputError, making_dir, only_training, replacing
 from specgan_tf.modes.data import decoding
 
 log = logging.getLogger("specgan_tf")
@@ -40,8 +40,7 @@ def run_classifier(args):
     x, kept = classifier.read_clips(fps, **how)
     y, test = np.searchsorted(classes, labels[kept]), test[kept]
     classifier.require_classes(labels[kept][~test], data_dir)
-    os.makedirs(out_dir, exist_ok=True)
-    with only_training(out_dir):
+    with making_dir(out_dir), only_training(out_dir):
         training = classifier.Training(
             x[~test],
             y[~test],

@@ -15,7 +15,7 @@ import tensorflow as tf
 
 import specgan_tf
 from specgan_tf import checkpoint, loader, moments
-from specgan_tf.files import InputError
+from specgan_tf.files import InputError, making_dir
 from specgan_tf.modes.settings import analysis, load_moments
 from specgan_tf.spectral import SLICE_LEN
 
@@ -36,8 +36,18 @@ def find_files(args):
     fps = loader.find_audio(args.data_dir, args.data_recursive)
     log.info("Found %d audio files in %s", len(fps), args.data_dir)
     if args.data_normalize:
-        log.info("--data_normalize changes nothing: files are normalized without it")
+        log.info("--data_normalize is the default: files are normalized without it")
     return fps
+
+
+@contextlib.contextmanager
+def making_dirs(args):
+    """`files.making_dir` of the training folder, and of --data_cache's."""
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(making_dir(args.train_dir))
+        if args.data_cache not in (None, "memory"):
+            stack.enter_context(making_dir(args.data_cache))
+        yield
 
 
 def slicing(args):
@@ -159,13 +169,13 @@ def run_moments(args):
     if os.path.exists(fp) and not args.overwrite:
         raise InputError(f"{fp} exists; --overwrite replaces it")
     fps = find_files(args)
-    os.makedirs(args.train_dir, exist_ok=True)
-    if args.shard:
-        i, n = args.shard
-        sums = compute_sums(fps[i - 1 :: n], args)
-        moments.save_shard(fp, *sums, *analysis(args).values())
-    else:
-        moments.save(fp, *compute_moments(fps, args))
+    with making_dirs(args):
+        if args.shard:
+            i, n = args.shard
+            sums = compute_sums(fps[i - 1 :: n], args)
+            moments.save_shard(fp, *sums, *analysis(args).values())
+        else:
+            moments.save(fp, *compute_moments(fps, args))
     log.info("Wrote %s", fp)
 
 

@@ -7,7 +7,7 @@ import shutil
 from specgan_tf import checkpoint, generate, verify
 from specgan_tf.export import save_saved_model
 from specgan_tf.files import InputError, replacing_dir
-from specgan_tf.modes.generate import load_generator
+from specgan_tf.modes.generate import read_generator
 from specgan_tf.modes.settings import griffin_lim, load_moments, unasked_dir
 from specgan_tf.moments import Moments
 from specgan_tf.moments import save as save_moments
@@ -21,9 +21,7 @@ def run_infer(args):
     differs: the reference writes a MetaGraph, without weights.
     [train_specgan.py:370-378]
     """
-    prefix = checkpoint.require(args.train_dir)
-    G = load_generator(prefix, args)
-    moments = load_moments(prefix, args)
+    step, G, moments = read_generator(args)
     infer_dir = unasked_dir(args, "infer", "infer")
     if os.path.isdir(infer_dir):  # as the reference does; it is made from the training
         if args.train_dir is None and not args.overwrite:
@@ -40,14 +38,14 @@ def run_infer(args):
     log.info(
         "Wrote %s (step %d); largest difference of spectrograms from Keras: %.1g",
         infer_dir,
-        checkpoint.step_of(prefix),
+        step,
         numbers["synthesize"]["spectrogram, max error"],
     )
 
 
 def run_to_tf1(args):
     """The newest checkpoint, moments and latents, for the original under TF 1.12."""
-    prefix = checkpoint.require(args.train_dir)
+    checkpoint.require(args.train_dir)
     moments = load_moments(args.train_dir, args)
     if moments.analysis != Moments(None, None).analysis:
         raise InputError(
@@ -60,7 +58,9 @@ def run_to_tf1(args):
     z_fp = os.path.join("preview", "z.pkl")
     z_here = os.path.join(checkpoint.folder_of(args.train_dir), z_fp)
     with replacing_dir(args.out_dir) as new:
-        written = checkpoint.to_tf1(prefix, new)
+        written = checkpoint.read_latest(
+            args.train_dir, lambda prefix: checkpoint.to_tf1(prefix, new)
+        )
         save_moments(os.path.join(new, "moments.pkl"), *moments)
         if os.path.exists(z_here):
             os.mkdir(os.path.join(new, "preview"))

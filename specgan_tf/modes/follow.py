@@ -15,28 +15,35 @@ from specgan_tf.modes.settings import draw_seed, griffin_lim, load_moments
 log = logging.getLogger("specgan_tf")
 
 
-def each_checkpoint(args):
-    """Each new checkpoint of a training, as they come; or the newest `--once`."""
+def follow(args, process):
+    """Call `process(prefix)` for each new checkpoint, or for the newest `--once`.
+
+    A checkpoint that the training deletes while it is processed is left out.
+    """
     if not os.path.isdir(args.train_dir):
         raise InputError(f"train_dir {args.train_dir} is not a folder")
     if args.once:
-        yield checkpoint.require(args.train_dir)
+        checkpoint.read_latest(args.train_dir, process)
         return
     log.info("Waiting for checkpoints in %s; Ctrl-C ends", args.train_dir)
     done = None
     while True:
         prefix = checkpoint.latest(args.train_dir)
         if prefix and prefix != done:
-            yield prefix
+            try:
+                process(prefix)
+            except (InputError, OSError):
+                if not checkpoint.was_deleted(prefix):
+                    raise
+                log.warning("%s is gone: more of them stay with --train_keep", prefix)
             done = prefix
         time.sleep(1)
 
 
 def run_preview(args):
     """[train_specgan.py:384-460]"""
-    for prefix in each_checkpoint(args):
-        # Settings anew: when this began, there may have been no training yet.
-        preview_checkpoint(prefix, args.settle())
+    # Settings anew: when this began, there may have been no training yet.
+    follow(args, lambda prefix: preview_checkpoint(prefix, args.settle()))
 
 
 def preview_checkpoint(prefix, args):
@@ -79,12 +86,10 @@ def run_backup(args):
     mins = args.train_backup_mins or 60.0
     if not args.once:
         log.info("A copy every %g minutes; Ctrl-C ends", mins)
-    for _ in each_checkpoint(args):
-        try:
-            log.info("Wrote %s", checkpoint.back_up(args.train_dir))
-        except FileNotFoundError:  # it was not the newest any more, and is gone
-            if args.once:
-                raise
-            continue
+
+    def copy(prefix):
+        log.info("Wrote %s", checkpoint.back_up(args.train_dir))
         if not args.once:
             time.sleep(60 * mins)
+
+    follow(args, copy)

@@ -24,7 +24,6 @@ LATENTS = "latents.npy"  # of the sounds beside it, where no --z_fp would be tho
 
 def run_generate(args):
     """N sounds and one picture of their spectrograms."""
-    prefix = checkpoint.require(args.train_dir)
     out_dir = args.generate_dir or unasked_dir(args, "generate", "generated")
     if os.path.exists(out_dir) and not os.path.isdir(out_dir):
         raise InputError(f"{out_dir} is a file; choose another --generate_dir")
@@ -38,8 +37,7 @@ def run_generate(args):
             f"--z_fp {args.z_fp} is a file that generate may replace; choose another "
             "--generate_dir"
         )
-    G = load_generator(prefix, args)
-    moments = load_moments(prefix, args)
+    step, G, moments = read_generator(args)
     drawn, z = latents(args, G.latent_dim)
     os.makedirs(out_dir, exist_ok=True)
     write = generate.WRITERS[args.generate_format]
@@ -71,7 +69,7 @@ def run_generate(args):
         len(z),
         args.generate_format.upper(),
         out_dir,
-        checkpoint.step_of(prefix),
+        step,
     )
 
 
@@ -108,6 +106,16 @@ def latents(args, latent_dim):
 
 def load_generator(prefix, args):
     return checkpoint.load_generator(prefix, upsample_of(args))
+
+
+def read_generator(args):
+    """(step, G, moments) of the newest checkpoint: all that is read from it."""
+
+    def read(prefix):
+        moments = load_moments(prefix, args)
+        return checkpoint.step_of(prefix), load_generator(prefix, args), moments
+
+    return checkpoint.read_latest(args.train_dir, read)
 
 
 def warn_of_silence(peaks):

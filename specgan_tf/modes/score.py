@@ -10,7 +10,7 @@ import tensorflow as tf
 from specgan_tf import checkpoint, generate, score, spectral
 from specgan_tf.files import InputError, replacing
 from specgan_tf.modes.data import read_real
-from specgan_tf.modes.follow import each_checkpoint
+from specgan_tf.modes.follow import follow
 from specgan_tf.modes.generate import render_clips
 from specgan_tf.modes.settings import draw_seed
 
@@ -26,15 +26,14 @@ def run_incept(args):
     [train_specgan.py:463-569]
     """
     judge = None
-    for prefix in each_checkpoint(args):
+
+    def incept(prefix):
+        nonlocal judge
         now = args.settle()
         judge = judge or JUDGES[args.incept_measure](now)
-        try:
-            incept_checkpoint(prefix, now, judge)
-        except (InputError, FileNotFoundError):
-            if os.path.exists(f"{prefix}.index"):
-                raise
-            log.warning("%s is gone: more of them stay with --train_keep", prefix)
+        incept_checkpoint(prefix, now, judge)
+
+    follow(args, incept)
 
 
 class InceptionJudge:
@@ -150,6 +149,8 @@ def run_score(args):
         log.info("No --incept_classifier: what needs one is left out")
     for line in score.table(measures):
         log.info("%s", line)
+    if line := score.caution(measures):
+        log.warning("%s", line)
     of |= {"data_dir": args.data_dir or "embedded drums", "incept_k": args.incept_k}
     os.makedirs(os.path.dirname(os.path.abspath(fp)), exist_ok=True)
     with replacing(fp, "w") as f:

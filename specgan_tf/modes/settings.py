@@ -98,6 +98,11 @@ def settle(parser, given):
     upsample = given.get("specgan_genr_upsample")
     if upsample in UPSAMPLE_ALIASES:
         given["specgan_genr_upsample"] = UPSAMPLE_ALIASES[upsample]
+    # Each turns off what is recorded of the other.
+    normalize = "data_normalize", "data_no_normalize"
+    for one, other in (normalize, normalize[::-1]):
+        if given.get(one):
+            given[other] = False
     if box.is_one(path):
         return settle_box(parser, given)
     folder = checkpoint.folder_of(path)
@@ -117,17 +122,19 @@ def settle(parser, given):
     if upsample in UPSAMPLE_ALIASES:
         recorded["specgan_genr_upsample"] = UPSAMPLE_ALIASES[upsample]
 
-    prefix = checkpoint.latest(path) if os.path.exists(folder) else None
+    prefix, of_checkpoint = None, {}
+    if os.path.exists(folder):
+        prefix, of_checkpoint = checkpoint.read_latest(
+            path, recorded_in, checkpoint.latest
+        )
+    recorded |= of_checkpoint
     if prefix:
-        options = checkpoint.options_of(prefix)
-        recorded |= {f: options[o] for f, o in STRUCTURE.items() if o in options}
-        loss = checkpoint.loss_of(prefix)
-        recorded |= {"specgan_loss": loss} if loss else {}
         recorded = recorded_analysis(parser, given, source) | recorded
         # 16384 samples at another rate are another sound, and so are their moments.
         fixed = [*STRUCTURE, *ANALYSIS, "data_sample_rate"]
         if mode == "train":
             fixed.append("specgan_loss")
+            loss = of_checkpoint.get("specgan_loss")
             if loss and loss not in LOSSES:
                 raise InputError(
                     f"{prefix} was trained in Python with a loss of its own, {loss!r}: "
@@ -153,6 +160,15 @@ def settle(parser, given):
         log_changes(given, {**parser.defaults, **recorded})
     again = {"settle": lambda: settle(parser, dict(given))}
     return namespace(parser, recorded, given | again)
+
+
+def recorded_in(prefix):
+    """(prefix, the flags that its tensors tell: name -> value); {} for None."""
+    if prefix is None:
+        return None, {}
+    options, loss = checkpoint.options_of(prefix), checkpoint.loss_of(prefix)
+    told = {flag: options[o] for flag, o in STRUCTURE.items() if o in options}
+    return prefix, told | ({"specgan_loss": loss} if loss else {})
 
 
 def settle_box(parser, given):
@@ -223,9 +239,10 @@ def settings(args):
     """The lines of args.txt; paths so that they hold from anywhere."""
     settings = {k: v for k, v in vars(args).items() if k not in MOMENTARY}
     for name in PATHS:
-        if settings[name] not in (None, "memory"):
+        keyword = "memory" if name == "data_cache" else None
+        if settings[name] not in (None, keyword):
             settings[name] = os.path.abspath(settings[name])
-    return [f"{k},{v}" for k, v in sorted(settings.items())]
+    return [checkpoint.args_line(k, v) for k, v in sorted(settings.items())]
 
 
 def hparams(args):

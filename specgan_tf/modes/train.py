@@ -23,6 +23,7 @@ from specgan_tf.modes.data import (
     data_errors,
     decode,
     find_files,
+    making_dirs,
     slicing,
     training_moments,
 )
@@ -65,7 +66,7 @@ def run_train(args):
     with contextlib.ExitStack() as stack:
         stack.enter_context(distribute.partners(args.strategy))
         if chief:
-            os.makedirs(args.train_dir, exist_ok=True)
+            stack.enter_context(making_dirs(args))
             stack.enter_context(only_training(args.train_dir))
         train_on(fps, args)
 

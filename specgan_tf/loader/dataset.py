@@ -1,0 +1,253 @@
+"""Audio files -> `tf.data` of waveforms.
+
+Port of `decode_extract_and_batch` in loader.py (chrisdonahue/wavegan 40e85e8). A slice
+is [slice_len, 1, nch].
+"""
+
+import itertools
+import re
+import secrets
+
+import numpy as np
+import tensorflow as tf
+
+from specgan_tf.files import InputError
+from specgan_tf.loader.decoder import Decoder
+from specgan_tf.loader.order import Order, Part
+from specgan_tf.loader.slices import Slices, slice_hop_len
+
+
+def aligned_zeros(shape):
+    """Float32 zeros at a multiple of 64 bytes: TensorFlow takes them uncopied."""
+    size = 4 * int(np.prod(shape))
+    room = np.zeros(size + 64, np.uint8)
+    start = -room.ctypes.data % 64
+    return room[start : start + size].view(np.float32).reshape(shape)
+
+
+def decode_extract_and_batch(
+    fps,
+    batch_size,
+    slice_len,
+    decode_fs,
+    decode_num_channels,
+    decode_normalize=True,
+    decode_fast_wav=False,
+    decode_parallel_calls=1,
+    slice_randomize_offset=False,
+    slice_first_only=False,
+    slice_overlap_ratio=0,
+    slice_pad_end=False,
+    repeat=False,
+    shuffle=False,
+    shuffle_buffer_size=None,
+    prefetch_size=None,
+    prefetch_gpu_num=None,
+    decode_resample="soxr_hq",
+    decode_cache=None,
+    seed=None,
+    skip=0,
+    lengths=None,
+    part=(0, 1),
+):
+    """Decodes audio files into batches of slices.
+
+    Args:
+      fps: paths.
+      batch_size: slices in a batch; what is left over is dropped.
+      slice_len: samples.
+      decode_fs, decode_num_channels, decode_normalize, decode_fast_wav,
+        decode_resample: as in `decode_audio`.
+      decode_parallel_calls: files decoded at a time; their order is kept.
+      decode_cache: decode each file once: "memory" keeps all that was decoded, anything
+        else is a folder to keep it in; None keeps nothing.
+      slice_randomize_offset: start each file at a random sample below `slice_len`.
+      slice_first_only: only the first slice of each file.
+      slice_overlap_ratio: in [0, 1), of adjacent slices.
+      slice_pad_end: fill a last partial slice with zeros.
+      repeat: go on for ever.
+      shuffle: files every epoch, and slices through a buffer of shuffle_buffer_size.
+      prefetch_size: batches to have ready; None for none.
+      prefetch_gpu_num: have them ready on this GPU, where there is such a GPU.
+      seed: of offsets and orders; None draws one.
+      skip: begin after so many slices, as if they had been taken; of the endless
+        (`repeat`) and seeded.
+      lengths: int64 [len(fps)], what is known of the files' samples at decode_fs, -1
+        where nothing is. Filled in while decoding; to `skip`, those of the files
+        decoded so far spare decoding them again.
+      part: (i, n): the i-th of n equal parts of each batch, for n workers; of the
+        endless, shuffled and seeded. Where `lengths` are known, a file is decoded by
+        those alone who take slices of it.
+
+    Returns:
+      `tf.data.Dataset` of float32 [batch_size / n, slice_len, 1, nch]. Iterating it
+      raises `tf.errors.OpError` for bad input; `input_error` says it in one line.
+
+    [loader.py:68-198]
+    """
+    i, parts = part
+    own = batch_size // parts
+    slices = decode_and_extract(
+        fps,
+        slice_len,
+        decode_fs,
+        decode_num_channels,
+        decode_normalize=decode_normalize,
+        decode_fast_wav=decode_fast_wav,
+        decode_parallel_calls=decode_parallel_calls,
+        slice_randomize_offset=slice_randomize_offset,
+        slice_first_only=slice_first_only,
+        slice_overlap_ratio=slice_overlap_ratio,
+        slice_pad_end=slice_pad_end,
+        repeat=repeat,
+        shuffle_buffer_size=shuffle_buffer_size if shuffle else None,
+        decode_resample=decode_resample,
+        decode_cache=decode_cache,
+        seed=seed,
+        skip=skip,
+        lengths=lengths,
+        part=(batch_size, (i * own, (i + 1) * own)) if parts > 1 else None,
+    )
+
+    # Make batches
+    shape = [own, slice_len, 1, decode_num_channels]
+
+    def batches():
+        found = iter(slices)
+        while len(batch := list(itertools.islice(found, own))) == own:
+            whole = aligned_zeros(shape)
+            for into, x in zip(whole, batch, strict=True):
+                into[: len(x)] = x
+            yield whole
+
+    dataset = tf.data.Dataset.from_generator(
+        batches, output_signature=tf.TensorSpec(shape, tf.float32)
+    )
+
+    # Prefetch a number of batches
+    if prefetch_size is not None:
+        dataset = dataset.prefetch(prefetch_size)
+        gpus = tf.config.list_logical_devices("GPU")
+        if prefetch_gpu_num is not None and 0 <= prefetch_gpu_num < len(gpus):
+            dataset = dataset.apply(
+                tf.data.experimental.prefetch_to_device(gpus[prefetch_gpu_num].name)
+            )
+    return dataset
+
+
+def timed(dataset, add):
+    """The same dataset; `add(seconds)` hears how long each element was waited for.
+
+    That is the time until what comes before had it ready, to be measured behind a
+    `prefetch`, in the process that calls `add`.
+    """
+    # Components of a zip are asked for one after another.
+    clock = tf.data.Dataset.from_tensors(0).repeat().map(lambda _: tf.timestamp())
+
+    def tell(before, x, after):
+        tf.numpy_function(lambda s: add(float(s)) or s, [after - before], tf.float64)
+        return x
+
+    # Prefetched again, the waiting would be that of a thread that nobody waits for.
+    options = tf.data.Options()
+    options.experimental_optimization.inject_prefetch = False
+    timed = tf.data.Dataset.zip((clock, dataset, clock)).map(tell)
+    return timed.with_options(options)
+
+
+def decode_and_extract(
+    fps,
+    slice_len,
+    decode_fs,
+    decode_num_channels,
+    decode_normalize=True,
+    decode_fast_wav=False,
+    decode_parallel_calls=1,
+    slice_randomize_offset=False,
+    slice_first_only=False,
+    slice_overlap_ratio=0,
+    slice_pad_end=False,
+    repeat=False,
+    shuffle_buffer_size=None,
+    decode_resample="soxr_hq",
+    decode_cache=None,
+    seed=None,
+    skip=0,
+    lengths=None,
+    part=None,
+):
+    """The slices of `decode_extract_and_batch`, one by one.
+
+    Args:
+      shuffle_buffer_size: None does not shuffle.
+      part: (n, (first, last + 1)): of every n slices those in these places alone.
+      The others as there.
+
+    Returns:
+      An iterable of numpy float32 [n, 1, nch]. n is slice_len, or less where a slice is
+      still to be filled with zeros. Iterating it raises `InputError` for bad input.
+    """
+    slice_hop = slice_hop_len(slice_len, slice_overlap_ratio)
+    if lengths is None:
+        lengths = np.full(len(fps), -1)
+    decoder = Decoder(
+        fps,
+        lengths,
+        (slice_len, slice_hop, slice_first_only, slice_pad_end),
+        fs=decode_fs,
+        num_channels=decode_num_channels,
+        normalize=decode_normalize,
+        fast_wav=decode_fast_wav,
+        resample=decode_resample,
+        cache=decode_cache,
+    )
+    seed = secrets.randbits(63) if seed is None else seed
+    offsets = slice_len if slice_randomize_offset else 0
+    order = Order(len(fps), shuffle_buffer_size is not None, offsets, seed)
+    size, parallel = shuffle_buffer_size or 0, decode_parallel_calls
+    part = Part(order, size, *part, skip) if part else None
+    return Slices(decoder, order, repeat, size, parallel, skip, part)
+
+
+def origins(
+    skip,
+    n,
+    lengths,
+    seed,
+    shuffle_buffer_size,
+    slice_len,
+    slice_randomize_offset=False,
+    slice_first_only=False,
+    slice_overlap_ratio=0,
+    slice_pad_end=False,
+):
+    """Where `n` slices of a shuffled, endless `decode_extract_and_batch` were from.
+
+    Args:
+      skip: how many came before them.
+      lengths: as that left them.
+      The others as it was given them.
+
+    Returns:
+      [(index of the file, its first sample in the slice)], in the order of the slices.
+    """
+    hop = slice_hop_len(slice_len, slice_overlap_ratio)
+    decoder = Decoder(
+        range(len(lengths)),
+        lengths,
+        (slice_len, hop, slice_first_only, slice_pad_end),
+        num_channels=1,
+    )
+    order = Order(len(lengths), True, slice_len * slice_randomize_offset, seed)
+    slices = Slices(decoder, order, True, shuffle_buffer_size, 1)
+    found = []
+    for epoch, place, k in slices.locate(slices.leaving(skip, n)):
+        files, starts = order.epoch(epoch)
+        found.append((int(files[place]), int(starts[place] + k * hop)))
+    return found
+
+
+def input_error(error):
+    """The `InputError` inside a `tf.errors.OpError` raised by a dataset, or None."""
+    said = re.search(r"InputError: (.*)", str(error))
+    return InputError(said.group(1)) if said else None

@@ -1,0 +1,211 @@
+"""One audio file -> samples.
+
+Port of `decode_audio` in loader.py (chrisdonahue/wavegan 40e85e8). Decoded audio is
+float32 [nsamps, 1, nch].
+"""
+
+import logging
+import os
+
+import numpy as np
+
+from specgan_tf.files import InputError
+from specgan_tf.loader import read
+from specgan_tf.loader.errors import UnreadableError
+from specgan_tf.loader.resample import RESAMPLERS, KaiserBest, Soxr
+
+RATES = 100, 1_000_000  # Hz; beyond, the header is wrong
+MAX_SAMPLES = 1 << 30  # of the result: 4 GiB
+CANCELS = 1e-3  # of the loudest channel: a mono mix that is quieter is none
+FAINT = 1 / 32768  # one step of 16 bits
+
+log = logging.getLogger("specgan_tf")
+
+
+def decode_audio(
+    fp,
+    fs=None,
+    num_channels=1,
+    normalize=False,
+    fast_wav=False,
+    resample="soxr_hq",
+    note=None,
+    reserve=None,
+):
+    """Decodes one audio file.
+
+    Channels are mixed and the rate is changed block by block, so that a file takes
+    little more memory than its result.
+
+    Args:
+      fp: path.
+      fs: rate to resample to, Hz; None keeps the file's.
+      num_channels: 1 averages whatever the file has; 2 doubles a mono file; otherwise
+        the file must have exactly as many.
+      normalize: divide by the largest absolute sample.
+        differs: not if that is what is left of channels that cancel each other, which
+        would become full-scale noise.  [loader.py:60-63]
+      fast_wav: the file is a WAV, 16-bit PCM or 32-bit float, at `fs` already.
+      resample: "soxr_hq", or "kaiser_best" (needs the resampy package).
+        differs: the original's librosa 0.6.2 has kaiser_best.  [loader.py:36]
+      note: called with what is odd about a file that can be used ("is silent"); by
+        default that is logged.
+      reserve: called with the bytes to be held, before they are.
+
+    Returns:
+      float32 [nsamps, 1, num_channels].
+
+    Raises:
+      InputError: with fast_wav, a rate or sample format it does not take; a channel
+        count that does not fit.
+      UnreadableError: not an audio file, truncated, empty, holding NaN or infinity, or
+        too large for the memory.
+
+    [loader.py:9-65]
+    """
+    fp = os.fsdecode(fp)
+    if resample not in RESAMPLERS:
+        raise ValueError(
+            f"resample must be one of {RESAMPLERS}. Received: {resample!r}"
+        )
+    if note is None:
+
+        def note(text):
+            log.warning("%s %s", fp, text)
+
+    mix = Mix(fp, num_channels)
+    sound = Samples(reserve)
+    try:
+        for rate, _, blocks in read.recordings(fp, fast_wav, note):
+            fs = rate if fs is None else fs
+            if fast_wav and rate != fs:
+                raise InputError(
+                    f"{fp} is at {rate} Hz, not {fs}; --data_fast_wav cannot resample: "
+                    "leave it out, or set --data_sample_rate"
+                )
+            mixed = map(mix, blocks)
+            sound.extend(mixed if rate == fs else resampled(mixed, rate, fs, resample))
+        _wav = sound.take()
+        if not len(_wav):
+            raise UnreadableError("it holds no samples")
+        _wav = _wav[:, np.newaxis, :]  # mimics the 2D shape of spectral features
+        if mix.cancels:
+            note("cancels out in mono: its channels are opposites, and it stays silent")
+        elif mix.peak == 0:
+            note("is silent")
+        elif normalize:
+            if mix.peak <= FAINT:
+                note("is almost silent, and is amplified to full scale")
+            _wav /= peak(_wav) or 1
+    except MemoryError:
+        raise UnreadableError(
+            "not enough memory to decode it: split it into shorter files"
+        ) from None
+    return _wav
+
+
+class Mix:
+    """Averages (mono) or doubles (stereo) channels, block by block.  [loader.py:51-58]
+
+    Attributes:
+      peak: the largest absolute sample so far, of all channels; mixed: of the mix.
+    """
+
+    def __init__(self, fp, num_channels):
+        self.fp, self.num_channels = fp, num_channels
+        self.peak = self.mixed = 0.0
+
+    def __call__(self, block):
+        nch = block.shape[1]
+        loudest = peak(block)
+        if not np.isfinite(loudest):
+            raise UnreadableError("it holds NaN or infinite samples")
+        self.peak = max(self.peak, loudest)
+        if nch != self.num_channels:
+            if self.num_channels == 1:
+                block = np.mean(block, 1, keepdims=True)
+                loudest = peak(block)
+            elif nch == 1 and self.num_channels == 2:
+                block = np.concatenate([block, block], axis=1)
+            else:
+                raise InputError(
+                    f"{self.fp} has {nch} channels, not {self.num_channels}"
+                )
+        self.mixed = max(self.mixed, loudest)
+        return block
+
+    @property
+    def cancels(self):
+        return self.peak > 0 and self.mixed <= CANCELS * self.peak
+
+
+def peak(samples):
+    """The largest absolute sample; NaN if there is one. Without a copy of them."""
+    if not samples.size:
+        return 0.0
+    return np.maximum(samples.max(), -samples.min())
+
+
+def resampled(blocks, fs, target, kind):
+    """Blocks [n, nch] at `fs` Hz -> blocks at `target` Hz.
+
+    Of N samples come ceil(N * target / fs).
+    """
+    if not RATES[0] <= fs <= RATES[1]:
+        raise UnreadableError(f"a sample rate of {fs} Hz")
+    resampler, n, made = None, 0, 0
+    for block in blocks:
+        if resampler is None:
+            make = {"soxr_hq": Soxr, "kaiser_best": KaiserBest}[kind]
+            resampler = make(fs, target, block.shape[1])
+        n += len(block)
+        found = resampler(block)
+        made += len(found)
+        yield found
+    if resampler is None:
+        return
+    found = resampler(block[:0], last=True)[: max(0, resampler.size(n) - made)]
+    yield found
+    missing = resampler.size(n) - made - len(found)
+    yield np.zeros([missing, block.shape[1]], np.float32)
+
+
+class Samples:
+    """Float32 [n, nch] that grow by blocks, in place where the system can."""
+
+    def __init__(self, reserve=None):
+        self.held, self.n = None, 0
+        self.reserve = reserve or (lambda size: None)
+
+    def extend(self, blocks):
+        for block in blocks:
+            if not len(block):
+                continue
+            n = self.n + len(block)
+            if n * block.shape[1] > MAX_SAMPLES:
+                raise UnreadableError(f"longer than {MAX_SAMPLES} samples: split it")
+            if self.held is None:  # often the only one: not copied
+                self.reserve(block.nbytes)
+                self.held = block
+            else:
+                if n > len(self.held):
+                    self.grow(n + n // 16)
+                self.held[self.n : n] = block
+            self.n = n
+
+    def grow(self, n):
+        nch = self.held.shape[1]
+        self.reserve(4 * n * nch)
+        if not self.held.flags.owndata:
+            self.held = self.held.copy()
+        self.held.resize((n, nch), refcheck=False)
+
+    def take(self):
+        """All of them. The object is empty after that."""
+        if self.held is None:
+            return np.zeros([0, 1], np.float32)
+        held, n, self.held = self.held, self.n, None
+        if len(held) > n:
+            held.resize((n, held.shape[1]), refcheck=False)
+        self.reserve(held.nbytes)
+        return held

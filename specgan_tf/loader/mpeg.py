@@ -1,0 +1,200 @@
+"""MP3 files: which frames they hold, and headers that say so.
+
+libmpg123 believes the header of an MP3 (a frame marked Xing or Info); without one it
+guesses the length from the first frame's bit rate. libsndfile reads no further than
+that. Frames are counted here instead, a header that is wrong is corrected, and a file
+without one is read to its end. Two files that were joined are two recordings.
+"""
+
+import re
+from typing import NamedTuple
+
+from specgan_tf.loader.errors import UnreadableError
+from specgan_tf.loader.parts import Parts
+
+RATES = 44100, 48000, 32000  # of MPEG 1; halves and quarters in MPEG 2 and 2.5
+# kbit/s of Layer III
+BITRATES_1 = 0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320
+BITRATES_2 = 0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160
+SYNC = re.compile(rb"\xff[\xe2\xe3\xf2\xf3\xfa\xfb]")  # of Layer III
+
+
+class Frame(NamedTuple):
+    """size: bytes; samples: of each channel; side: bytes of side information, a
+    checksum aside."""
+
+    size: int
+    samples: int
+    rate: int
+    mono: bool
+    side: int
+
+
+def parse(header):
+    """The `Frame` that four bytes begin, or None."""
+    if len(header) < 4 or header[0] != 0xFF or not SYNC.match(header):
+        return None
+    version = header[1] >> 3 & 3  # 3: MPEG 1, 2: MPEG 2, 0: MPEG 2.5
+    bitrate, rate, padding = header[2] >> 4, header[2] >> 2 & 3, header[2] >> 1 & 1
+    if bitrate in (0, 15) or rate == 3 or version == 1:
+        return None
+    hertz = RATES[rate] >> {3: 0, 2: 1, 0: 2}[version]
+    mono = header[3] >> 6 == 3
+    if version == 3:
+        kilobits, samples, side = BITRATES_1[bitrate], 1152, 17 if mono else 32
+    else:
+        kilobits, samples, side = BITRATES_2[bitrate], 576, 9 if mono else 17
+    size = samples // 8 * 1000 * kilobits // hertz + padding
+    return Frame(size, samples, hertz, mono, side)
+
+
+class Recording:
+    """Frames of one rate, and where the first of them is.
+
+    Attributes:
+      ranges: [[first, last + 1]] of bytes.
+      frames: how many, without `tag`.
+      tag: the bytes of its header frame, or None.
+    """
+
+    def __init__(self, kind, tag=None):
+        self.kind, self.tag = kind, tag
+        self.ranges, self.frames = [], 0
+
+    def add(self, first, end):
+        if self.ranges and self.ranges[-1][1] == first:
+            self.ranges[-1][1] = end
+        else:
+            self.ranges.append([first, end])
+        self.frames += 1
+
+    @property
+    def claimed(self):
+        """Frames that its header claims; None without a header, or where that is
+        silent."""
+        if self.tag is None:
+            return None
+        at = _tag_at(self.tag, self.kind)
+        if self.tag[at : at + 4] == b"VBRI":
+            return int.from_bytes(self.tag[at + 14 : at + 18], "big") or None
+        if not self.tag[at + 7] & 1:
+            return None
+        return int.from_bytes(self.tag[at + 8 : at + 12], "big") or None
+
+    def parts(self, f):
+        """These frames of the file `f`, after a header that claims as many; or without
+        one, and then without an end that could be guessed."""
+        ranges = [tuple(r) for r in self.ranges]
+        if self.claimed == self.frames:
+            return Parts(f, [self.tag, *ranges])
+        if self.claimed is None or self.tag[36:40] == b"VBRI":
+            samples = self.frames * self.kind.samples
+            return Parts(f, ranges, samples, endless=True)
+        tag, at = bytearray(self.tag), _tag_at(self.tag, self.kind)
+        tag[at + 8 : at + 12] = self.frames.to_bytes(4, "big")
+        flags = tag[at + 7]  # frames, bytes, a table and a quality may follow
+        sizes = {1: 4, 2: 4, 4: 100, 8: 4}
+        lame = at + 8 + sum(size for flag, size in sizes.items() if flags & flag)
+        if self.frames > self.claimed and len(tag) >= lame + 24:
+            # The silence at the end of what it claims is not at this end: 12 bits.
+            tag[lame + 22] &= 0xF0
+            tag[lame + 23] = 0
+        return Parts(f, [bytes(tag), *ranges])
+
+
+def _tag_at(frame, kind):
+    """Where a header frame says Xing, Info or VBRI; None in a frame of sound."""
+    at = 4 + kind.side
+    if frame[at : at + 4] in (b"Xing", b"Info") and len(frame) >= at + 12:
+        return at
+    return 36 if frame[36:40] == b"VBRI" and len(frame) >= 54 else None
+
+
+def scan(data):
+    """[`Recording`] of an MP3 file's bytes; empty if there is no frame.
+
+    Frames of other rates or channels begin a recording, and so does a header frame.
+    """
+    found, known, at, size = [], {}, 0, len(data)
+
+    def frame(at):
+        head = bytes(data[at : at + 4])
+        if head not in known:
+            known[head] = parse(head)
+        return known[head]
+
+    def follows(kind, at):
+        """Whether a frame like this one, or the end, is at this place."""
+        other = frame(at)
+        same = other and (other.rate, other.mono) == (kind.rate, kind.mono)
+        return same or at == size or data[at : at + 3] in (b"ID3", b"TAG", b"APE")
+
+    while at < size:
+        kind, now = frame(at), found[-1] if found else None
+        alike = (
+            now and kind and (kind.rate, kind.mono) == (now.kind.rate, now.kind.mono)
+        )
+        if not kind or not (alike or follows(kind, at + kind.size)):
+            at = _resync(data, at, frame, follows)
+            continue
+        end = at + kind.size
+        if end > size:  # cut off
+            break
+        content = data[at:end] if _maybe_tag(data, at, kind) else b""
+        if content and _tag_at(content, kind) is not None:
+            found.append(Recording(kind, content))
+        else:
+            if not alike:
+                found.append(Recording(kind))
+            found[-1].add(at, end)
+        at = end
+    return [r for r in found if r.frames]
+
+
+def _maybe_tag(data, at, kind):
+    first = at + 4 + kind.side
+    return data[first : first + 4] in (b"Xing", b"Info") or (
+        data[at + 36 : at + 40] == b"VBRI"
+    )
+
+
+def _resync(data, at, frame, follows):
+    """Where the next frame is after what is none: another tag, or rubbish."""
+    if data[at : at + 3] == b"ID3" and at + 10 <= len(data):
+        a, b, c, d = data[at + 6 : at + 10]
+        return at + 10 + (a << 21 | b << 14 | c << 7 | d)
+    for match in SYNC.finditer(data, at + 1):
+        kind = frame(match.start())
+        if kind and follows(kind, match.start() + kind.size):
+            return match.start()
+    return len(data)
+
+
+def recordings(f, data, note):
+    """The recordings in an MP3 file, usually one.
+
+    Args:
+      f: the open file.
+      data: its bytes.
+      note: called with what is odd.
+
+    Returns:
+      [`Parts`], or None for the file as it is.
+
+    Raises:
+      UnreadableError: fewer frames than the header claims.
+    """
+    found = scan(data)
+    for r in found:
+        if not r.claimed or abs(r.frames - r.claimed) <= 1:  # some count the header
+            continue
+        if r.frames < r.claimed and r is found[-1]:
+            raise UnreadableError(f"truncated: {r.frames} of {r.claimed} MP3 frames")
+        note(
+            f"has {r.frames} MP3 frames where its header says {r.claimed}: all are read"
+        )
+    if not found:
+        return None
+    if len(found) == 1 and found[0].claimed == found[0].frames:
+        return None
+    return [r.parts(f) for r in found]

@@ -1,0 +1,106 @@
+"""Resampling block by block: the same result as all at once."""
+
+import math
+
+import numpy as np
+
+from specgan_tf.files import InputError
+from specgan_tf.loader.errors import UnreadableError
+
+RESAMPLERS = ("soxr_hq", "kaiser_best")
+
+
+class Soxr:
+    """librosa's soxr_hq, as a stream. Its output is the same to the last bit.
+
+    Call it with float32 [n, nch], and at the end with `last`.
+    """
+
+    def __init__(self, fs, target, channels):
+        import soxr
+
+        self.ratio = float(target) / fs
+        self.stream = soxr.ResampleStream(
+            fs, target, channels, dtype="float32", quality="soxr_hq"
+        )
+
+    def __call__(self, samples, last=False):
+        return self.stream.resample_chunk(np.ascontiguousarray(samples), last=last)
+
+    def size(self, n):
+        """Samples that come of `n`."""
+        return math.ceil(n * self.ratio)
+
+
+class KaiserBest:
+    """resampy's kaiser_best, as it was before 0.4 changed the filter of that name.
+
+    Blocks overlap by the filter's length, and begin where a sample of the input and one
+    of the output fall together.
+    """
+
+    ZEROS = 64  # zero crossings of the filter, on either side
+    BLOCK = 1 << 20
+
+    def __init__(self, fs, target, channels):
+        try:
+            import resampy
+        except ImportError:
+            raise InputError(
+                "kaiser_best needs the resampy package: pip install resampy"
+            ) from None
+        self.resample, self.fs, self.target = resampy.resample, fs, target
+        common = math.gcd(fs, target)
+        self.step, self.step_out = fs // common, target // common
+        margin = math.ceil(self.ZEROS * max(1, fs / target)) + 1
+        self.margin = -(-margin // self.step) * self.step
+        self.block = max(1, self.BLOCK // self.step) * self.step
+        self.held, self.size_held = [], 0  # input not yet done with, and its margin
+        self.before = 0  # of it, samples that are margin alone
+
+    def __call__(self, samples, last=False):
+        self.held.append(samples)
+        self.size_held += len(samples)
+        found = []
+        if self.size_held >= self.before + self.block + self.margin or last:
+            x = np.concatenate(self.held)
+            while len(x) >= self.before + self.block + self.margin:
+                end = self.before + self.block
+                found.append(self._filter(x[: end + self.margin], self.block))
+                x = x[max(0, end - self.margin) :]
+                self.before = min(end, self.margin)
+            if last and len(x) > self.before:
+                found.append(self._filter(x, None))
+            self.held, self.size_held = [x], len(x)
+        if found:
+            return np.concatenate(found)
+        return samples[:0]
+
+    def _filter(self, x, n):
+        """Output for the first `n` samples after the margin; None for all."""
+        from scipy.signal import windows
+
+        try:
+            y = self.resample(
+                x,
+                self.fs,
+                self.target,
+                axis=0,
+                filter="sinc_window",
+                num_zeros=self.ZEROS,
+                precision=9,
+                rolloff=0.9475937167399596,
+                window=lambda n: windows.kaiser(n, 14.769656459379492),
+            )
+        except ValueError as e:  # a sample or two
+            raise UnreadableError(f"cannot be resampled: {e}") from None
+        first = self.before // self.step * self.step_out
+        return (
+            y[first:]
+            if n is None
+            else y[first : first + n // self.step * self.step_out]
+        )
+
+    def size(self, n):
+        """Samples that come of `n`."""
+        return math.ceil(n * self.target / self.fs)

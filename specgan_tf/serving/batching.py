@@ -1,0 +1,106 @@
+"""What computes: one thread, request by request, or several of them joined."""
+
+import asyncio
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import anyio
+import numpy as np
+
+from .protocol import JOINED, Refused
+
+
+def compute(jobs):
+    """All in one call; what each one makes, or its exception."""
+    try:
+        first = jobs[0]
+        if len(jobs) == 1:
+            return [first.signature(first.tensors)]
+        tensors = {
+            name: np.concatenate([job.tensors[name] for job in jobs]) if t.ndim else t
+            for name, t in first.tensors.items()
+        }
+        ends = np.cumsum([job.rows for job in jobs])[:-1]
+        parts = {k: np.split(v, ends) for k, v in first.signature(tensors).items()}
+        return [{k: v[i] for k, v in parts.items()} for i in range(len(jobs))]
+    except Exception as e:
+        if len(jobs) > 1:  # it may be the fault of one
+            return [compute([job])[0] for job in jobs]
+        return [refusal(e)]
+
+
+def refusal(e):
+    """Of what TensorFlow says, the first line; the rest is about its graph."""
+    import tensorflow as tf
+
+    said = (str(e).strip().splitlines() or [type(e).__name__])[0]
+    if isinstance(e, tf.errors.InvalidArgumentError):
+        return Refused(400, said)
+    if isinstance(e, tf.errors.ResourceExhaustedError | MemoryError):
+        return Refused(503, "out of memory: ask for fewer rows")
+    return e
+
+
+class Queue:
+    """Jobs, first come, first served, those that join with the first along with it."""
+
+    def __init__(self, limits, batch_rows, delay, metrics):
+        self.limits, self.batch_rows, self.delay = limits, batch_rows, delay
+        self.metrics, self.waiting, self.came = metrics, [], asyncio.Event()
+        self.thread = ThreadPoolExecutor(1, "compute")
+        metrics.queue.set_function(lambda: len(self.waiting))
+
+    async def run(self, job):
+        """What the job makes.
+
+        Raises:
+          Refused: too many wait already, or it cannot be computed.
+        """
+        most = self.limits["max_queue"]
+        if len(self.waiting) >= most:
+            raise Refused(503, f"{most} requests wait already (--max_queue)")
+        job.done = asyncio.get_running_loop().create_future()
+        self.waiting.append(job)
+        self.came.set()
+        try:
+            return await job.done
+        finally:  # out of time, or its client went away: nobody waits for it
+            if job in self.waiting:
+                self.waiting.remove(job)
+
+    def joined(self):
+        """The first job, and those that can be computed along with it."""
+        jobs, rows = self.waiting[:1], self.waiting[0].rows
+        for job in self.waiting[1:]:
+            if rows + job.rows <= self.batch_rows and job.joins(jobs[0]):
+                jobs.append(job)
+                rows += job.rows
+        return jobs, rows
+
+    async def next(self):
+        """Wait for a job, and up to `delay` seconds for others to join it."""
+        while True:
+            self.came.clear()
+            if self.waiting:
+                jobs, rows = self.joined()
+                until = jobs[0].arrived + self.delay - time.monotonic()
+                may_join = jobs[0].signature.name in JOINED and rows < self.batch_rows
+                if not may_join or until <= 0:
+                    self.waiting = [job for job in self.waiting if job not in jobs]
+                    return jobs, rows
+            with anyio.move_on_after(until if self.waiting else None):
+                await self.came.wait()
+
+    async def work(self):
+        loop = asyncio.get_running_loop()
+        while True:
+            jobs, rows = await self.next()
+            self.metrics.batch_rows.observe(rows)
+            made = await loop.run_in_executor(self.thread, compute, jobs)
+            for job, result in zip(jobs, made, strict=True):
+                if job.done.done():
+                    continue
+                if isinstance(result, Exception):
+                    job.done.set_exception(result)
+                else:
+                    job.done.set_result(result)

@@ -1,0 +1,210 @@
+"""What a training folder records, and what else is read from it."""
+
+import os
+import sys
+
+import numpy as np
+import pytest
+from conftest import ROOT
+from scipy.io import wavfile
+
+sys.path.insert(0, ROOT)
+import export as export_script
+import train_specgan
+from specgan_tf import SpecGAN, SpecGANDiscriminator, SpecGANGenerator, checkpoint
+from specgan_tf import moments as moments_file
+from specgan_tf.modes import settings
+from specgan_tf.modes.data import find_files
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "/clips",
+        "/a,b",
+        "/ends with \r",
+        "/two\nlines\nspecgan_dim,7",
+        "/\udcff\n",
+        '"',
+        '"/in quotes"',
+        '"/in\\nquotes"',
+        '"\\"twice\\""',
+        "C:\\new\\folder",
+        "",
+    ],
+)
+def test_every_value_survives_args_txt(tmp_path, value):
+    lines = [checkpoint.args_line(*pair) for pair in (("a", value), ("b", 1))]
+    content = ("\n".join(lines) + "\n").encode(errors="surrogateescape")
+    (tmp_path / "args.txt").write_bytes(content)
+    assert checkpoint.read_args(tmp_path) == {"a": value, "b": "1"}
+
+
+def test_an_old_args_txt_reads_as_ever(tmp_path):
+    """Values that look like escapes: the reference and earlier versions had none."""
+    old = {
+        "data_dir": "/a\\nb",
+        "data_cache": '"/quoted"',
+        "data_moments_fp": '"/a, "b"',
+        "x": '"',
+    }
+    lines = "".join(f"{name},{value}\n" for name, value in old.items())
+    (tmp_path / "args.txt").write_text(lines)
+    assert checkpoint.read_args(tmp_path) == old
+    assert [checkpoint.args_line(*pair) + "\n" for pair in old.items()] == [
+        *lines.splitlines(keepends=True)
+    ]
+
+
+def test_a_training_finds_folders_of_any_name_again(tmp_path, monkeypatch):
+    """A newline ends no line of args.txt, and `memory` means memory to the cache alone;
+    recorded paths hold from anywhere."""
+    parser = train_specgan.make_parser()
+    for i, name in enumerate(("two\nlines,specgan_dim,7", "memory")):
+        data, train = tmp_path / name, tmp_path / str(i)
+        data.mkdir()
+        train.mkdir()
+        wavfile.write(data / "a.wav", 16000, np.zeros(9, np.int16))
+        monkeypatch.chdir(tmp_path)
+        given = {"data_dir": name, "data_moments_fp": name, "data_cache": "memory"}
+        given |= {"mode": "train", "train_dir": str(train), "specgan_dim": 1}
+        settings.write_args(settings.settle(parser, given))
+        monkeypatch.chdir(data)
+        again = {"mode": "train", "train_dir": str(train)}
+        again = settings.settle(parser, again)
+        assert (again.data_dir, again.specgan_dim) == (str(data), 1)
+        assert again.data_cache == "memory" and len(find_files(again)) == 1
+        assert checkpoint.read_args(train)["data_moments_fp"] == str(data)
+
+
+@pytest.mark.parametrize("argv", [["./clips/*.wav"], ["clips/a.wav"]])
+def test_a_pattern_or_a_file_is_no_folder(refused, tmp_path, monkeypatch, argv):
+    monkeypatch.chdir(tmp_path)
+    os.mkdir("clips")
+    for name in "abcd":
+        (tmp_path / "clips" / f"{name}.wav").write_bytes(b"")
+    line = refused("train", "t", "--data_dir", *argv)
+    assert f"data_dir {argv[0]} is " in line
+    assert "name the folder that holds the files" in line
+    # As a shell hands on a pattern without quotes
+    for files in (2, 3, 4):
+        files = [f"clips/{name}.wav" for name in "abcd"[:files]]
+        line = refused("train", "t", "--data_dir", *files)
+        assert "--data_dir takes a folder, not files" in line and files[-1] in line
+    assert os.listdir() == ["clips"]
+
+
+def wavegan(upsample):
+    """Some variables of the reference's WaveGAN, --wavegan_dim 2."""
+    shapes = {
+        "G/z_project/dense/kernel": [100, 4 * 4 * 2 * 16],
+        "G/z_project/dense/bias": [4 * 4 * 2 * 16],
+        "D/downconv_0/conv1d/kernel": [25, 1, 2],
+    }
+    kernel = {
+        "zeros": {"G/upconv_0/conv2d_transpose/kernel": [1, 25, 16, 32]},
+        "nn": {"G/upconv_0/conv1d/kernel": [25, 32, 16]},
+    }
+    return shapes | kernel[upsample]
+
+
+@pytest.mark.parametrize("upsample", ["zeros", "nn"])
+@pytest.mark.parametrize("discriminator", [True, False])
+def test_a_wavegan_is_recognised(refused, tmp_path, upsample, discriminator):
+    shapes = wavegan(upsample)
+    if not discriminator:
+        del shapes["D/downconv_0/conv1d/kernel"]
+    prefix = str(tmp_path / "model.ckpt-0")
+    values = {n: np.zeros(shape, np.float32) for n, shape in shapes.items()}
+    checkpoint._write(prefix, values | {"global_step": np.int64(0)})
+    said = f"{prefix} holds a WaveGAN, which makes waveforms without spectrograms"
+    assert said in refused("generate", tmp_path)
+    assert said in refused("train", tmp_path, "--specgan_loss", "wgan-gp")
+    assert said in refused(tmp_path, script=export_script)
+
+
+def test_the_two_flags_of_normalization_turn_each_other_off(refused, tmp_path):
+    parser = train_specgan.make_parser()
+
+    def settled(*flags):
+        given = vars(parser.parse_args(["train", str(tmp_path), *flags]))
+        args = settings.settle(parser, given)
+        settings.write_args(args)
+        return args.data_normalize, args.data_no_normalize
+
+    assert settled() == (False, False)
+    assert settled("--data_no_normalize") == (False, True) == settled()
+    assert settled("--data_normalize") == (True, False) == settled()
+    assert settled("--data_no_normalize") == (False, True)
+    flags = "--data_no_normalize", "--data_normalize"
+    assert "not allowed with argument" in refused("train", tmp_path, *flags)
+    for flag in flags:
+        line = refused("train", tmp_path, f"--no-{flag.removeprefix('--')}")
+        assert "unrecognized arguments" in line
+    assert "--no-data_no" not in parser.format_help()
+
+
+# Checkpoints that a training deletes while they are read
+
+
+@pytest.fixture
+def training(tmp_path):
+    """A folder with the checkpoint of step 0, and a function that goes on to step 1."""
+    gan = SpecGAN(SpecGANGenerator(dim=1), SpecGANDiscriminator(dim=1))
+    gan.compile("wgan-gp")
+    train = tmp_path / "train"
+    train.mkdir()
+    moments_file.save(train / "moments.pkl", np.zeros(129), np.ones(129))
+    first = checkpoint.save(gan, train)
+
+    def go_on():
+        gan.G_optimizer.iterations.assign(1)
+        checkpoint.save(gan, train, keep=1)
+        assert not os.path.exists(f"{first}.index")
+
+    return train, go_on
+
+
+EXPORT = ["--formats", "tflite", "--tflite", "f32"]
+
+
+@pytest.mark.parametrize(
+    "argv, script, made, when",
+    [
+        (["generate", "--generate_n", 1], train_specgan, "generate/0000.wav", "listed"),
+        (["generate", "--generate_n", 1], train_specgan, "generate/0000.wav", "read"),
+        (["preview", "--once"], train_specgan, "preview/00000001.wav", "read"),
+        (EXPORT, export_script, "export/report.json", "read"),
+    ],
+)
+def test_a_checkpoint_that_is_deleted_gives_way_to_the_next(
+    run, training, monkeypatch, argv, script, made, when
+):
+    """Deleted while its tensors are read, or after the folder was listed."""
+    train, go_on = training
+    name = {"read": "_assign", "listed": "_damage"}[when]
+    call, calls = getattr(checkpoint, name), []
+
+    def late(*args):
+        calls.append(args)
+        if len(calls) == 1:
+            go_on()
+        return call(*args)
+
+    monkeypatch.setattr(checkpoint, name, late)
+    mode = argv[:1] if script is train_specgan else []
+    status, out, err = run(*mode, train, *argv[len(mode) :], script=script)
+    assert status == 0 and (train / made).exists(), err
+    assert "model.ckpt-0" not in err and "damaged" not in out
+    if when == "read":
+        assert "model.ckpt-0 was deleted while it was read: taking the next" in out
+
+
+def test_what_is_wrong_with_a_checkpoint_that_is_there_is_an_error(training):
+    train, _ = training
+
+    def read(prefix):
+        raise OSError("no room")
+
+    with pytest.raises(OSError, match="no room"):
+        checkpoint.read_latest(train, read)
