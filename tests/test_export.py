@@ -294,7 +294,7 @@ def test_an_artefact_that_does_not_run(tmp_path, reference):
 
 
 def test_lost_weights_are_an_error(tmp_path, monkeypatch, reference):
-    monkeypatch.setattr(tflite, "_with_metadata", lambda *_: b"\0" * 1000)
+    monkeypatch.setattr(tflite, "_finished", lambda *_: b"\0" * 1000)
     with (
         tflite.converting(reference[0], MOMENTS) as convert,
         pytest.raises(tflite.Conversion, match="without its weights: 1000 bytes"),
