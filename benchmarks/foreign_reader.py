@@ -45,7 +45,7 @@ def main(runtime, signature, path, inputs, outputs):
     for ngl in given["ngl"]:
         rows = []
         for i in range(len(given["z"])):
-            row = [given[k][i : i + 1] if k != "ngl" else ngl for k in takes]
+            row = [given[k][i : i + 1] if k != "ngl" else np.array(ngl) for k in takes]
             rows.append(call(row))
         made[f"{signature}/{OUTPUTS[signature]}/{ngl}"] = np.concatenate(rows)
     np.savez(outputs, **made)

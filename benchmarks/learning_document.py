@@ -1,10 +1,11 @@
-"""docs/LEARNING.md and its picture, of what benchmarks.learning has measured."""
+"""A study's document and its picture, of what benchmarks.learning has measured."""
 
 import itertools
 
 import numpy as np
 
 from benchmarks import permutation
+from benchmarks.studies import STUDIES
 
 MEASURES = {
     "spectrograms": "Frechet, spectrograms",
@@ -17,9 +18,12 @@ MEASURES = {
     "G_loss": "G's loss",
 }
 LOSSES = "D_loss", "G_loss"
-NAMES = {"here": "here", "original": "the original"}  # of the sides
 LEVEL = 0.05
 QUIET = 1  # dB of diversity: below, nearly all is softer than what `score` hears
+
+
+def study_of(found):
+    return STUDIES[found["settings"]["beside"]]
 
 
 def values(did, name, step, steps):
@@ -33,11 +37,11 @@ def values(did, name, step, steps):
 
 def cells(sides, steps):
     """(measure, step) -> side -> its value in each run."""
-    known = sides["here"][0]["scores"]["0"]
+    known = next(iter(sides.values()))[0]["scores"]["0"]
     return {
         (name, step): {
-            side: [values(did, name, step, steps) for did in sides[side]]
-            for side in NAMES
+            side: [values(did, name, step, steps) for did in runs]
+            for side, runs in sides.items()
         }
         for name in MEASURES
         for step in (0, *steps)
@@ -47,10 +51,9 @@ def cells(sides, steps):
 
 def as_pair(found):
     """What `permutation.test` takes, of one data set's cells."""
-    return tuple(
-        np.array([cell[side] for cell in found.values()]).T
-        for side in ("original", "here")
-    )
+    pairs = zip(*(cell.values() for cell in found.values()), strict=True)
+    here, beside = (np.array(of_side).T for of_side in pairs)
+    return beside, here
 
 
 def tested(found):
@@ -72,7 +75,7 @@ def earlier(sides, steps):
     """
     found = cells(sides, steps)
     for before, after in itertools.pairwise(steps):
-        for late, early in itertools.permutations(NAMES):
+        for late, early in itertools.permutations(sides):
             names = [name for name, step in found if step == after]
             pair = [
                 np.array([found[name, step][side] for name in names]).T
@@ -95,13 +98,13 @@ def shown_p(p):
 
 
 def render(found):
-    """docs/LEARNING.md as text."""
-    rows = tested(found)
+    """The document as text."""
+    rows, study = tested(found), study_of(found)
     parts = [
-        "# Learning\n",
-        INTRODUCTION.format(**counts(found)),
+        f"# {study.title}\n",
+        study.introduction.format(**counts(found)),
         *answer(found, rows),
-        "![Losses and measures over iterations, both sides](learning.png)\n",
+        f"![Losses and measures over iterations, both sides]({study.picture})\n",
         PICTURE,
         "## Every comparison\n",
         COMPARISON.format(**counts(found)),
@@ -110,24 +113,24 @@ def render(found):
         *control(found),
         "## CPU time\n",
         *cost(found),
-        NOT_CLAIMED.format(**counts(found)),
+        study.not_claimed.format(**counts(found)),
         "## Do it again\n",
-        AGAIN.format(**counts(found)),
+        study.again.format(**counts(found)),
     ]
     return "\n".join(parts)
 
 
 def counts(found):
     """What the texts name."""
-    settings, ours, theirs = (
-        found["settings"],
-        *([runs[side] for runs in found["runs"].values()] for side in NAMES),
+    settings, (here, beside) = found["settings"], study_of(found).names.items()
+    ours, theirs = (
+        [runs[side] for runs in found["runs"].values()] for side, _ in (here, beside)
     )
     m, n = min(map(len, theirs)), min(map(len, ours))
     sets = [f"{found['real'][d]['n']} {d}" for d in found["runs"]]
     versions = {
-        "here": ours[0][0]["versions"],
-        "original": theirs[0][0]["versions"],
+        here[0]: ours[0][0]["versions"],
+        beside[0]: theirs[0][0]["versions"],
     }
     scored = [d for d, r in found["real"].items() if "inception" in r["measures"]]
     return {
@@ -137,6 +140,8 @@ def counts(found):
         "classifier_line": INCEPTION if scored else "",
         "m": m,
         "n": n,
+        "here": here[1],
+        "beside": beside[1],
         "ways": len(permutation.relabelings(m, n)),
         "smallest": shown_p(permutation.smallest_p(m, n)),
         "confidence": f"{100 * (1 - LEVEL):.0f}",
@@ -154,11 +159,6 @@ def counts(found):
     }
 
 
-INTRODUCTION = """Whether this package learns as the original does, from {sets}: recorded sounds, not those of the paper. Written by `python -m benchmarks.learning` (below); every figure and every verdict comes from it.
-
-Both sides were trained by their own command lines, the original's unmodified under TensorFlow {original_tensorflow} (Python {original_python}), ours under TensorFlow {here_tensorflow} and Keras {here_keras} (Python {here_python}): {m} trainings of the original and {n} of ours on each data set, with chance weights and orders of the data, the same flags (`--specgan_dim {dim} --train_batch_size {batch}`, otherwise the defaults: wgan-gp, five updates of D to one of G) and the same moments. Their checkpoints have one format; each generated {clips} sounds from the same latents, and the same code measured them.
-"""
-
 PICTURE = """Left: D's loss before the last of an iteration's updates, the mean of the trainings, and from the least of them to the greatest. Then measures of each training's sounds at each checkpoint, with a line through their means. Dashed: real sounds.
 """
 
@@ -171,37 +171,18 @@ COMPARISON = """Each cell is a mean ± standard deviation over trainings. The me
 - *diversity*: mean log-spectral distance of two of them, in dB.
 - *D's loss*, *G's loss*: means of readings every {every} iterations since the checkpoint before.
 
-*real* holds {clips} real sounds, kept apart, against the same others. *d* is the difference, here less the original, in standard deviations over a side's trainings. The interval, of each cell alone, holds it with {confidence} % confidence: the shifts that the same test would not refuse. p is exact: the share of the {ways} ways to call {m} of the {m} + {n} trainings the original's that set the means as far apart. It cannot be below {smallest}. *adjusted* is the share in which any cell of any table is so far apart.
+*real* holds {clips} real sounds, kept apart, against the same others. *d* is the difference, {here} less {beside}, in standard deviations over a side's trainings. The interval, of each cell alone, holds it with {confidence} % confidence: the shifts that the same test would not refuse. p is exact: the share of the {ways} ways to call {m} of the {m} + {n} trainings {beside}'s that set the means as far apart. It cannot be below {smallest}. *adjusted* is the share in which any cell of any table is so far apart.
 """
 
 INCEPTION = """- *inception score*: by a classifier that `train_specgan.py classifier` made, in one group; more is clearer and more varied.
-"""
-
-NOT_CLAIMED = """## What this does not say
-
-- Nothing of the paper's scores: these are other sounds, small networks and few iterations, on a CPU. What they generate is far from real sounds (see *real*).
-- Not that the two are equal. Few trainings see large differences only: the intervals say how large, and the section before what the test does see.
-- Not that all was decided blind. Trainings of drums went on from 150 to 300 iterations, and the Frechet distance of spectrograms was added, once it was seen that at 150 nearly all sounds are below -80 dB. Four trainings a side were done first, and four more followed since two distances looked larger here by then: of the two, the distance to real sounds does so no more.
-- Nothing of batch norm with wgan-gp, which here differs on purpose (README, What differs), nor of other losses; [PARITY.md](PARITY.md) holds those against the original step by step.
-- CPU time is of small networks on {machine}, without a GPU.
-"""
-
-AGAIN = """```
-python -m benchmarks.learning train --original ../wavegan --python ../tf1/bin/python \\
-    {names} \\
-    --dim {dim} --batch {batch} --seeds {n} --steps {steps}
-python -m benchmarks.learning score{classifier}
-python -m benchmarks.learning write
-```
-
-`../wavegan` is an unmodified checkout of chrisdonahue/wavegan at 40e85e8, `../tf1` the environment that [PARITY.md](PARITY.md#do-it-again) describes; each folder holds 16-bit WAV files at 16 kHz and nothing else (`{flags}`). Each training is a process, one at a time, the sides in turns; what is done is kept, so the commands can be interrupted. All that is put into either side's process saves at the given iterations and reads losses and CPU seconds; the original, which would train for ever, is ended after the last.
 """
 
 
 def answer(found, rows):
     """The verdict, as the figures have it."""
     flat = [row for data in rows.values() for row in data]
-    n = counts(found)
+    n, study = counts(found), study_of(found)
+    (ours, name_of_ours), (theirs, name_of_theirs) = study.names.items()
     least = min(row[-1] for row in flat)
     small = sum(row[-2] <= LEVEL for row in flat)
     if least > LEVEL:
@@ -223,27 +204,26 @@ def answer(found, rows):
         c = cells(sides, found["settings"]["steps"])
         name, last = "spectrograms", n["last"]
         first = [x for xs in c[name, 0].values() for x in xs]
-        original, here = (c[name, last][side] for side in ("original", "here"))
+        original, here = (c[name, last][side] for side in (theirs, ours))
         low, high = permutation.shift(original, here, LEVEL)
         yield (
             f"- {data.capitalize()}: the Frechet distance to real spectrograms is "
-            f"{spread(first)} untrained, {spread(original)} (the original) and "
-            f"{spread(here)} (here) after {last} iterations; other real ones are at "
-            f"{shown(found['real'][data]['measures'][name])}. Here less the original: "
-            f"{shown(np.mean(here) - np.mean(original))}, between {shown(low)} and "
+            f"{spread(first)} untrained, {spread(original)} ({name_of_theirs}) and "
+            f"{spread(here)} ({name_of_ours}) after {last} iterations; other real ones are at "
+            f"{shown(found['real'][data]['measures'][name])}. {name_of_ours.capitalize()} less "
+            f"{name_of_theirs}: {shown(np.mean(here) - np.mean(original))}, between {shown(low)} and "
             f"{shown(high)} with {n['confidence']} % confidence."
         )
-        made = {side: np.array(c["diversity", last][side]) for side in NAMES}
+        made = {side: np.array(xs) for side, xs in c["diversity", last].items()}
         quiet = {side: f"{sum(d < QUIET)} of {len(d)}" for side, d in made.items()}
         yield (
-            f"- That is early in a training: {quiet['original']} of the original's and "
-            f"{quiet['here']} of ours still make next to no sound of {data} (a diversity "
-            f"below {QUIET} dB)."
+            f"- That is early in a training: {study.quiet.format(**quiet)} still make "
+            f"next to no sound of {data} (a diversity below {QUIET} dB)."
         )
-    ratios = [s["original"] / s["here"] for s in seconds(found).values()]
+    ratios = [s[theirs] / s[ours] for s in seconds(found).values()]
     less = "less" if min(ratios) > 1 else "not less everywhere"
     yield (
-        f"- CPU time of an iteration is {less} here: the original takes "
+        f"- CPU time of an iteration is {less} {study.where[ours]}: {name_of_theirs} takes "
         f"{' and '.join(f'{r:.2f}' for r in ratios)} times as much.\n"
     )
 
@@ -253,7 +233,8 @@ def comparison(found, data, rows):
     from benchmarks.parity import markdown
 
     real = found["real"][data]["measures"]
-    header = ["", "iterations", "the original", "here", "real", "d", "interval", "p"]
+    here, beside = study_of(found).names.values()
+    header = ["", "iterations", beside, here, "real", "d", "interval", "p"]
     table = []
     for name, step, here, original, p, adjusted in rows:
         cut = "untrained" if step == 0 else str(step)
@@ -282,8 +263,9 @@ def control(found):
         "it compares one side with the other at the checkpoint before, over all measures "
         "of a data set at once; p is the smallest adjusted one.\n"
     )
+    names = study_of(found).names
     table = [
-        [data, f"{NAMES[late]}, {after}", f"{NAMES[early]}, {before}", shown_p(p)]
+        [data, f"{names[late]}, {after}", f"{names[early]}, {before}", shown_p(p)]
         for data, sides in found["runs"].items()
         for late, after, early, before, p in earlier(sides, found["settings"]["steps"])
     ]
@@ -294,8 +276,8 @@ def seconds(found):
     """Data set -> side -> CPU seconds of an iteration, mean over trainings."""
     return {
         data: {
-            side: np.mean([did["per_iteration"] for did in sides[side]])
-            for side in NAMES
+            side: np.mean([did["per_iteration"] for did in runs])
+            for side, runs in sides.items()
         }
         for data, sides in found["runs"].items()
     }
@@ -304,19 +286,20 @@ def seconds(found):
 def cost(found):
     from benchmarks.parity import markdown
 
-    table, totals = [], dict.fromkeys(NAMES, 0.0)
+    names, where = study_of(found).names, study_of(found).where
+    table, totals = [], dict.fromkeys(names, 0.0)
     for data, sides in found["runs"].items():
-        each = {side: [d["per_iteration"] for d in sides[side]] for side in NAMES}
-        ratio = np.mean(each["original"]) / np.mean(each["here"])
-        for side in NAMES:
+        each = {side: [d["per_iteration"] for d in sides[side]] for side in names}
+        ours, theirs = map(np.mean, each.values())
+        for side in names:
             total = sum(did["total"] for did in sides[side])
             totals[side] += total
-            table.append([data, NAMES[side], spread(each[side]), f"{total / 60:.1f}"])
-        table[-1].append(f"{ratio:.2f}")
+            table.append([data, names[side], spread(each[side]), f"{total / 60:.1f}"])
+        table[-1].append(f"{theirs / ours:.2f}")
         table[-2].append("1")
     header = ["", "", "CPU s an iteration", "CPU min of all trainings", "ratio"]
     yield "\n".join([*markdown(header, table), ""])
-    hours = [f"{totals[side] / 3600:.2f} CPU hours {NAMES[side]}" for side in NAMES]
+    hours = [f"{totals[side] / 3600:.2f} CPU hours {where[side]}" for side in names]
     yield (
         "CPU seconds of an iteration are those of the whole process, with the data's "
         "decoding and without saving; a process' first iteration, in which graphs are built "
@@ -333,8 +316,10 @@ def draw(found, path):
     from matplotlib import pyplot as plt
 
     steps = found["settings"]["steps"]
-    colours = {"original": "black", "here": "tab:red"}
-    shifts = {"original": -0.008, "here": 0.008}  # of the width: marks side by side
+    names = study_of(found).names
+    here, beside = names
+    colours = {beside: "black", here: "tab:red"}
+    shifts = {beside: -0.008, here: 0.008}  # of the width: marks side by side
     size = len(found["runs"]), 5
     fig, axes = plt.subplots(
         *size,
@@ -345,21 +330,21 @@ def draw(found, path):
     for row, (data, sides) in zip(axes, found["runs"].items(), strict=True):
         c, real = cells(sides, steps), found["real"][data]["measures"]
         fifth = "inception" if "inception" in real else "diversity"
-        names = "D_loss", "spectrograms", "sounds", "to_real", fifth
-        for ax, name in zip(row, names, strict=True):
+        measures = "D_loss", "spectrograms", "sounds", "to_real", fifth
+        for ax, name in zip(row, measures, strict=True):
             ax.spines[["top", "right"]].set_visible(False)
             ax.set_title(f"{data}: {MEASURES[name]}", fontsize=10)
-            for side in ("original", "here"):
+            for side in (beside, here):
                 color = colours[side]
                 if name in LOSSES:
                     readings = np.array([did["losses"] for did in sides[side]])
                     x, y = readings[0, :, 0], readings[:, :, 1 + LOSSES.index(name)]
                     ax.fill_between(x, y.min(0), y.max(0), color=color, alpha=0.2, lw=0)
-                    ax.plot(x, y.mean(0), color=color, lw=1.2, label=NAMES[side])
+                    ax.plot(x, y.mean(0), color=color, lw=1.2, label=names[side])
                     continue
                 x = np.array([0, *steps]) + shifts[side] * steps[-1]
                 y = np.array([c[name, step][side] for step in (0, *steps)])
-                ax.plot(x, y.mean(1), color=color, lw=1.2, label=NAMES[side])
+                ax.plot(x, y.mean(1), color=color, lw=1.2, label=names[side])
                 ax.plot(x, y, ".", color=color, ms=5, alpha=0.6, mew=0)
             if name in real:
                 ax.axhline(real[name], color="grey", ls="--", lw=1, label="real sounds")

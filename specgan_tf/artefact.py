@@ -40,7 +40,9 @@ def tflite(path):
     try:
         from ai_edge_litert.interpreter import Interpreter  # tf.lite's successor
     except ImportError:
-        from tensorflow.lite import Interpreter
+        import tensorflow as tf
+
+        Interpreter = tf.lite.Interpreter  # loaded late: it cannot be imported by name
     interpreter = Interpreter(path, num_threads=1)
     names = interpreter.get_signature_list()
     return {name: interpreter.get_signature_runner(name) for name in names}

@@ -30,14 +30,16 @@ CPUINFO = "/proc/cpuinfo"
 class Conv2D(keras.layers.Conv2D):
     """Keras', with this module's kernels where they are faster."""
 
+    def convolution_op(self, inputs, kernel):
+        if _suits(self, inputs):
+            return conv2d(inputs, kernel)
+        return super().convolution_op(inputs, kernel)
+
     def call(self, inputs):
         half = inputs.dtype == tf.bfloat16 and self.use_bias
-        if _suits(self, inputs):
-            outputs = conv2d(inputs, _cast_once(self.kernel))
-        elif half:
-            outputs = self.convolution_op(inputs, _cast_once(self.kernel))
-        else:
+        if not half and not _suits(self, inputs):
             return super().call(inputs)
+        outputs = self.convolution_op(inputs, _cast_once(self.kernel))
         return self.activation(add_bias(outputs, tf.convert_to_tensor(self.bias)))
 
 

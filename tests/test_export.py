@@ -5,13 +5,22 @@ import os
 import re
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from benchmarks import readers
-from specgan_tf import SpecGANGenerator, export, generate, spectral, tflite, verify
+from specgan_tf import (
+    SpecGANGenerator,
+    artefact,
+    export,
+    generate,
+    spectral,
+    tflite,
+    verify,
+)
 from specgan_tf.moments import Moments
 from specgan_tf.spectral import GriffinLim
 
@@ -216,6 +225,21 @@ def test_a_table_of_readers(tmp_path, reference):
     assert 'python -m benchmarks.readers docs/READERS.md --only "OpenVINO"\n' in text
 
 
+def test_tflite_without_litert(tmp_path, reference, monkeypatch):
+    """TensorFlow's own interpreter does, in the process of its own too."""
+    G, keras = reference
+    path = str(tmp_path / "g.tflite")
+    with tflite.converting(G, MOMENTS) as convert:
+        convert(path, ["generate"])
+    for name in ("ai_edge_litert", "ai_edge_litert.interpreter"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # it announces its successor
+        generate = artefact.tflite(path)["generate"]
+    got = generate(z=keras.z[:1])["G_z_norm"]
+    assert verify.snr(got, keras.G_z_norm[:1]) > 90
+
+
 def test_an_unknown_variant(reference, tmp_path):
     with (
         tflite.converting(reference[0], MOMENTS) as convert,
@@ -294,7 +318,7 @@ def test_an_artefact_that_does_not_run(tmp_path, reference):
 
 
 def test_lost_weights_are_an_error(tmp_path, monkeypatch, reference):
-    monkeypatch.setattr(tflite, "_with_metadata", lambda *_: b"\0" * 1000)
+    monkeypatch.setattr(tflite, "_finished", lambda *_: b"\0" * 1000)
     with (
         tflite.converting(reference[0], MOMENTS) as convert,
         pytest.raises(tflite.Conversion, match="without its weights: 1000 bytes"),

@@ -10,7 +10,8 @@ import pytest
 from conftest import DRUMS
 
 from benchmarks import learning, permutation
-from specgan_tf import checkpoint, moments
+from benchmarks.studies import STUDIES
+from specgan_tf import checkpoint, kernels, moments
 from specgan_tf.files import InputError
 
 ORIGINAL = os.environ.get("SPECGAN_ORIGINAL")
@@ -18,11 +19,13 @@ PYTHON = os.environ.get("SPECGAN_REFERENCE_PYTHON")
 
 STEPS = [5, 10]
 SETTINGS = {
+    "beside": "original",
     "dim": 1,
     "batch": 2,
     "steps": STEPS,
     "data": {"drums": "/D", "digits": "/E"},
 }
+HALF = {**SETTINGS, "beside": "float32"}
 
 # Of 1, 2 | 3, 4 two of six ways are as far apart; of 1, 3 | 2, 4 four of six.
 FAR = [[1.0], [2.0]], [[3.0], [4.0]]
@@ -105,19 +108,21 @@ def test_effect_is_in_deviations_within_the_sides():
     assert permutation.effect([1.0, 1.0], [1.0, 1.0]) == 0.0
 
 
-def leave(out, shift=0.0, seeds=4):
+def leave(out, shift=0.0, seeds=4, settings=SETTINGS):
     """What `train` and `score` leave of trainings whose values are drawn."""
     rs = np.random.RandomState(0)
-    learning.write_json(os.path.join(out, "settings.json"), SETTINGS)
-    for data in SETTINGS["data"]:
-        for side, seed in itertools.product(learning.SIDES, range(1, seeds + 1)):
+    learning.write_json(os.path.join(out, "settings.json"), settings)
+    tested, beside = STUDIES[settings["beside"]].names
+    for data in settings["data"]:
+        sides = itertools.product((tested, beside), range(1, seeds + 1))
+        for side, seed in sides:
             run = learning.Run(str(out), data, side, seed)
             os.makedirs(run.folder)
-            draw = lambda s=side: rs.normal() + shift * (s == "here")  # noqa: E731
+            draw = lambda s=side: rs.normal() + shift * (s == tested)  # noqa: E731
             names = ["spectrograms", "sounds", "to_real", "among", "diversity"]
             names += ["inception"] * (data == "digits")
             scores = {step: {n: 30 + draw() for n in names} for step in (0, *STEPS)}
-            cpu = {1: 9.0, 5: 10.0, 10: 9.0 + 9 * (1 if side == "here" else 2.5)}
+            cpu = {1: 9.0, 5: 10.0, 10: 9.0 + 9 * (1 if side == tested else 2.5)}
             learning.write_json(
                 run.file("run.json"),
                 {
@@ -133,14 +138,15 @@ def leave(out, shift=0.0, seeds=4):
         learning.write_json(os.path.join(out, data, "real.json"), real)
 
 
-def written(tmp_path):
-    """The document's lines, of what is in tmp_path/out."""
+def written(tmp_path, name="LEARNING.md", picture="learning.png"):
+    """The document's text, of what is in tmp_path/out."""
     pytest.importorskip("matplotlib", reason="matplotlib is not installed")
     docs = tmp_path / "docs"
     docs.mkdir()
     learning.main(["write", "--out", str(tmp_path / "out"), "--docs", str(docs)])
-    assert (docs / "learning.png").read_bytes().startswith(b"\x89PNG")
-    return (docs / "LEARNING.md").read_text()
+    assert sorted(os.listdir(docs)) == sorted([name, picture])
+    assert (docs / picture).read_bytes().startswith(b"\x89PNG")
+    return (docs / name).read_text()
 
 
 def test_the_document_says_what_was_measured(tmp_path):
@@ -179,6 +185,35 @@ def test_a_difference_is_named(tmp_path):
     text = written(tmp_path)
     assert "**The two sides differ** in Frechet, spectrograms of drums at 0, " in text
     assert "41 comparisons; in 41 p is 0.05 or less" in text
+
+
+def test_half_precision_has_a_document_of_its_own(tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    leave(out, settings=HALF, seeds=5)
+    text = written(tmp_path, "HALF_PRECISION.md", "half_precision.png")
+    assert text.startswith("# Half precision\n")
+    assert "](half_precision.png)" in text
+    assert "5 trainings in half precision and 5 in float32 on each data set" in text
+    assert "**The two sides cannot be told apart.**" in text
+    assert ". Half precision less float32: " in text
+    assert "less in half precision: float32 takes 2.50 and 2.50 times" in text
+    assert "0 of 5 trainings in float32 and 0 of 5 in half precision still" in text
+    assert "0.25 CPU hours in half precision, 0.25 CPU hours in float32" in text
+    assert "|  | iterations | float32 | half precision | real |" in text
+    assert "| drums | half precision, 10 | float32, 5 |" in text
+    assert "--beside float32 --out OUT \\\n    --data drums=DRUMS" in text
+    assert "the original" not in text
+
+
+def test_older_settings_are_of_the_original(tmp_path):
+    out = str(tmp_path)
+    older = {name: value for name, value in SETTINGS.items() if name != "beside"}
+    learning.write_json(os.path.join(out, "settings.json"), older)
+    assert learning.settings_of(out) == SETTINGS
+    with pytest.raises(InputError, match="beside original. Received: float32"):
+        learning.settle(out, **HALF)
+    assert learning.settle(out, **SETTINGS) == SETTINGS
 
 
 def test_the_plan_leaves_out_what_is_done(tmp_path):
@@ -244,6 +279,39 @@ def test_both_sides_have_the_same_flags(tmp_path):
     assert all(plan["steps"] == STEPS for plan in plans)
 
 
+def test_half_precision_differs_in_its_flag_and_its_seeds(tmp_path):
+    half, float32 = (
+        learning.command(
+            learning.Run(str(tmp_path), "drums", side, 3), HALF, None, None
+        )[4:]
+        for side in ("half", "float32")
+    )
+    assert half[-1] == "--mixed_precision"
+    assert [(a, b) for a, b in zip(half[:-1], float32, strict=True) if a != b] == [
+        (str(tmp_path / "drums" / "half-3"), str(tmp_path / "drums" / "float32-3")),
+        ("3", str(3 + learning.MOST)),
+    ]
+
+
+def test_half_precision_that_would_fall_back_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(kernels, "fast_bfloat16", lambda: (False, "no AMX"))
+    out = tmp_path / "out"
+    argv = ["--beside", "float32", "--data", f"drums={DRUMS}", "--out", str(out)]
+    with pytest.raises(SystemExit, match="compute in float32 here: no AMX"):
+        learning.main(["train", *argv])
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    "argv",
+    ["", "--original .", "--python py", "--beside float32 --original . --python py"],
+)
+def test_the_original_is_named_where_it_is_trained(argv, capsys):
+    with pytest.raises(SystemExit):
+        learning.parse([*"train --data a=b".split(), *argv.split()])
+    assert "--original and --python" in capsys.readouterr().err
+
+
 def train_here(run, settings, monkeypatch):
     """As `train_one` does, in this process."""
     from specgan_tf import callbacks
@@ -264,6 +332,7 @@ def test_a_training_here_is_watched(tmp_path, monkeypatch):
     run = learning.Run(str(tmp_path), "drums", "here", 1)
     moments.save(tmp_path / "drums" / "moments.pkl", np.zeros(129), np.ones(129))
     settings = {"dim": 1, "batch": 1, "steps": [2, 3], "data": {"drums": DRUMS}}
+    settings = {**SETTINGS, **settings}
     did = train_here(run, settings, monkeypatch)
     assert [iteration for iteration, *_ in did["losses"]] == [1, 2]
     assert did["losses"][0][1] == pytest.approx(10, abs=2)  # D's; all of it the penalty
@@ -284,6 +353,7 @@ def test_a_training_of_the_original_is_watched(tmp_path):
     run = learning.Run(str(tmp_path), "drums", "original", 1)
     moments.save(tmp_path / "drums" / "moments.pkl", np.zeros(129), np.ones(129))
     settings = {"dim": 1, "batch": 2, "steps": [2, 6], "data": {"drums": DRUMS}}
+    settings = {**SETTINGS, **settings}
     did = learning.train_one(run, settings, os.path.abspath(ORIGINAL), PYTHON)
     assert [len(reading) for reading in did["losses"]] == [3, 3]
     assert [iteration for iteration, *_ in did["losses"]] == [1, 5]

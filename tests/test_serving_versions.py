@@ -13,7 +13,6 @@ import server_process
 from server_process import (
     LATENTS,
     MODEL,
-    MOMENTS,
     PREDICT,
     columns,
     running,

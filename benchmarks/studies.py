@@ -1,0 +1,98 @@
+"""The studies of benchmarks.learning: what differs between them, and their texts."""
+
+from typing import NamedTuple
+
+
+class Study(NamedTuple):
+    """Two sides, the one under test first, and what their document says of them."""
+
+    names: dict  # side -> its name
+    where: dict  # side -> the same, after a figure
+    quiet: str  # whose trainings still make no sound
+    flags: dict  # side -> flags of its trainings alone
+    document: str
+    picture: str
+    title: str
+    introduction: str
+    not_claimed: str
+    again: str
+
+
+ORIGINAL_INTRODUCTION = """Whether this package learns as the original does, from {sets}: recorded sounds, not those of the paper. Written by `python -m benchmarks.learning` (below); every figure and every verdict comes from it.
+
+Both sides were trained by their own command lines, the original's unmodified under TensorFlow {original_tensorflow} (Python {original_python}), ours under TensorFlow {here_tensorflow} and Keras {here_keras} (Python {here_python}): {m} trainings of the original and {n} of ours on each data set, with chance weights and orders of the data, the same flags (`--specgan_dim {dim} --train_batch_size {batch}`, otherwise the defaults: wgan-gp, five updates of D to one of G) and the same moments. Their checkpoints have one format; each generated {clips} sounds from the same latents, and the same code measured them.
+"""
+
+ORIGINAL_NOT_CLAIMED = """## What this does not say
+
+- Nothing of the paper's scores: these are other sounds, small networks and few iterations, on a CPU. What they generate is far from real sounds (see *real*).
+- Not that the two are equal. Few trainings see large differences only: the intervals say how large, and the section before what the test does see.
+- Not that all was decided blind. Trainings of drums went on from 150 to 300 iterations, and the Frechet distance of spectrograms was added, once it was seen that at 150 nearly all sounds are below -80 dB. Four trainings a side were done first, and four more followed since two distances looked larger here by then: of the two, the distance to real sounds does so no more.
+- Nothing of batch norm with wgan-gp, which here differs on purpose (README, What differs), nor of other losses; [PARITY.md](PARITY.md) holds those against the original step by step.
+- CPU time is of small networks on {machine}, without a GPU.
+"""
+
+ORIGINAL_AGAIN = """```
+python -m benchmarks.learning train --original ../wavegan --python ../tf1/bin/python \\
+    {names} \\
+    --dim {dim} --batch {batch} --seeds {n} --steps {steps}
+python -m benchmarks.learning score{classifier}
+python -m benchmarks.learning write
+```
+
+`../wavegan` is an unmodified checkout of chrisdonahue/wavegan at 40e85e8, `../tf1` the environment that [PARITY.md](PARITY.md#do-it-again) describes; each folder holds 16-bit WAV files at 16 kHz and nothing else (`{flags}`). Each training is a process, one at a time, the sides in turns; what is done is kept, so the commands can be interrupted. All that is put into either side's process saves at the given iterations and reads losses and CPU seconds; the original, which would train for ever, is ended after the last.
+"""
+
+HALF_INTRODUCTION = """Whether training with `--mixed_precision`, half precision, learns as training in float32 does, from {sets}: recorded sounds. Both sides are this package. Written by `python -m benchmarks.learning` (below); every figure and every verdict comes from it.
+
+Both sides were trained by `train_specgan.py` under TensorFlow {half_tensorflow} and Keras {half_keras} (Python {half_python}): {n} trainings in half precision and {m} in float32 on each data set. All have different seeds, so they share neither initial weights nor the order of the data. The flags are the same (`--specgan_dim {dim} --train_batch_size {batch}`, otherwise the defaults: wgan-gp, five updates of D to one of G) but for `--mixed_precision`, and so are the moments. Each checkpoint generated {clips} sounds in float32 from the same latents, and the same code measured them.
+
+`--mixed_precision` falls back to float32 where bfloat16 would be slower. The benchmark refuses to train there, so every training counted as half precision did compute in bfloat16.
+"""
+
+HALF_NOT_CLAIMED = """## What this does not say
+
+- Not that the two are equal. {n} + {m} trainings reveal large differences only: the intervals say how large, and the section "What the test would see" shows what the test finds.
+- Nothing about larger networks or longer trainings: these networks are small (`--specgan_dim {dim}`) and stop after {last} iterations, where generated sounds are still far from real ones (see *real*). `tests/test_precision.py` bounds the gradients and the drift of half precision.
+- Nothing about batch normalization or the losses other than wgan-gp.
+- Nothing about GPUs, and nothing about speed: the networks are too small to gain much from bfloat16. The README's section on speed measures networks of the default size. CPU time here is on {machine}.
+- The settings are those of [LEARNING.md](LEARNING.md), fixed before the first training.
+"""
+
+HALF_AGAIN = """```
+python -m benchmarks.learning train --beside float32 --out OUT \\
+    {names} \\
+    --dim {dim} --batch {batch} --seeds {n} --steps {steps}
+python -m benchmarks.learning score --out OUT{classifier}
+python -m benchmarks.learning write --out OUT
+```
+
+OUT is a new folder; each other folder holds 16-bit WAV files at 16 kHz and nothing else (`{flags}`). Each training is a process, one at a time, the sides in turns. Finished trainings are kept, so the commands can be interrupted. The benchmark adds to each process only what saves at the given iterations and reads losses and CPU seconds.
+"""
+
+STUDIES = {
+    "original": Study(
+        names={"here": "here", "original": "the original"},
+        where={"here": "here", "original": "the original"},
+        quiet="{original} of the original's and {here} of ours",
+        flags={},
+        document="LEARNING.md",
+        picture="learning.png",
+        title="Learning",
+        introduction=ORIGINAL_INTRODUCTION,
+        not_claimed=ORIGINAL_NOT_CLAIMED,
+        again=ORIGINAL_AGAIN,
+    ),
+    "float32": Study(
+        names={"half": "half precision", "float32": "float32"},
+        where={"half": "in half precision", "float32": "in float32"},
+        quiet="{float32} trainings in float32 and {half} in half precision",
+        flags={"half": ["--mixed_precision"]},
+        document="HALF_PRECISION.md",
+        picture="half_precision.png",
+        title="Half precision",
+        introduction=HALF_INTRODUCTION,
+        not_claimed=HALF_NOT_CLAIMED,
+        again=HALF_AGAIN,
+    ),
+}
