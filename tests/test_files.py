@@ -8,8 +8,9 @@ import pytest
 from scipy.io import wavfile
 
 import export as export_script
-from specgan_tf import files, loader
+from specgan_tf import files
 from specgan_tf.files import InputError
+from specgan_tf.loader import decoder
 
 
 def test_a_folder_is_made_and_removed_again_if_the_block_fails(tmp_path):
@@ -92,14 +93,14 @@ def test_no_file_is_named_after_the_error(tmp_path, caplog):
     """Of files that several threads find to be bad at a time."""
     fps = [str(tmp_path / f"{i}.wav") for i in range(40)]
     slicing = 16384, 16384, True, True
-    decoder = loader.Decoder(fps, np.zeros(40, np.int64), slicing, num_channels=1)
+    account = decoder.Decoder(fps, np.zeros(40, np.int64), slicing, num_channels=1)
     errors, ready = [], threading.Barrier(8)
 
     def skip(some):
         ready.wait()
         for fp in some:
             try:
-                decoder.skip(fp, "bad")
+                account.skip(fp, "bad")
             except InputError as e:
                 errors.append((len(caplog.records), str(e)))
 
