@@ -157,7 +157,7 @@ def stuck(loss, series):
             "D is stuck",
             f"D(real) stays at {D_x:.3g} and D(generated) at {D_G_z:.3g} from step "
             f"{steps[0]} to {steps[-1]}",
-            "Raise the learning rate (the optimizers that SpecGAN.compile takes).",
+            "Raise the learning rate (--train_lr_G, --train_lr_D).",
         )
 
 
@@ -173,7 +173,7 @@ def oscillation(loss, series):
                 "wild oscillation",
                 f"D(real) - D(generated) changes by {swing:.3g} from one summary to "
                 f"the next, at a size of {size:.3g}, {_span(steps)}",
-                "Lower the learning rate (the optimizers that SpecGAN.compile takes), "
+                "Lower the learning rate (--train_lr_G, --train_lr_D), "
                 "or take larger batches.",
             )
 
