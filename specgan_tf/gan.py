@@ -9,11 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from specgan_tf import distribute, kernels, losses, tf1
-
-# What the networks have to have, for SpecGAN to train them.
-GENERATOR = "latent_dim", "use_batchnorm"
-DISCRIMINATOR = "features", "logits", "use_batchnorm"
+from specgan_tf import arguments, distribute, kernels, losses, tf1
 
 
 @keras.saving.register_keras_serializable(package="specgan_tf")
@@ -46,8 +42,10 @@ class SpecGAN(keras.Model):
 
     def __init__(self, G, D, disc_nupdates=5, seed=None, name="SpecGAN", **kwargs):
         super().__init__(name=name, **{"dtype": "float32", **kwargs})
-        require_network("G", G, "SpecGANGenerator", GENERATOR)
-        require_network("D", D, "SpecGANDiscriminator", DISCRIMINATOR)
+        arguments.require_network("G", G, "SpecGANGenerator", arguments.GENERATOR)
+        arguments.require_network(
+            "D", D, "SpecGANDiscriminator", arguments.DISCRIMINATOR
+        )
         whole = isinstance(disc_nupdates, (int, np.integer))
         if not whole or isinstance(disc_nupdates, bool) or disc_nupdates < 1:
             raise ValueError(
@@ -77,7 +75,7 @@ class SpecGAN(keras.Model):
           loss: "wgan-gp", "wgan", "lsgan" or "dcgan", or a `losses.Loss`.
           G_optimizer, D_optimizer: Keras optimizers, their names or configurations;
             None takes the loss's own. Both rates are behind `optimizer.learning_rate`,
-            for Keras' callbacks: see `Optimizers`.
+            for Keras' callbacks: see `arguments.Optimizers`.
           mixed_precision: convolutions compute in bfloat16 while training;
             variables, dense layers, slopes and losses are float32 as ever. (Not
             float16: bfloat16 has float32's range, so no loss needs scaling.) Slower
@@ -122,8 +120,12 @@ class SpecGAN(keras.Model):
                 f"ema_momentum must be in [0, 1). Received: {ema_momentum!r}"
             )
         spec = loss if isinstance(loss, losses.Loss) else losses.LOSSES[loss]
-        G_optimizer = get_optimizer("G_optimizer", G_optimizer) or spec.optimizer()
-        D_optimizer = get_optimizer("D_optimizer", D_optimizer) or spec.optimizer()
+        G_optimizer = (
+            arguments.get_optimizer("G_optimizer", G_optimizer) or spec.optimizer()
+        )
+        D_optimizer = (
+            arguments.get_optimizer("D_optimizer", D_optimizer) or spec.optimizer()
+        )
         if G_optimizer is D_optimizer:
             raise ValueError(
                 "G_optimizer and D_optimizer must be two optimizers, as each keeps "
@@ -139,7 +141,7 @@ class SpecGAN(keras.Model):
         self.loss_spec = spec
         self.loss_name = spec.name if isinstance(loss, losses.Loss) else loss
         self.G_optimizer, self.D_optimizer = G_optimizer, D_optimizer
-        self.optimizer = Optimizers(G_optimizer, D_optimizer)
+        self.optimizer = arguments.Optimizers(G_optimizer, D_optimizer)
         names = ["D_loss", "G_loss", "D_x", "D_G_z"]
         names += ["D_gradient_norm", "G_gradient_norm"]
         if self.loss_spec.penalty:
@@ -207,7 +209,7 @@ class SpecGAN(keras.Model):
                 "a SpecGAN learns from spectrograms alone: its dataset must yield x or "
                 f"(x,). Received: {len(data)} values"
             )
-        x = checked(x, self.disc_nupdates)
+        x = arguments.checked(x, self.disc_nupdates)
         batch_size = tf.shape(x)[1]
         for x_i in tf.unstack(x, self.disc_nupdates):
             values = self.update_D(x_i, self.draw_z(batch_size), self.draw_alpha(x_i))
@@ -241,8 +243,8 @@ class SpecGAN(keras.Model):
         if isinstance(x, (np.ndarray, tf.Tensor)):
             raise ValueError(
                 "fit takes a tf.data.Dataset of iterations, "
-                f"{wanted(self.disc_nupdates)}; of an array [iterations, *that], "
-                "tf.data.Dataset.from_tensor_slices makes one. "
+                f"{arguments.wanted(self.disc_nupdates)}; of an array "
+                "[iterations, *that], tf.data.Dataset.from_tensor_slices makes one. "
                 f"Received: an array of shape {tuple(x.shape)}"
             )
         if len(args) < 6:  # y, batch_size, epochs, verbose, callbacks, validation_split
@@ -250,7 +252,7 @@ class SpecGAN(keras.Model):
         try:
             return super().fit(x, *args, **kwargs)
         except tf.errors.InvalidArgumentError as e:
-            if (message := incomplete(self.disc_nupdates)) not in str(e):
+            if (message := arguments.incomplete(self.disc_nupdates)) not in str(e):
                 raise
             raise ValueError(message) from None
 
@@ -379,86 +381,3 @@ class SpecGAN(keras.Model):
         for net in ("G", "D"):
             config[net] = keras.saving.deserialize_keras_object(config[net])
         return cls(**config)
-
-
-class Optimizers:
-    """Both optimizers of a compiled `SpecGAN`, where Keras looks for one.
-
-    `LearningRateScheduler` and `ReduceLROnPlateau` read and set `learning_rate`: it is
-    G's, and D's keeps its ratio to it. For a rate of each network over time, give each
-    optimizer a `keras.optimizers.schedules` one instead.
-    """
-
-    built = True
-
-    def __init__(self, G, D):
-        self.G, self.D, self.ratio = G, D, None
-
-    @property
-    def learning_rate(self):
-        return self.G.learning_rate
-
-    @learning_rate.setter
-    def learning_rate(self, value):
-        before, D = (float(o.learning_rate.numpy()) for o in (self.G, self.D))
-        if before:
-            self.ratio = D / before
-        self.G.learning_rate = value
-        self.D.learning_rate = value if self.ratio is None else value * self.ratio
-
-    @property
-    def iterations(self):
-        return self.G.iterations
-
-    @property
-    def variables(self):
-        return self.G.variables + self.D.variables
-
-
-def get_optimizer(name, optimizer):
-    """A Keras optimizer, of what `compile` takes; None of None."""
-    try:
-        return keras.optimizers.get(optimizer)
-    except (ValueError, TypeError):
-        raise ValueError(
-            f"{name} must be a Keras optimizer, or the name of one. "
-            f"Received: {optimizer!r}"
-        ) from None
-
-
-def require_network(name, net, kind, attributes):
-    """Refuse a network that has not got these."""
-    missing = [a for a in attributes if not hasattr(net, a)]
-    if missing:
-        raise ValueError(
-            f"{name} must be a {kind}, or have its {', '.join(attributes)}: "
-            f"SpecGAN(G, D). Received: {net!r}, without {', '.join(missing)}"
-        )
-
-
-def wanted(n):
-    """What a dataset's elements have to be."""
-    return f"float32 [disc_nupdates, b, 128, 128, 1], here [{n}, b, 128, 128, 1]"
-
-
-def incomplete(n):
-    """The error for an element that holds another number of batches than `n`."""
-    return (
-        f"each element of the dataset must be {wanted(n)}. Received: another number of "
-        "batches; if Dataset.batch makes the elements, it needs drop_remainder=True"
-    )
-
-
-def checked(x, n):
-    """`x`, an element of a dataset: `n` real batches. Else it is a ValueError."""
-    shape = tf.TensorShape([n, None, 128, 128, 1])
-    if x.dtype != tf.float32 or not shape.is_compatible_with(x.shape):
-        raise ValueError(
-            f"each element of the dataset must be {wanted(n)}. "
-            f"Received: {tf.as_dtype(x.dtype).name} {x.shape}"
-        )
-    if x.shape[0] is None:  # known when it is there
-        right = tf.debugging.assert_equal(tf.shape(x)[0], n, incomplete(n))
-        with tf.control_dependencies([right]):
-            x = tf.reshape(x, [n, -1, 128, 128, 1])
-    return x
