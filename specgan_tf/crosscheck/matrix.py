@@ -82,10 +82,15 @@ def inputs(cells, seed, folder, b=3):
     audio = wav.reshape(-1, spectral.SLICE_LEN).astype(np.float32) / 32768
     mean, std, _ = moments.moments([audio])
     scale = {"mean": mean, "std": std}
+    # Most of it is silence: with its mean, what G makes would be zero in int16.
+    loud = {"mean": mean + np.float32(9), "std": std}
     spectrograms = (rs.randint(-64, 65, [b, 128, 128, 1]) / 64).astype("f4")
 
     x = audio[:b, :, np.newaxis]
-    yield "spectral", {**scale, "x": x, "S": spectrograms, "ngl": [0, 1, 16]}
+    # The Nyquist bin, which only its mean brings back, is loud enough to be missed.
+    nyquist = {"mean": np.append(mean[:-1], mean[-1] + np.float32(6))}
+    given = {**scale, **nyquist, "x": x, "S": spectrograms, "ngl": [0, 1, 16]}
+    yield "spectral", given
     files = {
         "a_long.wav": bursts([3], rs).ravel()[:40000],
         "b_short.wav": bursts([], rs)[:5000],
@@ -117,7 +122,7 @@ def inputs(cells, seed, folder, b=3):
             w = {k: v * np.float32(1.3) for k, v in w.items() if k.startswith("w/G/")}
             n_z = 50000 // cell.latent_dim
             given = {"z": z[0], "ngl": 1, "flat_pad": 100, "samp_z_n": n_z}
-            yield f"infer_{network}", {**flags, **w, **scale, **given}
+            yield f"infer_{network}", {**flags, **w, **loud, **given}
         init = {f"init/{k}": v for k, v in values.items()}
         alpha = rs.uniform(size=[iterations * n, b, 1, 1, 1]).astype("f4")
         drawn = {

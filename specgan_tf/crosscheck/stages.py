@@ -133,15 +133,22 @@ def log_magnitude64(x):
 
 def analysis(r):
     """Near the log floor the rounding of a float32 FFT shows, ours and the reference's;
-    ours must be no farther from float64 than the reference's."""
+    in the mean ours must be no farther from float64 than the reference's."""
     stage, lines = "t_to_f", "train_specgan.py 31-45"
     mean, std = (r[k][:-1] for k in ("mean", "std"))
-    X_mag, X_lmag = (X[:, :, :-1] for X in log_magnitude64(r["x"][:, :, 0]))
+    X_mag, X_lmag = log_magnitude64(r["x"][:, :, 0])
+    peak = X_mag.max(axis=2, keepdims=True)
+    X_mag, X_lmag = X_mag[:, :, :-1], X_lmag[:, :, :-1]
     exact = np.clip((X_lmag - mean) / std / 3, -1, 1)[..., np.newaxis]
     got = spectral.t_to_f(r["x"], r["mean"], r["std"]).numpy()
+    # An FFT's rounding is of a frame's peak; then come the logarithm's and the mean's.
+    rounding = peak / (X_mag + 1e-6) + np.abs(X_lmag) + np.abs(mean)
+    rounding = np.finfo(np.float32).eps * (rounding / std / 3 + 1)
+    off = np.max(np.abs(got - exact)[..., 0] / rounding)
+    # measured 1.9 at seeds 0 to 99; the reference's own is 5.1 in the golden
+    yield tally(stage, lines, "from float64", off, 5, "roundings")
     theirs, off = errors(r["X_norm"], exact), errors(got, exact)
-    for by in ("max", "mean"):
-        yield judge(stage, lines, f"from float64, {by}", off, theirs[by], by)
+    yield judge(stage, lines, "from float64, mean", off, theirs["mean"], "mean")
     off = r.off("X_norm", got)
     yield judge(stage, lines, "X_norm", off, 2e-5, "mean")  # measured 7e-6
     linear = np.exp(got[..., 0] * 3 * std + mean) - 1e-6
@@ -152,16 +159,28 @@ def analysis(r):
 
 
 def synthesis(r):
+    """Griffin-Lim takes the phase of every bin, and the phase of a bin near zero is
+    rounding. So a result may also be as far off as one rounding of its input moves
+    ours, a few times over."""
     stage, lines = "f_to_t", "train_specgan.py 51-84"
     f_to_t = tf.function(lambda X, n: spectral.f_to_t(X, r["mean"], r["std"], n))
+
+    def compare(key, what, X, n, bound):
+        n, rs = tf.constant(n), np.random.RandomState(0)
+        got, moved = f_to_t(X, n).numpy(), 0
+        for _ in range(3):
+            towards = rs.choice(np.float32([-np.inf, np.inf]), X.shape)
+            nudged = f_to_t(np.nextafter(X, towards), n)
+            moved = max(moved, errors(nudged, got)["rel"])
+        return judge(stage, lines, what, r.off(key, got), max(bound, 4 * moved), "rel")
+
     for key in sorted(r.group("audio_ngl"), key=int):
-        off = r.off(f"audio_ngl{key}", f_to_t(r["X_norm"], tf.constant(int(key))))
         # measured 1.4e-6, 1.6e-5, 1.8e-4
         bound = {"0": 5e-6, "1": 5e-5}.get(key, 5e-4)
-        yield judge(stage, lines, f"{key} iterations", off, bound, "rel")
-    off = r.off("audio_noise_ngl1", f_to_t(r["S"], tf.constant(1)))
+        what = f"{key} iterations"
+        yield compare(f"audio_ngl{key}", what, r["X_norm"], int(key), bound)
     # measured 2.8e-5
-    yield judge(stage, lines, "noise, 1 iteration", off, 1e-4, "rel")
+    yield compare("audio_noise_ngl1", "noise, 1 iteration", r["S"], 1, 1e-4)
 
 
 def image(r):
