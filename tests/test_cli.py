@@ -1125,7 +1125,8 @@ def test_a_folder_of_hostile_files(run, tmp_path):
     for name in bad:
         assert out.count(f"Skipped {data / name}: ") == 1, name
     assert out.count("Skipped") == len(bad)
-    assert "Not audio, left out (3): dangling.wav, fifo.wav, folder.wav" in out
+    assert "Broken links, left out (1): dangling.wav" in out
+    assert "Not audio, left out (2): fifo.wav, folder.wav" in out
     assert f"Moments of {200 + 6} slices" in out
 
 

@@ -1,9 +1,11 @@
+import contextlib
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from specgan_tf import SpecGANDiscriminator, losses, tf1
+from specgan_tf import SpecGANDiscriminator, losses, specgan, tf1
 
 
 def test_rmsprop_steps_like_tf1(measured):
@@ -48,7 +50,9 @@ def test_batch_norm_feeds_the_unbiased_variance_to_its_average():
 
 
 @pytest.fixture
-def float64():
+def float64(monkeypatch):
+    """Networks of float64, which are float32 everywhere else."""
+    monkeypatch.setattr(specgan, "float32_channels_last", contextlib.nullcontext)
     keras.config.set_dtype_policy("float64")
     yield
     keras.config.set_dtype_policy("float32")
