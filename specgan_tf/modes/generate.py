@@ -6,7 +6,7 @@ import re
 
 import numpy as np
 
-from specgan_tf import checkpoint, generate, spectral
+from specgan_tf import checkpoint, generate, sheet, spectral
 from specgan_tf.files import InputError
 from specgan_tf.health import SILENCE
 from specgan_tf.modes.settings import (
@@ -53,8 +53,8 @@ def run_generate(args):
             write(os.path.join(out_dir, names[-1]), samples, args.data_sample_rate)
             images.append(image)
     columns = args.grid[1] if args.grid else 8
-    sheet = generate.contact_sheet(np.stack(images), columns)
-    generate.write_png(os.path.join(out_dir, "sheet.png"), sheet)
+    made = sheet.contact_sheet(images, names, args.data_sample_rate, columns)
+    sheet.write_png(os.path.join(out_dir, "sheet.png"), made)
     if not np.array_equal(drawn, z):
         generate.save_z(latents_fp, z)
         names.append(LATENTS)

@@ -1,0 +1,68 @@
+"""A training folder as one HTML page: verdict, sounds, curves, settings.
+
+The page takes the folder as it is, and names what is missing (summaries, previews,
+data, a checkpoint) where it would be. It needs no network and holds no script; its
+policy forbids everything that it does not contain.
+"""
+
+import base64
+import datetime
+import hashlib
+import os
+
+import jinja2
+from markupsafe import Markup
+
+from specgan_tf.files import InputError, replacing
+from specgan_tf.report import charts, sections
+from specgan_tf.report.gather import CLIPS, Training, read_sounds
+
+__all__ = ["CLIPS", "Training", "check_replaceable", "read_sounds", "write"]
+
+GENERATOR = "specgan_tf report"
+HERE = os.path.dirname(__file__)
+
+with open(os.path.join(HERE, "style.css"), encoding="utf-8") as f:
+    STYLE = f.read()
+with open(os.path.join(HERE, "template.html"), encoding="utf-8") as f:
+    TEMPLATE = jinja2.Environment(
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    ).from_string(f.read(), {"charts": charts})
+
+
+def write(fp, training):
+    """Write the report of a `Training`; an earlier one at `fp` is replaced.
+
+    Raises:
+      InputError: anything else is at `fp`.
+    """
+    check_replaceable(fp)
+    html = TEMPLATE.render(
+        t=training,
+        s=sections,
+        generator=GENERATOR,
+        name=os.path.basename(os.path.abspath(training.folder)),
+        date=datetime.datetime.now().strftime("%Y-%m-%d %H:%M"),
+        style=Markup(STYLE),
+        digest=base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode(),
+        has_args=os.path.isfile(os.path.join(training.folder, "args.txt")),
+    )
+    with replacing(fp) as f:
+        # File names may be any bytes, which Python holds as lone surrogates.
+        f.write(html.encode("utf-8", "backslashreplace"))
+
+
+def check_replaceable(fp):
+    """Refuse to write over what is not an earlier report, or into no folder."""
+    folder = os.path.dirname(os.path.abspath(fp))
+    if not os.path.isdir(folder):
+        raise InputError(f"{folder} is not a folder; choose another --report_fp")
+    if os.path.isdir(fp):
+        raise InputError(f"{fp} is a folder; name a file with --report_fp")
+    if os.path.exists(fp):
+        with open(fp, "rb") as f:
+            if f'name="generator" content="{GENERATOR}"'.encode() not in f.read(2000):
+                raise InputError(f"{fp} is not a report; name another with --report_fp")

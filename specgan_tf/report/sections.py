@@ -1,0 +1,323 @@
+"""The sections of a report: plain values for template.html, from a `Training`."""
+
+import base64
+import collections
+import io
+import os
+import platform
+from importlib import metadata
+
+import numpy as np
+
+import specgan_tf
+from specgan_tf import health, score, sheet, spectral
+from specgan_tf.report import gather
+from specgan_tf.report.charts import chart
+
+STEPS, LATENTS = 8, 4  # in spectrograms over time
+NAMED = 10  # skipped files that are named
+
+
+# Health
+
+
+def verdict(t):
+    """{kind: "good", "bad" or "early"; headline; signs; note}"""
+    signs = health.of_training(t.loss, t.series)
+    judged = [] if health.is_early(t.series) else ["losses"]
+    if t.made and t.step >= health.LATE:
+        judged.append("sounds")
+        real = t.sounds.clips if t.has_sounds else []
+        signs += health.of_clips(t.step, real, t.made["G_z"])
+        if t.near:
+            signs += filter(None, [health.overfitting(t.near[1], t.apart)])
+    note, kind = "", "bad"
+    if signs:
+        headline = f"Trouble: {', '.join(sign.name for sign in signs)}"
+    elif judged:
+        kind, headline = "good", f"No sign of trouble in the {' or '.join(judged)}"
+    else:
+        kind, headline = "early", "Too early to tell"
+        note = (
+            f"Losses are judged by {health.ENOUGH} summaries from step {health.EARLY} "
+            f"on, sounds from step {health.LATE} on."
+        )
+    return {"kind": kind, "headline": headline, "signs": signs, "note": note}
+
+
+# Sounds
+
+
+def listen(t):
+    """{missing, near, pairs, real}: generated clips, nearest real ones, more real ones.
+
+    A clip is {image, audio, caption}, the first two as data URIs.
+    """
+    said = {"missing": t.missing, "near": "", "pairs": [], "real": []}
+    if t.made is None:
+        return said
+    images = None
+    if t.near:
+        real, names = t.sounds.clips, t.sounds.names
+        images = spectral.f_to_img(t.moments.t_to_f(real)).numpy()
+        said["near"] = (
+            "Each generated clip, and the real one nearest to it among "
+            f"{len(real)} slices, by the distance between their log-mel spectra. A "
+            f"real clip is {t.apart:.0f} from its nearest other one."
+        )
+        said["real"] = [
+            clip(real[j], images[j], names[j], t.sample_rate)
+            for j in range(min(t.n, len(real)))
+        ]
+    else:
+        said["near"] = f"No real sounds to compare with: {t.sounds}."
+    for i, (G_z, image) in enumerate(
+        zip(t.made["G_z"], t.made["G_z_norm_uint8"], strict=True)
+    ):
+        pair = [clip(G_z, image, f"generated {i}", t.sample_rate)]
+        if t.near:
+            j, distance = t.near[0][i], t.near[1][i]
+            caption = f"{names[j]}, distance {distance:.0f}"
+            pair.append(clip(real[j], images[j], caption, t.sample_rate))
+        said["pairs"].append(pair)
+    return said
+
+
+def clip(x, image, caption, sample_rate):
+    from scipy.io import wavfile
+
+    # One that is too loud is turned down, as `generate` does.
+    samples = spectral.float_to_int16(spectral.turn_down(x[np.newaxis])[0])
+    encoded = io.BytesIO()
+    wavfile.write(encoded, sample_rate, np.asarray(samples))
+    audio = data_uri("audio/wav", encoded.getvalue())
+    return {"image": png(image), "audio": audio, "caption": caption}
+
+
+def png(image):
+    return data_uri("image/png", sheet.encode_png(image))
+
+
+def data_uri(kind, data):
+    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
+
+
+# Curves
+
+
+CURVES = [  # title, line -> tag, values on the y axis, what it shows
+    (
+        "Losses",
+        {"D_loss": "D_loss", "G_loss": "G_loss"},
+        (),
+        "What each network minimises; they pull against each other, so neither has to "
+        "fall.",
+    ),
+    (
+        "D(real) and D(generated)",
+        {"D_x": "D_x", "D_G_z": "D_G_z"},
+        (),
+        "The discriminator's mean output: the closer the lines, the harder it is to "
+        "tell generated sounds from real ones.",
+    ),
+    (
+        "Their difference",
+        {"D_x - D_G_z": "D_x_minus_D_G_z"},
+        (0,),
+        "Shrinks while the generator improves; below 0, D takes generated sounds for "
+        "real.",
+    ),
+    (
+        "Diversity",
+        {"diversity": "G_z_diversity"},
+        (0, 1),
+        "How much generated clips differ from each other: 1 is as much as real clips, "
+        "0 is the same sound every time.",
+    ),
+    (
+        "Loudness, RMS",
+        {"generated": "G_z_rms", "real": "x_rms"},
+        (0,),
+        "Generated sounds should become as loud as real ones.",
+    ),
+    (
+        "Slopes of D",
+        {"slopes": "slopes", "penalty": "gradient_penalty"},
+        (0, 1),
+        "The gradient penalty keeps the slopes near 1; the penalty itself stays small.",
+    ),
+    (
+        "Norms of gradients",
+        {"D": "D_gradient_norm", "G": "G_gradient_norm"},
+        (0,),
+        "The size of each update's gradient: a sudden or endless climb comes before "
+        "divergence.",
+    ),
+    (
+        "Steps per second",
+        {"steps/s": "steps_per_second"},
+        (0,),
+        "Updates of the generator, with the discriminator's updates in between.",
+    ),
+    (
+        "Share of time waiting for data",
+        {"share": "data_wait"},
+        (0, 1),
+        "Near 0, sounds are decoded fast enough; near 1, decoding limits training.",
+    ),
+]
+
+
+def curves(t):
+    """Charts of the summaries, all on one x axis: from step 0 to the last."""
+    last = max((int(steps[-1]) for steps, _ in t.series.values()), default=0)
+    charts = []
+    for title, tags, include, note in CURVES:
+        lines = [(n, *t.series[tag]) for n, tag in tags.items() if tag in t.series]
+        x_range = (0, max(last, 1))
+        charts.append(chart(title, lines, note, x_range=x_range, include=include))
+    return [c for c in charts if c]
+
+
+# Spectrograms over time
+
+
+def over_time(t):
+    """(source, [(step, pictures as data URIs)]): the same latents, step by step.
+
+    From previews, or else summaries, or else the checkpoints that are kept.
+    """
+    previews = gather.read_previews(t.folder)
+    if len(previews) > 1:
+        source = "From the previews."
+        found = {step: sheet.first_row(previews[step]) for step in spread(previews)}
+    elif len(t.images) > 1:
+        source = "From the summaries."
+        found = {
+            step: [im for im in map(gather.decode_png, t.images[step]) if im is not None]
+            for step in spread(t.images)
+        }
+    else:
+        source = "Made by the checkpoints that are here."
+        kept = gather.find_checkpoints(t.folder)
+        kept = {step: kept[step] for step in spread(kept)} if kept else {}
+        found = gather.checkpoint_pictures(t.folder, kept, LATENTS, t.upsample)
+    columns = [
+        (step, [png(image) for image in made[:LATENTS]])
+        for step, made in sorted(found.items())
+        if made
+    ]
+    return source, columns
+
+
+def spread(steps, n=STEPS):
+    """At most `n` of them, evenly, with the first and the last."""
+    steps = sorted(steps)
+    picked = np.linspace(0, len(steps) - 1, min(n, len(steps))).round().astype(int)
+    return [steps[i] for i in picked]
+
+
+# Scores
+
+
+WATCHED = {"incept": "incept_mean", "frechet": "frechet_log_mel"}  # folder -> tag
+
+
+def scores(t):
+    """(header, rows, charts) of what `score` and `incept` left in the folder."""
+    found = gather.read_scores(t.folder)
+    names = [
+        n for n in score.MEASURES if any(n in s["generated"] for s in found.values())
+    ]
+
+    def row(title, numbers):
+        values = (numbers.get(name) for name in names)
+        return [title, *("" if v is None else shown(*v) for v in values)]
+
+    rows = [row(f"step {step}", said["generated"]) for step, said in found.items()]
+    if found:
+        rows.append(row("real sounds", [*found.values()][-1]["real"]))
+    charts = []
+    for name in names if len(found) > 1 else []:
+        values = [said["generated"].get(name, (np.nan,))[0] for said in found.values()]
+        charts.append(chart(score.MEASURES[name], [(name, [*found], values)]))
+    for folder, tag in WATCHED.items():
+        folder = os.path.join(t.folder, folder)
+        series = gather.read_events(folder)[0] if os.path.isdir(folder) else {}
+        if tag in series:
+            charts.append(chart(f"{tag} of each checkpoint", [(tag, *series[tag])]))
+    header = ["", *(score.MEASURES[name] for name in names)]
+    return header, rows, [c for c in charts if c]
+
+
+def shown(mean, std):
+    return f"{mean:.4g}" if std is None else f"{mean:.4g} ± {std:.2g}"
+
+
+# Data
+
+
+def facts(sounds, sample_rate):
+    """Rows on the data."""
+    known = [h for h in sounds.headers if h]
+    seconds = [secs for _, secs in known]
+    rates = collections.Counter(rate for rate, _ in known)
+    rows = [["folder", sounds.folder], ["files", f"{sounds.files}"]]
+    if seconds:
+        span = f"{min(seconds):.2g} to {max(seconds):.3g} s"
+        rows += [
+            ["total length", duration(sum(seconds))],
+            ["length of a file", f"{span}, median {np.median(seconds):.2g} s"],
+        ]
+    counts = ", ".join(f"{n} at {rate} Hz" for rate, n in sorted(rates.items()))
+    rows += [["sample rates", counts], ["trained at", f"{sample_rate} Hz"]]
+    if len(sounds.headers) < sounds.files:
+        rows.append(["these are of the first", f"{len(sounds.headers)} files"])
+    return [*rows, ["skipped", f"{len(sounds.skipped)}"]]
+
+
+def skipped(sounds):
+    """Lines on unreadable files, the first NAMED of them."""
+    lines = [f"{fp}: {why}" if why else fp for fp, why in sounds.skipped]
+    if len(lines) > NAMED:
+        lines[NAMED:] = [f"and {len(lines) - NAMED} more"]
+    return lines
+
+
+def duration(seconds):
+    for size, unit in ((3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds:.3g} s"
+
+
+def moments_chart(t):
+    if t.moments is None:
+        return None
+    mean, std = (m.astype(np.float64) for m in t.moments[:2])
+    hertz = np.arange(len(mean)) * t.sample_rate / spectral.NFFT
+    return chart(
+        "Moments: mean log magnitude, ± standard deviation",
+        [("mean", hertz, mean)],
+        "Spectrograms are normalised by these: a dip or a spike comes from the sounds.",
+        "Hz",
+        [(hertz, mean - std, mean + std)],
+    )
+
+
+# Settings and versions
+
+
+def settings(t, which):
+    """(name, value) of "all" settings, or of those "changed" from the default."""
+    return [row[:2] for row in t.settings if which == "all" or not row[2]]
+
+
+def versions():
+    rows = [
+        ["specgan_tf", specgan_tf.__version__],
+        ["Python", platform.python_version()],
+    ]
+    for name in ("tensorflow", "keras", "numpy", "librosa", "tensorboard"):
+        rows.append([name, metadata.version(name)])
+    return [*rows, ["system", platform.platform()]]
