@@ -24,13 +24,14 @@ HERE = os.path.dirname(__file__)
 
 with open(os.path.join(HERE, "style.css"), encoding="utf-8") as f:
     STYLE = f.read()
-with open(os.path.join(HERE, "template.html"), encoding="utf-8") as f:
-    TEMPLATE = jinja2.Environment(
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    ).from_string(f.read(), {"charts": charts})
+TEMPLATES = jinja2.Environment(
+    loader=jinja2.FileSystemLoader(HERE),
+    autoescape=True,
+    undefined=jinja2.StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+TEMPLATES.globals["charts"] = charts
 
 
 def write(fp, training):
@@ -40,7 +41,7 @@ def write(fp, training):
       InputError: anything else is at `fp`.
     """
     check_replaceable(fp)
-    html = TEMPLATE.render(
+    html = TEMPLATES.get_template("template.html").render(
         t=training,
         s=sections,
         generator=GENERATOR,
