@@ -95,7 +95,7 @@ HEADLINES = (
         "the original",
         "Training, dim 64, batch 64",
     ),
-    ("5:1 iteration, wgan-gp, dim 64, batch 64", "PyTorch", "The same training"),
+    ("5:1 iteration, wgan-gp, dim 64, batch 64", "PyTorch", "Training, dim 64, batch 64"),
 )
 COLOURS = {"the original": "#2b6777", "PyTorch": "#c2602a"}
 BESIDE = {"the original": "the original (TensorFlow 1.12)", "PyTorch": "PyTorch"}
@@ -120,7 +120,7 @@ def picture(ratios, path):
     for i, (_, than, ratio) in enumerate(bars):
         label = None if than in [bar[1] for bar in bars[:i]] else BESIDE[than]
         ax.barh(i, ratio - 1, left=1, height=0.62, color=COLOURS[than], label=label)
-        digits = f"{ratio:.2g}" if ratio < 10 else f"{ratio:.0f}"
+        digits = f"{ratio:.1f}" if ratio < 10 else f"{ratio:.0f}"
         ax.text(ratio * 1.06, i, f"{digits}×", va="center", weight="bold", fontsize=12)
     ax.set_xscale("log")
     ax.set_xlim(1, max(ratio for *_, ratio in bars) * 1.9)
