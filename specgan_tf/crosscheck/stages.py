@@ -317,7 +317,9 @@ def inference(r):
         invert = functools.partial(
             spectral.f_to_t, X_mean=r["mean"], X_std=r["std"], ngl=ngl
         )
-        moved = sensitivity(tf.function(invert), r["G_z_norm"], np.float32(off["max"]))
+        moved = sensitivity(
+            tf.function(invert), got["G_z_norm"].numpy(), np.float32(off["max"])
+        )
         bound = max(bound, 4 * moved)
     for key in ("G_z", "G_z_flat"):
         if key in r:
