@@ -260,6 +260,15 @@ def make_parser():
         "[1, 20]; what is beyond is clipped; 5 suits a larger --specgan_log_eps",
         type=clip_nstd,
     )
+    p.flag(
+        g,
+        "--specgan_moments",
+        "std",
+        "what spectrograms are scaled by where moments are computed: each frequency "
+        "bin's deviations from its mean, or the range from silence to its loudest "
+        "value, which suits a larger --specgan_log_eps",
+        choices=["std", "range"],
+    )
     p.flag(g, "--specgan_ngl", 16, "Griffin-Lim iterations", type=count, short="--ngl")
     p.flag(
         g,

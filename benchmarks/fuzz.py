@@ -77,7 +77,7 @@ def seeds(kind, folder):
     if kind == "npy":
         yield written(lambda p: generate.save_z(p, z))
     if kind == "shard":
-        yield written(lambda p: moments.save_shard(p, 3, np.ones(129), np.ones(129)))
+        yield written(lambda p: moments.save_shard(p, 3, *np.ones((3, 129))))
     if kind == "args":
         yield b"specgan_dim,64\nspecgan_loss,wgan-gp\ndata_dir,/tmp/x\nseed,None\n"
         yield b"specgan_batchnorm,True\ndata_overlap_ratio,0.5\nspecgan_gl_window,dual"

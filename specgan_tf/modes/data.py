@@ -132,12 +132,13 @@ def compute_sums(fps, args, lengths=None):
 
 def compute_moments(fps, args, lengths=None):
     """`Moments` of all slices."""
-    mean, std, n = moments.finish(*compute_sums(fps, args, lengths))
+    sums = compute_sums(fps, args, lengths)
+    found, n = moments.whole(sums, args.specgan_moments, analysis(args))
     if not n:
         raise InputError(loader.no_slices(len(fps), SLICE_LEN))
-    moments.check(mean, std, "moments of these files")
+    moments.check(found.mean, found.std, "moments of these files")
     log.info("Moments of %d slices", n)
-    return moments.Moments(mean, std, **analysis(args))
+    return found
 
 
 def training_moments(fps, args, lengths):
@@ -186,7 +187,7 @@ def run_merge(args):
     fp = args.data_moments_fp or os.path.join(args.train_dir, "moments.pkl")
     if os.path.exists(fp) and not args.overwrite:
         raise InputError(f"{fp} exists; --overwrite replaces it")
-    found, n = moments.merge_shards(args.train_dir)
+    found, n = moments.merge_shards(args.train_dir, args.specgan_moments)
     moments.require_analysis(found, analysis(args), f"what {args.train_dir} holds")
     moments.save(fp, *found)
     log.info("Moments of %d slices. Wrote %s", n, fp)
