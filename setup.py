@@ -36,6 +36,13 @@ setup(
     package_data={
         "specgan_tf": ["data/provenance.csv", "data/drums/*.wav", "data/box/*"]
     },
+    entry_points={
+        "console_scripts": [
+            "specgan = specgan_tf.cli.run:main",
+            "specgan-export = specgan_tf.cli.export:main",
+            "specgan-serve = specgan_tf.serving.__main__:main",
+        ]
+    },
     install_requires=[
         "tensorflow>=2.21",
         "keras>=3.10",

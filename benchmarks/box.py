@@ -2,7 +2,8 @@
 
 Takes that checkpoint of a training whose sounds are nearest to the real ones, by the
 Frechet distance of log-mel features, and writes specgan_tf/data/box: generator.npz (see
-specgan_tf/box.py), sounds.csv with whose sounds it heard, and CARD.md with what it is.
+specgan_tf/weights/bundled.py), sounds.csv with whose sounds it heard, and CARD.md with
+what it is.
 
 Every figure is of latents that the choice was not made with.
 """
@@ -16,7 +17,8 @@ import logging
 import os
 import sys
 
-import train_specgan
+from specgan_tf.cli import flags
+from specgan_tf.cli.run import run
 
 log = logging.getLogger("specgan_tf")
 
@@ -51,10 +53,11 @@ def make(args):
     """Choose, measure, and write everything beside OUT_DIR before it moves in."""
     import numpy as np
 
-    from specgan_tf import box, checkpoint, generate
+    from specgan_tf import generate
+    from specgan_tf.cli.data import find_files
+    from specgan_tf.cli.settings import INVERSION, griffin_lim, load_moments, settle
     from specgan_tf.files import InputError, replacing_dir
-    from specgan_tf.modes.data import find_files
-    from specgan_tf.modes.settings import INVERSION, griffin_lim, load_moments, settle
+    from specgan_tf.weights import bundled, checkpoint
 
     there = set(os.listdir(args.out_dir)) if os.path.isdir(args.out_dir) else set()
     if there and not args.overwrite:
@@ -66,7 +69,7 @@ def make(args):
         )
     given = {"mode": "moments", "train_dir": args.train_dir}
     given |= {k: v for k in INVERSION if (v := getattr(args, k)) is not None}
-    settings = settle(train_specgan.make_parser(), given)
+    settings = settle(flags.make_parser(), given)
     inversion = griffin_lim(settings)
     fps = find_files(settings)
     rows = provenance(fps, args.sounds)
@@ -96,8 +99,8 @@ def make(args):
     }
     with replacing_dir(args.out_dir) as new:
         path = os.path.join(new, GENERATOR)
-        box.save(path, G, moments, card)
-        small = box.load(path)
+        bundled.save(path, G, moments, card)
+        small = bundled.load(path)
         z = generate.sample_z(64, G.latent_dim, COMPARE)
         error = float(np.abs(small.G(z) - G(z)).max())
         if error > FLOAT16_ERROR:
@@ -108,14 +111,14 @@ def make(args):
         log.info("float16 weights change spectrograms by %.2g of 2 at most", error)
         card |= measure(small, real, settings.seed)
         card["float16"] = {"largest error of spectrograms": error, "latents": len(z)}
-        box.save(path, G, moments, card)
+        bundled.save(path, G, moments, card)
         size = os.path.getsize(path)
         if size > MAX_BYTES:
             raise InputError(f"{GENERATOR} has {size} bytes, more than {MAX_BYTES}")
         with open(os.path.join(new, SOUNDS), "wb") as f:
             f.write(sounds_csv)
         with open(os.path.join(new, ABOUT), "w", encoding="utf-8") as f:
-            f.write(about(path, box.read_card(path), rows))
+            f.write(about(path, bundled.read_card(path), rows))
     log.info("Wrote %s: step %d, %d bytes", args.out_dir, card["step"], size)
 
 
@@ -156,7 +159,7 @@ def slices(fps, settings):
     import numpy as np
 
     from specgan_tf import loader, spectral
-    from specgan_tf.modes.data import decoding, slicing
+    from specgan_tf.cli.data import decoding, slicing
 
     made = loader.decode_and_extract(
         fps, **decoding(settings), **slicing(settings), seed=settings.seed
@@ -176,8 +179,9 @@ def sounds(G, moments, inversion, n, seed):
 
 def choose(train_dir, moments, inversion, real):
     """The checkpoint nearest to the real sounds, and the distances by name."""
-    from specgan_tf import checkpoint, score
+    from specgan_tf.eval import score
     from specgan_tf.files import InputError
+    from specgan_tf.weights import checkpoint
 
     found = glob.glob(os.path.join(glob.escape(train_dir), "model.ckpt-*.index"))
     prefixes = [fp.removesuffix(".index") for fp in found]
@@ -199,7 +203,8 @@ def measure(model, real, seed):
     """Scores and descriptions of real sounds, the model's, and an untrained one's."""
     import keras
 
-    from specgan_tf import SpecGANGenerator, score
+    from specgan_tf import SpecGANGenerator
+    from specgan_tf.eval import comparison
 
     keras.utils.set_random_seed(seed or 0)
     untrained = SpecGANGenerator(**model.card["options"])
@@ -207,7 +212,7 @@ def measure(model, real, seed):
         name: sounds(G, model.moments, model.griffin_lim, len(real), MEASURE)
         for name, G in (("box", model.G), ("untrained", untrained))
     }
-    scores = {name: score.measure(x, real) for name, x in made.items()}
+    scores = {name: comparison.measure(x, real) for name, x in made.items()}
     scores = {"real": scores["box"]["real"]} | {
         name: both["generated"] for name, both in scores.items()
     }
@@ -222,7 +227,7 @@ def describe(x):
     """Medians over clips float32 [n, 16384] of what an ear would say first."""
     import numpy as np
 
-    from specgan_tf import health
+    from specgan_tf.eval import health
 
     power = np.square(x.reshape(len(x), -1, FRAME)).mean(axis=2)
     loudest = power.argmax(axis=1)
@@ -252,7 +257,7 @@ ASIDE = "train_save_secs train_summary_secs train_keep train_backup_mins".split(
 
 def command(settings, step):
     """The training's command line, without the paths of one machine."""
-    from specgan_tf.modes.settings import INVERSION, MOMENTARY, PATHS
+    from specgan_tf.cli.settings import INVERSION, MOMENTARY, PATHS
 
     words = ["python train_specgan.py train ./train"]
     for name, default in settings.defaults.items():
@@ -269,7 +274,7 @@ def command(settings, step):
 
 def about(path, card, rows):
     """CARD.md, for people."""
-    from specgan_tf import score
+    from specgan_tf.eval import comparison
     from specgan_tf.spectral import SLICE_LEN
 
     with open(path, "rb") as f:
@@ -340,11 +345,11 @@ def about(path, card, rows):
         "## How good it is",
         "",
         "As many clips as there are real ones, of latents that the choice did not see "
-        "(`specgan_tf.score`). Real sounds are compared among themselves, for the "
+        "(`specgan_tf.eval.score`). Real sounds are compared among themselves, for the "
         "Frechet distance one half with the other. *Untrained*: the same network with "
         "fresh weights and these moments.",
         "",
-        *table(score.MEASURES, card["scores"]),
+        *table(comparison.MEASURES, card["scores"]),
         "",
         "In |D|self and diversity, less than real sounds have means that the clips are "
         "alike. |D|train is the distance to the nearest sound trained on: near zero "
@@ -374,7 +379,7 @@ def about(path, card, rows):
 
 def main(argv=None):
     args = make_parser().parse_args(argv)
-    return train_specgan.run("benchmarks.box", lambda: make(args))
+    return run("benchmarks.box", lambda: make(args))
 
 
 if __name__ == "__main__":

@@ -14,24 +14,17 @@ import numpy as np
 import pytest
 from conftest import DRUMS, ROOT
 
-from specgan_tf import (
-    SpecGANGenerator,
-    box,
-    checkpoint,
-    generate,
-    load_generator,
-    load_moments,
-    moments,
-)
+from specgan_tf import SpecGANGenerator, generate, load_generator, load_moments, moments
+from specgan_tf.cli import settings
+from specgan_tf.cli.train import build
 from specgan_tf.files import InputError
-from specgan_tf.modes import settings
-from specgan_tf.modes.train import build
 from specgan_tf.moments import Moments
 from specgan_tf.spectral import GriffinLim
+from specgan_tf.weights import bundled, checkpoint
 
 sys.path.insert(0, ROOT)
-import train_specgan
 from benchmarks import box as make_box
+from specgan_tf.cli import flags
 
 CARD = {"step": 3, "sample_rate": 16000, "seed": 1}
 
@@ -57,18 +50,18 @@ def made(request):
 @pytest.fixture(scope="module")
 def saved(made, tmp_path_factory):
     path = str(tmp_path_factory.mktemp("box") / "a.npz")
-    box.save(path, *made, CARD)
+    bundled.save(path, *made, CARD)
     return path
 
 
 def test_what_is_saved_is_what_is_loaded(made, saved, measured):
     G, moments = made
-    again = box.load(saved)
-    options = {name: getattr(G, name) for name in box.OPTIONS}
+    again = bundled.load(saved)
+    options = {name: getattr(G, name) for name in bundled.OPTIONS}
     assert (
         again.card
         == CARD | {"options": options} | moments.analysis
-        == box.read_card(saved)
+        == bundled.read_card(saved)
     )
     assert again.moments.equals(moments)
     assert load_moments(saved).equals(moments)
@@ -89,23 +82,23 @@ def test_how_it_sounds_is_on_its_card(made, tmp_path):
     moments = moments._replace(log_eps=1e-3, pad_front=True, clip_nstd=5.0)
     how = {"ngl": 32, "gl_window": "dual", "gl_momentum": 0.99}
     path = str(tmp_path / "a.npz")
-    box.save(path, G, moments, CARD | how)
-    assert box.load(path).griffin_lim == GriffinLim(32, "dual", 0.99)
-    assert box.load(path).moments.equals(moments)
-    assert box.load_moments(path).analysis == moments.analysis
+    bundled.save(path, G, moments, CARD | how)
+    assert bundled.load(path).griffin_lim == GriffinLim(32, "dual", 0.99)
+    assert bundled.load(path).moments.equals(moments)
+    assert bundled.load_moments(path).analysis == moments.analysis
     arrays = arrays_of(path)
     said = json.loads(arrays["card"].tobytes())
     for name in (*how, *moments.analysis):
         del said[name]
     arrays["card"] = np.frombuffer(json.dumps(said).encode(), np.uint8)
     np.savez(path, **arrays)
-    assert box.load(path).griffin_lim == GriffinLim(16, "hann", 0.0)
+    assert bundled.load(path).griffin_lim == GriffinLim(16, "hann", 0.0)
     of_the_reference = {"log_eps": 1e-6, "pad_front": False, "clip_nstd": 3.0}
-    assert box.load(path).moments.analysis == of_the_reference
+    assert bundled.load(path).moments.analysis == of_the_reference
 
 
 def test_the_same_is_written_again(made, saved, tmp_path):
-    box.save(tmp_path / "b.npz", *made, CARD)
+    bundled.save(tmp_path / "b.npz", *made, CARD)
     with open(saved, "rb") as f:
         assert (tmp_path / "b.npz").read_bytes() == f.read()
 
@@ -113,16 +106,16 @@ def test_the_same_is_written_again(made, saved, tmp_path):
 def test_what_cannot_be_saved(made, tmp_path):
     G, moments = made
     with pytest.raises(ValueError, match=r"must end in \.npz\. Received: 'x'"):
-        box.save("x", G, moments, CARD)
+        bundled.save("x", G, moments, CARD)
     path = str(tmp_path / "x.npz")
     with pytest.raises(InputError, match="std is zero or less in bin 0"):
-        box.save(path, G, moments._replace(std=moments.std * 0), CARD)
+        bundled.save(path, G, moments._replace(std=moments.std * 0), CARD)
     with pytest.raises(InputError, match="does not say options, step and sample_rate"):
-        box.save(path, G, moments, {"step": 1})
+        bundled.save(path, G, moments, {"step": 1})
     huge = SpecGANGenerator(dim=1, latent_dim=3)
     huge.variables[0].assign(np.full(huge.variables[0].shape, 1e5))
     with pytest.raises(ValueError, match="dense/kernel holds what float16 cannot"):
-        box.save(path, huge, moments, CARD)
+        bundled.save(path, huge, moments, CARD)
     assert not os.listdir(tmp_path)
 
 
@@ -199,12 +192,12 @@ def test_what_is_no_generator_is_refused(tmp_path, spoil, said):
     keras.utils.set_random_seed(0)
     path = str(tmp_path / "a.npz")
     moments = Moments(np.zeros(129, "f4"), np.ones(129, "f4"))
-    box.save(path, SpecGANGenerator(dim=2, latent_dim=3), moments, CARD)
+    bundled.save(path, SpecGANGenerator(dim=2, latent_dim=3), moments, CARD)
     arrays = arrays_of(path)
     spoil(arrays)
     np.savez(path, **arrays)
     with pytest.raises(InputError, match=said) as e:
-        box.load(path)
+        bundled.load(path)
     assert path in str(e.value) and "\n" not in str(e.value)
 
 
@@ -238,7 +231,7 @@ def test_hostile_files_are_refused_and_take_no_room(tmp_path, content, small_mem
     npz(path, card=content)
     small_memory(64 << 20)
     with pytest.raises(InputError, match="a.npz is not a generator's .npz: damaged"):
-        box.read_card(path)
+        bundled.read_card(path)
 
 
 def test_members_that_inflate(tmp_path, small_memory):
@@ -247,13 +240,13 @@ def test_members_that_inflate(tmp_path, small_memory):
     npz(path, card=bytes(size))
     small_memory(64 << 20)
     with pytest.raises(InputError, match="claims arrays of more than 67108864"):
-        box.read_card(str(path))
+        bundled.read_card(str(path))
     content = path.read_bytes()
     claim, less = (n.to_bytes(4, "little") for n in (size, 90))
     assert content.count(claim) == 2
     path.write_bytes(content.replace(claim, less))
     with pytest.raises(InputError, match="damaged"):
-        box.read_card(str(path))
+        bundled.read_card(str(path))
 
 
 def test_other_compression_is_refused(tmp_path):
@@ -261,7 +254,7 @@ def test_other_compression_is_refused(tmp_path):
     path = str(tmp_path / "a.npz")
     npz(path, zipfile.ZIP_LZMA, card=bytes(9))
     with pytest.raises(InputError, match="not compressed as numpy does"):
-        box.read_card(path)
+        bundled.read_card(path)
 
 
 def test_damaged_files_are_refused(saved, tmp_path):
@@ -275,7 +268,7 @@ def test_damaged_files_are_refused(saved, tmp_path):
         for content in (bytes(spoilt), whole[:at]):
             path.write_bytes(content)
             try:
-                arrays = box._read(str(path))
+                arrays = bundled._read(str(path))
             except InputError as e:
                 assert "is not a generator's .npz" in str(e)
             else:  # what no checksum covers, such as a member's date
@@ -284,23 +277,23 @@ def test_damaged_files_are_refused(saved, tmp_path):
                     np.testing.assert_array_equal(arrays[name], want[name])
                 if arrays.keys() != want.keys():  # or its table of contents ends early
                     with pytest.raises(InputError, match="is not a generator's .npz"):
-                        box.load(str(path))
+                        bundled.load(str(path))
 
 
 def test_no_file(tmp_path):
     with pytest.raises(InputError, match="no generator at"):
-        box.load(str(tmp_path / "a.npz"))
-    assert not box.is_one(str(tmp_path / "a.npz")) and box.is_one(None)
+        bundled.load(str(tmp_path / "a.npz"))
+    assert not bundled.is_one(str(tmp_path / "a.npz")) and bundled.is_one(None)
     (tmp_path / "b.npz").mkdir()  # a training folder may have any name
-    assert not box.is_one(tmp_path / "b.npz")
+    assert not bundled.is_one(tmp_path / "b.npz")
 
 
 # The one that comes along
 
 
 def test_the_one_that_comes_along_makes_sound():
-    assert os.path.getsize(box.PATH) <= 3_000_000
-    G, moments, card = box.load()
+    assert os.path.getsize(bundled.PATH) <= 3_000_000
+    G, moments, card = bundled.load()
     assert card["sample_rate"] == 16000 and card["step"] > 0
     z = generate.sample_z(8, G.latent_dim, seed=0)
     sound = generate.render(G, moments, z)["G_z"]
@@ -313,7 +306,7 @@ def test_the_one_that_comes_along_makes_sound():
 
 
 def test_its_card_is_of_the_files_beside_it(measured):
-    folder, card = os.path.dirname(box.PATH), box.read_card()
+    folder, card = os.path.dirname(bundled.PATH), bundled.read_card()
     assert sorted(os.listdir(folder)) == ["CARD.md", "generator.npz", "sounds.csv"]
     with open(os.path.join(folder, "CARD.md"), encoding="utf-8") as f:
         about = f.read()
@@ -349,7 +342,7 @@ def training(tmp_path_factory):
     folder = tmp_path_factory.mktemp("training")
     argv = ["train", str(folder), "--specgan_dim", "1", "--seed", "5"]
     argv += ["--data_cache", "memory", "--specgan_latent_dim", "4"]
-    parser = train_specgan.make_parser()
+    parser = flags.make_parser()
     args = settings.settle(parser, vars(parser.parse_args(argv)))
     settings.write_args(args)
     gan = build(args)
@@ -372,7 +365,7 @@ def test_the_command_makes_a_box(training, tmp_path, capsys):
     said = capsys.readouterr().out
     distances = dict(re.findall(r"model.ckpt-(\d+): Frechet distance ([\d.]+)", said))
     assert list(distances) == ["3", "40"]
-    model = box.load(out / "generator.npz")
+    model = bundled.load(out / "generator.npz")
     best = min(distances, key=lambda step: float(distances[step]))
     assert model.card["step"] == int(best) and model.card["seed"] == 5
     G = load_generator(training / f"model.ckpt-{best}")

@@ -56,4 +56,4 @@ def test_pip_installs_the_drums_and_the_box_too(tmp_path):
         assert f"specgan_tf/data/box/{name}" in names
     assert any(n.endswith("LICENSE") for n in names)
     assert not any(n.startswith(("tests/", "benchmarks/")) for n in names)
-    assert "specgan_tf/modes/train.py" in names
+    assert "specgan_tf/cli/train.py" in names

@@ -5,13 +5,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from specgan_tf import (
-    SpecGAN,
-    SpecGANDiscriminator,
-    SpecGANGenerator,
-    checkpoint,
-    kernels,
-)
+from specgan_tf import SpecGAN, SpecGANDiscriminator, SpecGANGenerator, kernels
+from specgan_tf.weights import checkpoint
 
 B = 4
 ROUNDING = 2.0**-8  # bfloat16's largest relative error
@@ -234,7 +229,7 @@ def test_kernels_are_cast_once():
     ],
 )
 def test_where_it_is_fast(flags, fast, why, tmp_path, monkeypatch, caplog):
-    from specgan_tf.modes import train
+    from specgan_tf.cli import train
 
     cpuinfo = tmp_path / "cpuinfo"
     if flags:

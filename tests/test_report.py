@@ -21,8 +21,9 @@ from scipy.io import wavfile
 sys.path.insert(0, ROOT)
 import train_specgan
 from demo.web import screenshot
-from specgan_tf import generate, page, report
-from specgan_tf.page import Markup, element
+from specgan_tf import generate, report
+from specgan_tf.report import gather, page, sections
+from specgan_tf.report.page import Markup, element
 
 HOSTILE = [
     "<script>alert(1)<|script>.wav",
@@ -156,19 +157,19 @@ def test_events_of_several_runs(tmp_path):
     second = second.rename(tmp_path / "events.out.tfevents.2.b")
     (tmp_path / "events.out.tfevents.3.c").write_bytes(b"")
     (tmp_path / "events.out.tfevents.4.d").write_bytes(os.urandom(999))
-    series, images = report.read_events(tmp_path)
+    series, images = gather.read_events(tmp_path)
     assert [*series] == ["D_loss"]
     assert series["D_loss"][0].tolist() == [10, 20, 21, 31]
     assert series["D_loss"][1].tolist() == [1.0, 2.0, 2.5, 3.5]
     assert [*images] == [10, 20, 21, 31]
     for step, (png,) in images.items():
-        assert (report.decode_png(png) == step).all()
+        assert (sections.decode_png(png) == step).all()
     # killed while writing
     second.write_bytes(second.read_bytes()[:-99])
-    series, _ = report.read_events(tmp_path)
+    series, _ = gather.read_events(tmp_path)
     assert series["D_loss"][0].tolist() == [10, 20, 21, 31]
     (tmp_path / "empty").mkdir()
-    assert report.read_events(tmp_path / "empty") == ({}, {})
+    assert gather.read_events(tmp_path / "empty") == ({}, {})
 
 
 def test_events_that_are_odd_or_many(tmp_path, monkeypatch):
@@ -181,11 +182,11 @@ def test_events_that_are_odd_or_many(tmp_path, monkeypatch):
         tf.summary.write("a", "text", 2, metadata)
         tf.summary.scalar("a", 3.0, 3)
     writer.close()
-    assert report.read_events(tmp_path)[0]["a"][0].tolist() == [1]
+    assert gather.read_events(tmp_path)[0]["a"][0].tolist() == [1]
     (tmp_path / "many").mkdir()
     write_events(tmp_path / "many", ".a", {step: 0.0 for step in range(40)})
     monkeypatch.setattr(report, "PICTURES", 10)
-    series, images = report.read_events(tmp_path / "many")
+    series, images = gather.read_events(tmp_path / "many")
     assert len(series["D_loss"][0]) == 40
     assert 5 < len(images) <= 11 and max(images) == 39 and 0 in images
 
@@ -199,21 +200,21 @@ def test_events_of_the_original(tmp_path):
             value = event.summary.value.add(tag="G_z/image/0")
             value.image.encoded_image_string = b"none"
             f.write(event.SerializeToString())
-    series, images = report.read_events(tmp_path)
+    series, images = gather.read_events(tmp_path)
     assert series["D_loss"][1].tolist() == [0.5, 1.0] and images == {}
 
 
 def test_the_first_row_of_a_sheet(tmp_path):
     made = np.random.RandomState(0).randint(0, 255, (11, 128, 128, 1)).astype(np.uint8)
     generate.write_png(tmp_path / "a.png", generate.contact_sheet(made))
-    np.testing.assert_array_equal(report.cut_sheet(tmp_path / "a.png"), made[:8])
+    np.testing.assert_array_equal(sections.cut_sheet(tmp_path / "a.png"), made[:8])
     (tmp_path / "b.png").write_bytes(b"no picture")
-    assert report.cut_sheet(tmp_path / "b.png") == []
+    assert sections.cut_sheet(tmp_path / "b.png") == []
 
 
 def test_steps_are_spread():
-    assert report.spread(range(0, 1001, 10), 3) == [0, 500, 1000]
-    assert report.spread({5: 0, 3: 0}) == [3, 5]
+    assert sections.spread(range(0, 1001, 10), 3) == [0, 500, 1000]
+    assert sections.spread({5: 0, 3: 0}) == [3, 5]
 
 
 # Of folders
@@ -337,10 +338,10 @@ def test_what_a_report_says(reported, trained, sounds):
         "specgan_tf 0.1.0 Python 3.",
     ):
         assert said in text, said
-    titles = [t for t in reported.words if t in {title for title, _ in report.CURVES}]
+    titles = [t for t in reported.words if t in {title for title, _ in sections.CURVES}]
     # of rates there is a word from the second summaries on
-    assert len(titles) == len(report.CURVES) - 2
-    _, D_loss = report.read_events(trained)[0]["D_loss"]
+    assert len(titles) == len(sections.CURVES) - 2
+    _, D_loss = gather.read_events(trained)[0]["D_loss"]
     labels = [a["aria-label"] for a in reported.all("svg")]
     assert f"D_loss from {D_loss[0]:.3g} to {D_loss[-1]:.3g}" in labels[0]
     assert labels[-1].startswith("Moments: mean log magnitude")
@@ -432,10 +433,10 @@ def test_previews_come_first(trained, tmp_path):
     assert "Spectrograms over time 10 30 40 60 70 90 100 120 From" in page_of.text
     pictures = [a for a in page_of.all("img") if a["alt"] == "generated at step 90"]
     data = base64.b64decode(pictures[1]["src"].removeprefix("data:image/png;base64,"))
-    np.testing.assert_array_equal(report.decode_png(data), images[1])
+    np.testing.assert_array_equal(sections.decode_png(data), images[1])
     # the same latents as in the previews, then others
-    np.testing.assert_array_equal(report.latents(folder, 5, 100)[:3], z)
-    assert len(report.latents(folder, 5, 100)) == 5
+    np.testing.assert_array_equal(gather.latents(folder, 5, 100)[:3], z)
+    assert len(gather.latents(folder, 5, 100)) == 5
     (folder / "preview" / "z.pkl").write_bytes(b"damaged")
     assert "z.pkl is not a pickle of float arrays, or damaged" in made(folder).text
 
@@ -459,7 +460,7 @@ def test_scores(trained, tmp_path):
         for step in (1, 2):
             tf.summary.scalar("incept_mean", 3.0 + step, step)
     writer.close()
-    found = report.read_scores(folder)
+    found = gather.read_scores(folder)
     assert [*found] == [500, 1000]
     page_of = made(folder, "--report_n", 1)
     rows = "clips |D|self step 500 64 50 ± 2.5 step 1000 64 100 ± 2.5 real sounds 77"

@@ -17,7 +17,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from specgan_tf import export, loader, moments, spectral
+from specgan_tf import loader, moments, spectral
 from specgan_tf.crosscheck.kinks import farthest, recorded, sided
 from specgan_tf.crosscheck.records import (
     assign,
@@ -27,6 +27,7 @@ from specgan_tf.crosscheck.records import (
     networks,
     tally,
 )
+from specgan_tf.export import saved_model
 
 
 def names(r):
@@ -291,7 +292,7 @@ def inference(r):
     stage, lines = "inference", "train_specgan.py 327-363"
     G, _ = networks(r)
     assign(G, r, "w/")
-    module = export.SpecGANModule(G, moments.Moments(r["mean"], r["std"]))
+    module = saved_model.SpecGANModule(G, moments.Moments(r["mean"], r["std"]))
     ngl, n = tf.constant(int(r["ngl"])), tf.constant(r.option("samp_z_n", 500))
     z = {"z": tf.constant(r["z"]), "ngl": ngl}
     got = module.synthesize(**z)

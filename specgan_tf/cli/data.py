@@ -14,10 +14,11 @@ import numpy as np
 import tensorflow as tf
 
 import specgan_tf
-from specgan_tf import checkpoint, loader, moments
+from specgan_tf import loader, moments
+from specgan_tf.cli.settings import analysis, load_moments
 from specgan_tf.files import InputError, making_dir
-from specgan_tf.modes.settings import analysis, load_moments
 from specgan_tf.spectral import SLICE_LEN
+from specgan_tf.weights import folders
 
 log = logging.getLogger("specgan_tf")
 
@@ -144,10 +145,10 @@ def compute_moments(fps, args, lengths=None):
 def training_moments(fps, args, lengths):
     """The folder's moments, the given ones, or new ones; the folder keeps a copy."""
     own = os.path.join(args.train_dir, "moments.pkl")
-    prefix = checkpoint.latest(args.train_dir)
+    prefix = folders.latest(args.train_dir)
     if os.path.isfile(own) or args.data_moments_fp or prefix:
         found = load_moments(args.train_dir, args)
-        recorded = checkpoint.read_args(args.train_dir).get("data_dir", "None")
+        recorded = folders.read_args(args.train_dir).get("data_dir", "None")
         if prefix and recorded != str(args.data_dir and os.path.abspath(args.data_dir)):
             log.info("Other data than before (%s): the moments stay", recorded)
     else:

@@ -7,12 +7,16 @@ import zlib
 
 import tensorflow as tf
 
-from specgan_tf import checkpoint, generate, score, spectral
+from specgan_tf import generate, spectral
+from specgan_tf.cli.data import read_real
+from specgan_tf.cli.follow import follow
+from specgan_tf.cli.generate import render_clips
+from specgan_tf.cli.settings import draw_seed
+from specgan_tf.eval import comparison, score
+from specgan_tf.eval.classifier import Classifier
+from specgan_tf.eval.metagraph import MetaGraph
 from specgan_tf.files import InputError, replacing
-from specgan_tf.modes.data import read_real
-from specgan_tf.modes.follow import follow
-from specgan_tf.modes.generate import render_clips
-from specgan_tf.modes.settings import draw_seed
+from specgan_tf.weights import checkpoint, folders
 
 log = logging.getLogger("specgan_tf")
 
@@ -111,19 +115,19 @@ def incept_checkpoint(prefix, args, judge):
     if best and (value <= was if judge.better == "larger" else value >= was):
         log.info("%s; the best is %.3f, of step %s", said, was, best.get("step"))
         return
-    old = checkpoint.latest(folder)
-    new = checkpoint.copy(prefix, folder, f"best_score-{step}")
+    old = folders.latest(folder)
+    new = folders.copy(prefix, folder, f"best_score-{step}")
     with replacing(best_fp, "w") as f:
         json.dump({"step": step, **scores, "by": by}, f)
     if old and old != new:
-        checkpoint.remove(old)
+        folders.remove(old)
     log.info("%s; the best so far, kept as %s", said, new)
 
 
 def run_score(args):
     """All measures of a generator's sounds, or of WAV files, against real sounds."""
-    prefix = checkpoint.latest(args.train_dir)
-    folder = checkpoint.folder_of(args.train_dir)
+    prefix = folders.latest(args.train_dir)
+    folder = folders.folder_of(args.train_dir)
     name = "score.json"
     if prefix:
         name = os.path.join("score", f"{checkpoint.step_of(prefix):08d}.json")
@@ -141,15 +145,15 @@ def run_score(args):
     elif not any(name.endswith(".wav") for name in os.listdir(folder)):
         raise InputError(f"{folder} holds neither a checkpoint nor WAV files")
     else:
-        made = score.read_folder(args.train_dir, args.score_n, args.fix_length)
+        made = comparison.read_folder(args.train_dir, args.score_n, args.fix_length)
         of = {"folder": os.path.abspath(folder)}
     real = read_real(args)
-    measures = score.measure(made, real, classifier, args.incept_k)
+    measures = comparison.measure(made, real, classifier, args.incept_k)
     if classifier is None:
         log.info("No --incept_classifier: what needs one is left out")
-    for line in score.table(measures):
+    for line in comparison.table(measures):
         log.info("%s", line)
-    if line := score.caution(measures):
+    if line := comparison.caution(measures):
         log.warning("%s", line)
     of |= {"data_dir": args.data_dir or "embedded drums", "incept_k": args.incept_k}
     os.makedirs(os.path.dirname(os.path.abspath(fp)), exist_ok=True)
@@ -171,5 +175,5 @@ def load_classifier(args):
             f"{args.data_sample_rate}"
         )
     if args.incept_classifier:
-        return score.Classifier.load(args.incept_classifier)
-    return score.MetaGraph.load(fp, args.incept_ckpt_fp)
+        return Classifier.load(args.incept_classifier)
+    return MetaGraph.load(fp, args.incept_ckpt_fp)

@@ -7,9 +7,10 @@ import re
 
 import numpy as np
 
-from specgan_tf import classifier, loader, score
+from specgan_tf import loader
+from specgan_tf.cli.data import decoding
+from specgan_tf.eval import classifier, fit, score
 from specgan_tf.files import InputError, making_dir, only_training, replacing
-from specgan_tf.modes.data import decoding
 
 log = logging.getLogger("specgan_tf")
 
@@ -28,8 +29,8 @@ def run_classifier(args):
     test = np.array([bool(test.search(os.path.basename(fp))) for fp in fps])
     if args.classifier_test and not test.any():
         raise InputError(f"--classifier_test {args.classifier_test} finds no file")
-    labels = np.array([classifier.label_of(fp, data_dir) for fp in fps])
-    classes = classifier.require_classes(labels[~test], data_dir)
+    labels = np.array([fit.label_of(fp, data_dir) for fp in fps])
+    classes = fit.require_classes(labels[~test], data_dir)
     if unknown := set(labels[test]) - set(classes):
         raise InputError(f"--classifier_test takes all sounds of {min(unknown)}")
     log.info("%d sounds of %d labels: %s", len(fps), len(classes), ", ".join(classes))
@@ -37,11 +38,11 @@ def run_classifier(args):
     how = decoding(args)
     for name in ("decode_fs", "decode_num_channels"):  # the classifier's own
         del how[name]
-    x, kept = classifier.read_clips(fps, **how)
+    x, kept = fit.read_clips(fps, **how)
     y, test = np.searchsorted(classes, labels[kept]), test[kept]
-    classifier.require_classes(labels[kept][~test], data_dir)
+    fit.require_classes(labels[kept][~test], data_dir)
     with making_dir(out_dir), only_training(out_dir):
-        training = classifier.Training(
+        training = fit.Training(
             x[~test],
             y[~test],
             classes,
@@ -61,7 +62,7 @@ def report_classifier(best, x, y, training, args):
     """How well it does on clips that it was not trained on."""
     order = np.random.default_rng(0).permutation(len(x))  # groups of all classes
     p = best.probabilities(x[order])
-    matrix = classifier.confusion(y[order], p.argmax(axis=1), len(best.labels))
+    matrix = fit.confusion(y[order], p.argmax(axis=1), len(best.labels))
     report = {
         "labels": best.labels,
         "clips": {"trained": len(training.rest), "held out": len(training.held)},

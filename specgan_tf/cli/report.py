@@ -3,10 +3,12 @@
 import logging
 import os
 
-from specgan_tf import checkpoint, report
+from specgan_tf import report
+from specgan_tf.cli.data import decoding, find_files, slicing
+from specgan_tf.cli.settings import MOMENTARY, griffin_lim, upsample_of
 from specgan_tf.files import InputError
-from specgan_tf.modes.data import decoding, find_files, slicing
-from specgan_tf.modes.settings import MOMENTARY, griffin_lim, upsample_of
+from specgan_tf.report import gather
+from specgan_tf.weights import checkpoint, folders
 
 log = logging.getLogger("specgan_tf")
 
@@ -19,10 +21,10 @@ def run_report(args):
     report.check_replaceable(fp)  # before the work
     try:
         fps = find_files(args)
-        prefix = checkpoint.latest(args.train_dir)
+        prefix = folders.latest(args.train_dir)
         lengths = checkpoint.data_of(prefix).get("lengths") if prefix else None
         folder = os.path.dirname(fps[0]) if args.data_dir is None else args.data_dir
-        sounds = report.read_sounds(folder, fps, decoding(args), slicing(args), lengths)
+        sounds = gather.read_sounds(folder, fps, decoding(args), slicing(args), lengths)
     except (InputError, OSError) as e:
         log.warning("Without the sounds: %s", e)
         sounds = str(e)
@@ -31,7 +33,7 @@ def run_report(args):
         for name, value in sorted(vars(args).items())
         if name in args.defaults and name not in MOMENTARY
     ]
-    training = report.Training(
+    training = gather.Training(
         args.train_dir,
         settings,
         sounds,

@@ -9,10 +9,11 @@ import os
 import random
 import types
 
-from specgan_tf import box, checkpoint, moments, spectral
+from specgan_tf import moments, spectral
 from specgan_tf.files import InputError, replacing
 from specgan_tf.losses import LOSSES
 from specgan_tf.specgan import UPSAMPLE_ALIASES
+from specgan_tf.weights import bundled, checkpoint, folders, tensors
 
 log = logging.getLogger("specgan_tf")
 
@@ -103,15 +104,15 @@ def settle(parser, given):
     for one, other in (normalize, normalize[::-1]):
         if given.get(one):
             given[other] = False
-    if box.is_one(path):
+    if bundled.is_one(path):
         return settle_box(parser, given)
-    folder = checkpoint.folder_of(path)
+    folder = folders.folder_of(path)
     if folder != path and mode not in ("generate", "infer", "score", "to_tf1"):
         raise InputError(f"{path} is a checkpoint; {mode} takes its folder, {folder}")
     if mode == "train":
-        checkpoint.check_name(path)
+        tensors.check_name(path)
     recorded, source = {}, os.path.join(folder, "args.txt")
-    for name, text in checkpoint.read_args(folder).items():
+    for name, text in folders.read_args(folder).items():
         if name in MOMENTARY or name not in parser.types or text == "None":
             continue
         try:
@@ -124,9 +125,7 @@ def settle(parser, given):
 
     prefix, of_checkpoint = None, {}
     if os.path.exists(folder):
-        prefix, of_checkpoint = checkpoint.read_latest(
-            path, recorded_in, checkpoint.latest
-        )
+        prefix, of_checkpoint = folders.read_latest(path, recorded_in, folders.latest)
     recorded |= of_checkpoint
     if prefix:
         recorded = recorded_analysis(parser, given, source) | recorded
@@ -138,7 +137,7 @@ def settle(parser, given):
             if loss and loss not in LOSSES:
                 raise InputError(
                     f"{prefix} was trained in Python with a loss of its own, {loss!r}: "
-                    "go on there (specgan_tf.checkpoint.restore)"
+                    "go on there (specgan_tf.weights.checkpoint.restore)"
                 )
             require_known(prefix, os.path.isfile(source), {**recorded, **given})
         source = f"{source} and {os.path.basename(prefix)}"
@@ -173,16 +172,16 @@ def recorded_in(prefix):
 
 def settle_box(parser, given):
     """`settle`, of a model in one file: its card says what args.txt does elsewhere."""
-    path, mode = given["train_dir"] or box.PATH, given["mode"]
+    path, mode = given["train_dir"] or bundled.PATH, given["mode"]
     if mode not in ("generate", "infer"):
         raise InputError(f"{path} is a model alone; {mode} takes a training folder")
-    card = box.read_card(path)
+    card = bundled.read_card(path)
     recorded = {flag: card["options"][option] for flag, option in STRUCTURE.items()}
     recorded["data_sample_rate"] = card["sample_rate"]
-    analysis = box.analysis_of(card)
+    analysis = bundled.analysis_of(card)
     recorded |= {flag: analysis[option] for flag, option in ANALYSIS.items()}
     refuse_contradictions(given, recorded, recorded, path)
-    recorded |= dict(zip(INVERSION, box.griffin_lim_of(card), strict=True))
+    recorded |= dict(zip(INVERSION, bundled.griffin_lim_of(card), strict=True))
     return namespace(parser, recorded, given)
 
 
@@ -196,7 +195,7 @@ def recorded_analysis(parser, given, args_fp):
         return {flag: parser.defaults[flag] for flag in ANALYSIS}
     with contextlib.suppress(InputError):  # those who need moments say what is wrong
         fp = given.get("data_moments_fp")
-        found = checkpoint.load_moments(given["train_dir"], fp).analysis
+        found = folders.load_moments(given["train_dir"], fp).analysis
         return {flag: found[option] for flag, option in ANALYSIS.items()}
     return {}
 
@@ -242,7 +241,7 @@ def settings(args):
         keyword = "memory" if name == "data_cache" else None
         if settings[name] not in (None, keyword):
             settings[name] = os.path.abspath(settings[name])
-    return [checkpoint.args_line(k, v) for k, v in sorted(settings.items())]
+    return [folders.args_line(k, v) for k, v in sorted(settings.items())]
 
 
 def hparams(args):
@@ -268,9 +267,9 @@ def analysis(args):
 
 
 def load_moments(path, args):
-    """`checkpoint.load_moments`, refused if they are not of this run's spectrograms."""
-    found = checkpoint.load_moments(path, args.data_moments_fp)
-    where = args.data_moments_fp or checkpoint.moments_fp(path)
+    """`folders.load_moments`, refused if they are not of this run's spectrograms."""
+    found = folders.load_moments(path, args.data_moments_fp)
+    where = args.data_moments_fp or folders.moments_fp(path)
     moments.require_analysis(found, analysis(args), where)
     return found
 
@@ -289,4 +288,4 @@ def unasked_dir(args, name, alone):
     """Where to write: in a training's folder; of the model that comes along, here."""
     if args.train_dir is None:
         return alone
-    return os.path.join(checkpoint.folder_of(args.train_dir), name)
+    return os.path.join(folders.folder_of(args.train_dir), name)

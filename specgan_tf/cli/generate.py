@@ -6,16 +6,17 @@ import re
 
 import numpy as np
 
-from specgan_tf import checkpoint, generate, spectral
-from specgan_tf.files import InputError
-from specgan_tf.health import SILENCE
-from specgan_tf.modes.settings import (
+from specgan_tf import generate, spectral
+from specgan_tf.cli.settings import (
     draw_seed,
     griffin_lim,
     load_moments,
     unasked_dir,
     upsample_of,
 )
+from specgan_tf.eval.health import SILENCE
+from specgan_tf.files import InputError
+from specgan_tf.weights import checkpoint, folders
 
 log = logging.getLogger("specgan_tf")
 
@@ -115,7 +116,7 @@ def read_generator(args):
         moments = load_moments(prefix, args)
         return checkpoint.step_of(prefix), load_generator(prefix, args), moments
 
-    return checkpoint.read_latest(args.train_dir, read)
+    return folders.read_latest(args.train_dir, read)
 
 
 def warn_of_silence(peaks):

@@ -18,7 +18,7 @@ from specgan_tf.moments import Moments, check, check_analysis
 from specgan_tf.specgan import UPSAMPLES, SpecGANGenerator, generator_options
 from specgan_tf.spectral import GL_WINDOWS, GRIFFIN_LIM, GriffinLim
 
-PATH = os.path.join(os.path.dirname(__file__), "data", "box", "generator.npz")
+PATH = os.path.join(os.path.dirname(__file__), "..", "data", "box", "generator.npz")
 MAX_BYTES = 64 << 20  # of its arrays; a generator of dim 64 has 38 million
 CARD, MEAN, STD = "card", "moments/mean", "moments/std"
 MAX_NGL = 1000  # Griffin-Lim steps that a card may ask for: half a second a clip

@@ -1,6 +1,6 @@
-"""What an exported generator does, on its own: run by `specgan_tf.verify`.
+"""What an exported generator does, on its own: run by `specgan_tf.export.verify`.
 
-    PYTHON specgan_tf/artefact.py ARTEFACT IN.npz OUT.npz
+    PYTHON specgan_tf/export/artefact.py ARTEFACT IN.npz OUT.npz
 
 ARTEFACT is a SavedModel or a .tflite file. Nothing of the package is imported, as
 nothing is where artefacts go. IN has z [n, latent_dim], G_z_norm [n, 128, 128, 1] and

@@ -10,9 +10,9 @@ import os
 import tensorflow as tf
 
 from specgan_tf import generate, spectral
+from specgan_tf.export.tflite import quiet
+from specgan_tf.export.verify import ExportError
 from specgan_tf.spectral import GRIFFIN_LIM
-from specgan_tf.tflite import quiet
-from specgan_tf.verify import ExportError
 
 NAME = "specgan"  # of the model, to a server
 

@@ -7,10 +7,11 @@ import time
 import numpy as np
 import tensorflow as tf
 
-from specgan_tf import checkpoint, generate, spectral
+from specgan_tf import generate, spectral
+from specgan_tf.cli.generate import load_generator, warn_of_silence
+from specgan_tf.cli.settings import draw_seed, griffin_lim, load_moments
 from specgan_tf.files import InputError
-from specgan_tf.modes.generate import load_generator, warn_of_silence
-from specgan_tf.modes.settings import draw_seed, griffin_lim, load_moments
+from specgan_tf.weights import checkpoint, folders
 
 log = logging.getLogger("specgan_tf")
 
@@ -23,17 +24,17 @@ def follow(args, process):
     if not os.path.isdir(args.train_dir):
         raise InputError(f"train_dir {args.train_dir} is not a folder")
     if args.once:
-        checkpoint.read_latest(args.train_dir, process)
+        folders.read_latest(args.train_dir, process)
         return
     log.info("Waiting for checkpoints in %s; Ctrl-C ends", args.train_dir)
     done = None
     while True:
-        prefix = checkpoint.latest(args.train_dir)
+        prefix = folders.latest(args.train_dir)
         if prefix and prefix != done:
             try:
                 process(prefix)
             except (InputError, OSError):
-                if not checkpoint.was_deleted(prefix):
+                if not folders.was_deleted(prefix):
                     raise
                 log.warning("%s is gone: more of them stay with --train_keep", prefix)
             done = prefix
@@ -88,7 +89,7 @@ def run_backup(args):
         log.info("A copy every %g minutes; Ctrl-C ends", mins)
 
     def copy(prefix):
-        log.info("Wrote %s", checkpoint.back_up(args.train_dir))
+        log.info("Wrote %s", folders.back_up(args.train_dir))
         if not args.once:
             time.sleep(60 * mins)
 

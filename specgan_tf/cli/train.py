@@ -9,17 +9,9 @@ import zlib
 import keras
 import numpy as np
 
-from specgan_tf import (
-    callbacks,
-    checkpoint,
-    distribute,
-    kernels,
-    loader,
-    spectral,
-)
-from specgan_tf.files import InputError, only_training, replacing
-from specgan_tf.gan import SpecGAN
-from specgan_tf.modes.data import (
+from specgan_tf import distribute, kernels, loader, spectral
+from specgan_tf.cli import callbacks
+from specgan_tf.cli.data import (
     data_errors,
     decode,
     find_files,
@@ -27,7 +19,7 @@ from specgan_tf.modes.data import (
     slicing,
     training_moments,
 )
-from specgan_tf.modes.settings import (
+from specgan_tf.cli.settings import (
     PATHS,
     analysis,
     draw_seed,
@@ -36,8 +28,11 @@ from specgan_tf.modes.settings import (
     settings,
     write_args,
 )
+from specgan_tf.files import InputError, only_training, replacing
+from specgan_tf.gan import SpecGAN
 from specgan_tf.moments import Moments
 from specgan_tf.specgan import SpecGANDiscriminator, SpecGANGenerator
+from specgan_tf.weights import checkpoint, folders
 
 log = logging.getLogger("specgan_tf")
 
@@ -88,9 +83,7 @@ def require_replicas(n, args):
 def train_on(fps, args):
     """`train`, of these files."""
     strategy, chief = args.strategy, distribute.is_chief(args.strategy)
-    prefix = (
-        checkpoint.latest(args.train_dir) if os.path.isdir(args.train_dir) else None
-    )
+    prefix = folders.latest(args.train_dir) if os.path.isdir(args.train_dir) else None
     # Before the chief writes anything there.
     same = [prefix and os.path.basename(prefix), *map(os.path.basename, fps)]
     same += [s for s in settings(args) if s.partition(",")[0] not in PATHS]
@@ -106,7 +99,7 @@ def train_on(fps, args):
     with strategy.scope():
         gan = build(args)
     if chief:
-        checkpoint.remove_unfinished(args.train_dir)
+        folders.remove_unfinished(args.train_dir)
         write_args(args)  # only now that such networks can be had
     if prefix:
         checkpoint.restore(gan, prefix)
@@ -296,7 +289,7 @@ def data_state(prefix, fps, args, lengths):
 def diverged(error, step, sounds, args):
     """The error to end a training with, and a report of what it last heard."""
     report = os.path.join(args.train_dir, f"diverged-{step}.txt")
-    prefix = checkpoint.latest(args.train_dir)
+    prefix = folders.latest(args.train_dir)
     kept = f"{prefix} is the last checkpoint before"
     named = f"{report} names the sounds heard last"
     try:

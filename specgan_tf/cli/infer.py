@@ -4,13 +4,15 @@ import logging
 import os
 import shutil
 
-from specgan_tf import checkpoint, generate, verify
-from specgan_tf.export import save_saved_model
+from specgan_tf import generate
+from specgan_tf.cli.generate import read_generator
+from specgan_tf.cli.settings import griffin_lim, load_moments, unasked_dir
+from specgan_tf.export import verify
+from specgan_tf.export.saved_model import save_saved_model
 from specgan_tf.files import InputError, replacing_dir
-from specgan_tf.modes.generate import read_generator
-from specgan_tf.modes.settings import griffin_lim, load_moments, unasked_dir
 from specgan_tf.moments import Moments
 from specgan_tf.moments import save as save_moments
+from specgan_tf.weights import checkpoint, folders
 
 log = logging.getLogger("specgan_tf")
 
@@ -45,7 +47,7 @@ def run_infer(args):
 
 def run_to_tf1(args):
     """The newest checkpoint, moments and latents, for the original under TF 1.12."""
-    checkpoint.require(args.train_dir)
+    folders.require(args.train_dir)
     moments = load_moments(args.train_dir, args)
     if moments.analysis != Moments(None, None).analysis:
         raise InputError(
@@ -56,9 +58,9 @@ def run_to_tf1(args):
     if os.path.exists(args.out_dir):
         raise InputError(f"{args.out_dir} exists; name a folder that does not")
     z_fp = os.path.join("preview", "z.pkl")
-    z_here = os.path.join(checkpoint.folder_of(args.train_dir), z_fp)
+    z_here = os.path.join(folders.folder_of(args.train_dir), z_fp)
     with replacing_dir(args.out_dir) as new:
-        written = checkpoint.read_latest(
+        written = folders.read_latest(
             args.train_dir, lambda prefix: checkpoint.to_tf1(prefix, new)
         )
         save_moments(os.path.join(new, "moments.pkl"), *moments)

@@ -17,7 +17,9 @@ import numpy as np
 import tensorflow as tf
 from tensorboard.plugins.hparams import api as hparams_plugin
 
-from specgan_tf import checkpoint, generate, health, losses, score, spectral
+from specgan_tf import generate, losses, spectral
+from specgan_tf.eval import health, score
+from specgan_tf.weights import checkpoint, folders
 
 log = logging.getLogger("specgan_tf")
 
@@ -86,7 +88,7 @@ class Save(keras.callbacks.Callback):
       train_dir: where to.
       secs: between checkpoints.
       data: () -> where the training is in its data, as `checkpoint.save` takes it.
-      backup_mins: minutes between `checkpoint.back_up`; None for never. [backup.py]
+      backup_mins: minutes between `folders.back_up`; None for never. [backup.py]
       keep: how many checkpoints stay.
     """
 
@@ -128,7 +130,7 @@ class Save(keras.callbacks.Callback):
             if time.time() - made < self.backup_secs:
                 return
         if self.backup_secs < math.inf:
-            checkpoint.back_up(self.train_dir)
+            folders.back_up(self.train_dir)
 
 
 class Stop(keras.callbacks.Callback):
