@@ -45,7 +45,7 @@ web: $(WEB)/vendor/litert.js $(MODEL)
 	@cp $(MODEL) $(WEB)/model/synthesize.f32.tflite
 	@$(PYTHON) $(WEB)/serve.py $(PORT)
 
-$(OUT)/box/synthesize.f32.tflite: specgan_tf/data/box/generator.npz | $(VENV)/installed
+$(OUT)/box/synthesize.f32.tflite: specgan_tf/data/models/drums/generator.npz | $(VENV)/installed
 	$(BIN)/python export.py --formats tflite --tflite f32 --out_dir $(@D) --overwrite
 
 $(WEB)/vendor/litert.js: $(WEB)/package-lock.json $(WEB)/vendor.mjs

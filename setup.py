@@ -34,7 +34,7 @@ setup(
     python_requires=">=3.10",
     packages=find_packages(include=["specgan_tf", "specgan_tf.*"]),
     package_data={
-        "specgan_tf": ["data/provenance.csv", "data/drums/*.wav", "data/box/*"]
+        "specgan_tf": ["data/provenance.csv", "data/drums/*.wav", "data/models/*/*"]
     },
     entry_points={
         "console_scripts": [

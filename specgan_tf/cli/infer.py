@@ -12,7 +12,7 @@ from specgan_tf.export.saved_model import save_saved_model
 from specgan_tf.files import InputError, replacing_dir
 from specgan_tf.moments import Moments
 from specgan_tf.moments import save as save_moments
-from specgan_tf.weights import checkpoint, folders
+from specgan_tf.weights import bundled, checkpoint, folders
 
 log = logging.getLogger("specgan_tf")
 
@@ -26,7 +26,7 @@ def run_infer(args):
     step, G, moments = read_generator(args)
     infer_dir = unasked_dir(args, "infer", "infer")
     if os.path.isdir(infer_dir):  # as the reference does; it is made from the training
-        if args.train_dir is None and not args.overwrite:
+        if bundled.find(args.train_dir) and not args.overwrite:
             raise InputError(f"{infer_dir} exists; --overwrite replaces it")
         log.info("Replacing %s", infer_dir)
     with replacing_dir(infer_dir) as new:

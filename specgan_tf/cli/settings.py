@@ -104,7 +104,7 @@ def settle(parser, given):
     for one, other in (normalize, normalize[::-1]):
         if given.get(one):
             given[other] = False
-    if bundled.is_one(path):
+    if bundled.find(path):
         return settle_box(parser, given)
     folder = folders.folder_of(path)
     if folder != path and mode not in ("generate", "infer", "score", "to_tf1"):
@@ -172,7 +172,7 @@ def recorded_in(prefix):
 
 def settle_box(parser, given):
     """`settle`, of a model in one file: its card says what args.txt does elsewhere."""
-    path, mode = given["train_dir"] or bundled.PATH, given["mode"]
+    path, mode = bundled.find(given["train_dir"]), given["mode"]
     if mode not in ("generate", "infer"):
         raise InputError(f"{path} is a model alone; {mode} takes a training folder")
     card = bundled.read_card(path)
@@ -285,7 +285,7 @@ def draw_seed(args):
 
 
 def unasked_dir(args, name, alone):
-    """Where to write: in a training's folder; of the model that comes along, here."""
-    if args.train_dir is None:
+    """Where to write: in a training's folder, or of a bundled model, here."""
+    if args.train_dir is None or bundled.is_name(args.train_dir):
         return alone
     return os.path.join(folders.folder_of(args.train_dir), name)

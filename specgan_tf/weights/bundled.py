@@ -1,8 +1,9 @@
-"""A generator in one file: all it takes to make sound, and a card that says what it is.
+"""A generator in one file: all it takes to make sound, and a card that describes it.
 
 An .npz of the generator's variables by name, float16; its moments, float32; and `card`,
-JSON in bytes. One comes along, in data/box; `python -m benchmarks.box` makes them.
-Reading one runs nothing of what it says, and takes no more room than it fills.
+JSON in bytes. The bundled models, `MODELS`, are such files in data/models;
+`python -m benchmarks.bundle` makes them. Reading one runs nothing that it holds, and takes
+no more room than it fills.
 """
 
 import io
@@ -18,7 +19,7 @@ from specgan_tf.moments import Moments, check, check_analysis
 from specgan_tf.specgan import UPSAMPLES, SpecGANGenerator, generator_options
 from specgan_tf.spectral import GL_WINDOWS, GRIFFIN_LIM, GriffinLim
 
-PATH = os.path.join(os.path.dirname(__file__), "..", "data", "box", "generator.npz")
+MODELS = DEFAULT, _ = "drums", "digits"  # that are bundled, by name
 MAX_BYTES = 64 << 20  # of its arrays; a generator of dim 64 has 38 million
 CARD, MEAN, STD = "card", "moments/mean", "moments/std"
 MAX_NGL = 1000  # Griffin-Lim steps that a card may ask for: half a second a clip
@@ -44,9 +45,32 @@ class Box(NamedTuple):
         return griffin_lim_of(self.card)
 
 
-def is_one(path):
-    """Whether a path leads to such a file; None means the one that comes along."""
-    return path is None or (os.fspath(path).endswith(".npz") and os.path.isfile(path))
+def path_of(name):
+    """The file of the bundled model of this name, one of `MODELS`."""
+    data = os.path.join(os.path.dirname(os.path.dirname(__file__)), "data")
+    return os.path.join(data, "models", name, "generator.npz")
+
+
+def is_name(path):
+    """Whether a path is the name of a bundled model, not that of a training folder."""
+    return path in MODELS and not (
+        os.path.isfile(os.path.join(path, "args.txt"))
+        or os.path.isfile(os.path.join(path, "checkpoint"))
+    )
+
+
+def find(path=None):
+    """The file of a generator that `path` names, or None if it names something else.
+
+    path: an .npz; the name of a bundled model; or None for the default one, `DEFAULT`.
+    A training folder of such a name comes first.
+    """
+    if path is None:
+        return path_of(DEFAULT)
+    path = os.fspath(path)
+    if is_name(path):
+        return path_of(path)
+    return path if path.endswith(".npz") and os.path.isfile(path) else None
 
 
 def save(path, G, moments, card):
@@ -78,12 +102,12 @@ def save(path, G, moments, card):
 
 
 def load(path=None):
-    """The `Box` in a file; without a path, the one that comes along.
+    """The `Box` in a file, or of a bundled model: see `find`.
 
     Raises:
       InputError: no such file, or one that holds something else.
     """
-    path = PATH if path is None else path
+    path = find(path) or path
     arrays = _read(path)
     card = _check(path, arrays)
     G = SpecGANGenerator(**card["options"])
@@ -104,14 +128,14 @@ def load(path=None):
 
 def load_moments(path=None):
     """The moments of `load`, alone."""
-    path = PATH if path is None else path
+    path = find(path) or path
     arrays = _read(path)
     return _moments(arrays, _check(path, arrays))
 
 
 def read_card(path=None):
     """The card of `load`, alone."""
-    path = PATH if path is None else path
+    path = find(path) or path
     return _check(path, _read(path))
 
 

@@ -33,7 +33,7 @@ log = logging.getLogger("specgan_tf")
 
 def step_of(prefix):
     """Updates of G when the checkpoint was written (0 if it does not say)."""
-    if bundled.is_one(prefix):
+    if bundled.find(prefix):
         return bundled.read_card(prefix)["step"]
     ckpt = tensors.reader(prefix)
     return (
@@ -105,7 +105,7 @@ def load_generator(path=None, upsample=None, average=True):
     Raises:
       InputError: no checkpoint there, not one of a SpecGAN, or no word of `upsample`.
     """
-    if bundled.is_one(path):
+    if bundled.find(path):
         return bundled.load(path).G
     prefix = folders.require(path)
     recorded = folders.read_args(os.path.dirname(prefix)).get("specgan_genr_upsample")

@@ -27,7 +27,7 @@ def folder_of(path):
     """The training folder: `path`, or where it lies if it is a checkpoint's prefix (or
     a generator's .npz)."""
     path = os.fspath(path)
-    if bundled.is_one(path) or os.path.isfile(path.removesuffix(".index") + ".index"):
+    if bundled.find(path) or os.path.isfile(path.removesuffix(".index") + ".index"):
         return os.path.dirname(path) or "."
     return path
 
@@ -74,8 +74,8 @@ def require(path):
 
     A generator in one file (see bundled.py) is taken too, and for None the bundled one.
     """
-    if bundled.is_one(path):
-        return os.fspath(path or bundled.PATH)
+    if generator := bundled.find(path):
+        return generator
     prefix = latest(path)
     if prefix is None:
         raise InputError(f"no checkpoint in {path} yet: train first")
@@ -105,7 +105,7 @@ def read_latest(path, read, find=require):
 
 def was_deleted(prefix):
     """Whether a checkpoint that was found is gone: its index, which goes first."""
-    if prefix is None or bundled.is_one(prefix):
+    if prefix is None or bundled.find(prefix):
         return False
     return not os.path.isfile(f"{prefix}.index")
 
@@ -182,15 +182,15 @@ def load_moments(path=None, given=None):
     """
     if given:
         return moments.load(given)
-    if bundled.is_one(path):
+    if bundled.find(path):
         return bundled.load_moments(path)
     return moments.load(moments_fp(path))
 
 
 def moments_fp(path):
     """The file that holds a training's moments: the folder's own, or one it records."""
-    if bundled.is_one(path):
-        return os.fspath(path or bundled.PATH)
+    if generator := bundled.find(path):
+        return generator
     folder = folder_of(path)
     own = os.path.join(folder, "moments.pkl")
     recorded = read_args(folder).get("data_moments_fp", "None")

@@ -283,16 +283,16 @@ def test_damaged_files_are_refused(saved, tmp_path):
 def test_no_file(tmp_path):
     with pytest.raises(InputError, match="no generator at"):
         bundled.load(str(tmp_path / "a.npz"))
-    assert not bundled.is_one(str(tmp_path / "a.npz")) and bundled.is_one(None)
+    assert bundled.find(str(tmp_path / "a.npz")) is None and bundled.find(None)
     (tmp_path / "b.npz").mkdir()  # a training folder may have any name
-    assert not bundled.is_one(tmp_path / "b.npz")
+    assert bundled.find(tmp_path / "b.npz") is None
 
 
 # The one that comes along
 
 
 def test_the_one_that_comes_along_makes_sound():
-    assert os.path.getsize(bundled.PATH) <= 3_000_000
+    assert os.path.getsize(bundled.path_of(bundled.DEFAULT)) <= 3_000_000
     G, moments, card = bundled.load()
     assert card["sample_rate"] == 16000 and card["step"] > 0
     z = generate.sample_z(8, G.latent_dim, seed=0)
@@ -306,7 +306,10 @@ def test_the_one_that_comes_along_makes_sound():
 
 
 def test_its_card_is_of_the_files_beside_it(measured):
-    folder, card = os.path.dirname(bundled.PATH), bundled.read_card()
+    folder, card = (
+        os.path.dirname(bundled.path_of(bundled.DEFAULT)),
+        bundled.read_card(),
+    )
     assert sorted(os.listdir(folder)) == ["CARD.md", "generator.npz", "sounds.csv"]
     with open(os.path.join(folder, "CARD.md"), encoding="utf-8") as f:
         about = f.read()

@@ -1,9 +1,9 @@
-"""The model in the box: python -m benchmarks.box TRAIN_DIR --sounds metadata.csv
+"""The model in the box: python -m benchmarks.bundle TRAIN_DIR --sounds metadata.csv
 
 Takes that checkpoint of a training whose sounds are nearest to the real ones, by the
-Frechet distance of log-mel features, and writes specgan_tf/data/box: generator.npz (see
-specgan_tf/weights/bundled.py), sounds.csv with whose sounds it heard, and CARD.md with
-what it is.
+Frechet distance of log-mel features, and writes specgan_tf/data/models/NAME:
+generator.npz (see specgan_tf/weights/bundled.py), sounds.csv with whose sounds it heard,
+and CARD.md with what it is.
 
 Every figure is of latents that the choice was not made with.
 """
@@ -39,7 +39,7 @@ def make_parser():
         help="CSV of file, licence, attribution and origin of each sound trained on, "
         "and of others (default: of the embedded drums)",
     )
-    p.add_argument("--out_dir", default="specgan_tf/data/box")
+    p.add_argument("--out_dir", default="specgan_tf/data/models/drums")
     p.add_argument(
         "--overwrite", action="store_true", help="replace what this made before"
     )
@@ -332,7 +332,7 @@ def about(path, card, rows):
             for (licence, attribution), n in sorted(owners.items())
         ),
         "",
-        "`python -m benchmarks.box ./train` chose the checkpoint that has the smallest "
+        "`python -m benchmarks.bundle ./train` chose the checkpoint that has the smallest "
         "Frechet distance of log-mel features from these sounds, and wrote this page. "
         "The distances, by step:",
         "",
@@ -379,7 +379,7 @@ def about(path, card, rows):
 
 def main(argv=None):
     args = make_parser().parse_args(argv)
-    return run("benchmarks.box", lambda: make(args))
+    return run("benchmarks.bundle", lambda: make(args))
 
 
 if __name__ == "__main__":
