@@ -1,14 +1,16 @@
-"""The model in the box: python -m benchmarks.bundle TRAIN_DIR --sounds metadata.csv
+"""A bundled model: python -m benchmarks.bundle NAME TRAIN_DIR --sounds metadata.csv
 
 Takes that checkpoint of a training whose sounds are nearest to the real ones, by the
 Frechet distance of log-mel features, and writes specgan_tf/data/models/NAME:
-generator.npz (see specgan_tf/weights/bundled.py), sounds.csv with whose sounds it heard,
-and CARD.md with what it is.
+generator.npz (see specgan_tf/weights/bundled.py), sounds.csv with whose sounds it
+learned from, and CARD.md with what it is and how good. `--document` writes what the
+cards of all models say into docs/SOUNDS.md.
 
 Every figure is of latents that the choice was not made with.
 """
 
 import argparse
+import collections
 import csv
 import glob
 import hashlib
@@ -22,16 +24,26 @@ from specgan_tf.cli.run import run
 
 log = logging.getLogger("specgan_tf")
 
-LICENCES = "CC0-1.0", "MIT"  # of sounds that what is made of them may go anywhere
-MAX_BYTES = 3_000_000
+# Of sounds that may be learned from; the last ask that their authors be named.
+LICENCES = "CC0-1.0", "MIT", "CC-BY-3.0", "CC-BY-SA-4.0"
+MAX_BYTES = 4_000_000
+COLUMNS = {  # of a card's tables
+    "real": "real",
+    "round trip": "there and back",
+    "model": "this model",
+    "noise": "shaped noise",
+    "untrained": "untrained",
+}
 # Of a spectrogram in [-1, 1], by float16 weights: half a step of its picture's 256.
 FLOAT16_ERROR = 1 / 256
+CHOSEN_BY, MEASURED_BY = 256, 512  # clips, at most
 FILES = GENERATOR, SOUNDS, ABOUT = "generator.npz", "sounds.csv", "CARD.md"
 CHOOSE, MEASURE, COMPARE = 0, 1, 2  # seeds of latents
 
 
 def make_parser():
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    p.add_argument("name", choices=["drums", "digits"])
     p.add_argument("train_dir")
     p.add_argument(
         "--sounds",
@@ -39,7 +51,9 @@ def make_parser():
         help="CSV of file, licence, attribution and origin of each sound trained on, "
         "and of others (default: of the embedded drums)",
     )
-    p.add_argument("--out_dir", default="specgan_tf/data/models/drums")
+    p.add_argument("--out_dir", help="default specgan_tf/data/models/NAME")
+    p.add_argument("--classifier", help="of these sounds, for an inception score")
+    p.add_argument("--classifier_command", help="that made it, for the card")
     p.add_argument(
         "--overwrite", action="store_true", help="replace what this made before"
     )
@@ -59,6 +73,7 @@ def make(args):
     from specgan_tf.files import InputError, replacing_dir
     from specgan_tf.weights import bundled, checkpoint
 
+    args.out_dir = args.out_dir or f"specgan_tf/data/models/{args.name}"
     there = set(os.listdir(args.out_dir)) if os.path.isdir(args.out_dir) else set()
     if there and not args.overwrite:
         raise InputError(f"{args.out_dir} is not empty; --overwrite replaces it")
@@ -80,19 +95,19 @@ def make(args):
 
     sounds_csv = as_csv(rows)
     card = {
-        "name": "specgan",
+        "name": args.name,
         "step": checkpoint.step_of(prefix),
         "sample_rate": settings.data_sample_rate,
         "ngl": inversion.ngl,
         "gl_window": inversion.window,
         "gl_momentum": inversion.momentum,
         "seed": settings.seed,
-        "command": command(settings, checkpoint.step_of(prefix)),
+        "command": command(args.name, settings, checkpoint.step_of(prefix)),
         "parameters": G.count_params(),
         "sounds": {
             "files": len(fps),
             "slices": len(real),
-            "licences": {x: sum(r["licence"] == x for r in rows) for x in LICENCES},
+            "licences": dict(collections.Counter(r["licence"] for r in rows)),
             "sounds.csv sha256": hashlib.sha256(sounds_csv).hexdigest(),
         },
         "checkpoints": scores,
@@ -109,7 +124,7 @@ def make(args):
                 f"{FLOAT16_ERROR:.2g}"
             )
         log.info("float16 weights change spectrograms by %.2g of 2 at most", error)
-        card |= measure(small, real, settings.seed)
+        card |= measure(small, real, settings.seed, args)
         card["float16"] = {"largest error of spectrograms": error, "latents": len(z)}
         bundled.save(path, G, moments, card)
         size = os.path.getsize(path)
@@ -137,7 +152,7 @@ def provenance(fps, path):
         if row["licence"] not in LICENCES:
             raise InputError(
                 f"{name} is under {row['licence']}; only what is under "
-                f"{' or '.join(LICENCES)} may go into the box"
+                f"{', '.join(LICENCES)} may be learned from here"
             )
         with open(fp, "rb") as f:
             digest = hashlib.sha256(f.read()).hexdigest()
@@ -191,7 +206,7 @@ def choose(train_dir, moments, inversion, real):
     features, distances = score.features_log_mel(real), {}
     for prefix in prefixes:
         G = checkpoint.load_generator(prefix)
-        x = sounds(G, moments, inversion, len(real), CHOOSE)
+        x = sounds(G, moments, inversion, min(len(real), CHOSEN_BY), CHOOSE)
         distance = score.frechet_distance(score.features_log_mel(x), features)
         distances[prefix] = distance
         log.info("%s: Frechet distance %.1f", os.path.basename(prefix), distance)
@@ -199,25 +214,63 @@ def choose(train_dir, moments, inversion, real):
     return best, {os.path.basename(p): round(d, 2) for p, d in distances.items()}
 
 
-def measure(model, real, seed):
-    """Scores and descriptions of real sounds, the model's, and an untrained one's."""
+def measure(model, real, seed, args):
+    """Scores and descriptions of the sounds of each of `COLUMNS`."""
     import keras
+    import numpy as np
 
-    from specgan_tf import SpecGANGenerator
+    from specgan_tf import SpecGANGenerator, spectral
     from specgan_tf.eval import comparison
+    from specgan_tf.eval.classifier import Classifier
 
     keras.utils.set_random_seed(seed or 0)
     untrained = SpecGANGenerator(**model.card["options"])
+    inversion = model.griffin_lim
+    n = min(len(real), MEASURED_BY)
+    order = np.random.RandomState(0).permutation(len(real))
+    some = real[order[:n]]
+    chunks = [some[i : i + 64, :, None] for i in range(0, n, 64)]
+    back = [model.moments.f_to_t(model.moments.t_to_f(x), inversion) for x in chunks]
     made = {
-        name: sounds(G, model.moments, model.griffin_lim, len(real), MEASURE)
-        for name, G in (("box", model.G), ("untrained", untrained))
+        "round trip": spectral.turn_down(np.concatenate(back)).numpy()[:, :, 0],
+        "model": sounds(model.G, model.moments, inversion, n, MEASURE),
+        "noise": shaped_noise(some, args.name),
+        "untrained": sounds(untrained, model.moments, inversion, n, MEASURE),
     }
-    scores = {name: comparison.measure(x, real) for name, x in made.items()}
-    scores = {"real": scores["box"]["real"]} | {
+    judge = args.classifier and Classifier.load(args.classifier)
+    scores = {name: comparison.measure(x, real, judge, 1) for name, x in made.items()}
+    scores = {"real": scores["model"]["real"]} | {
         name: both["generated"] for name, both in scores.items()
     }
-    sound = {name: describe(x) for name, x in {"real": real, **made}.items()}
-    return {"scores": scores, "sound": sound}
+    sound = {name: describe(x) for name, x in {"real": some, **made}.items()}
+    found = {"scores": scores, "sound": sound}
+    if judge:
+        found["classifier"] = args.classifier_command
+    return found
+
+
+def shaped_noise(real, name, seed=0):
+    """What a trivial generator makes: noise, float32 [n, 16384], with a peak of 1.
+
+    drums: an octave of noise around 60 to 6000 Hz, which fades by e in 20 to 300 ms.
+    digits: noise with the mean spectrum and the mean envelope of the real ones.
+    """
+    import numpy as np
+
+    rs, (n, length) = np.random.RandomState(seed), real.shape
+    spectrum = np.fft.rfft(rs.randn(n, length))
+    if name == "drums":
+        octaves = np.log2(np.maximum(np.fft.rfftfreq(length, 1 / 16000), 1.0))
+        centre = rs.uniform(np.log2(60), np.log2(6000), [n, 1])
+        spectrum = spectrum * np.exp(-2 * np.square(octaves - centre))
+        fade = np.exp(rs.uniform(np.log(0.02), np.log(0.3), [n, 1]))
+        envelope = np.exp(-np.arange(length) / 16000 / fade)
+    else:
+        spectrum = spectrum * np.abs(np.fft.rfft(real)).mean(axis=0)
+        power = np.square(real).reshape(n, -1, FRAME).mean(axis=(0, 2))
+        envelope = np.repeat(np.sqrt(power), FRAME)
+    x = np.fft.irfft(spectrum, length) * envelope
+    return (x / np.abs(x).max(axis=1, keepdims=True)).astype(np.float32)
 
 
 FRAME = 256  # samples
@@ -255,21 +308,54 @@ def describe(x):
 ASIDE = "train_save_secs train_summary_secs train_keep train_backup_mins".split()
 
 
-def command(settings, step):
+def command(name, settings, step):
     """The training's command line, without the paths of one machine."""
     from specgan_tf.cli.settings import INVERSION, MOMENTARY, PATHS
 
     words = ["python train_specgan.py train ./train"]
-    for name, default in settings.defaults.items():
-        value = getattr(settings, name)
-        if name == "data_dir" and value:
-            value = "./drums"
-        elif name in {*MOMENTARY, *PATHS, *INVERSION, *ASIDE}:
+    for flag, default in settings.defaults.items():
+        value = getattr(settings, flag)
+        if flag == "data_dir" and value:
+            value = f"./{name}"
+        elif flag in {*MOMENTARY, *PATHS, *INVERSION, *ASIDE}:
             continue
         if value == default:
             continue
-        words.append(f"--{name}" if value is True else f"--{name} {value}")
+        words.append(f"--{flag}" if value is True else f"--{flag} {value}")
     return " ".join([*words, f"--train_max_steps {step}"])
+
+
+def cell(value):
+    if value is None or isinstance(value, dict):
+        return ""
+    if isinstance(value, list):
+        return "{:.2f} ± {:.2f}".format(*value)
+    return str(value) if isinstance(value, int) else f"{value:.2f}"
+
+
+def table(says, numbers):
+    """Lines of a table: a row for each of `says`, a column for each of COLUMNS."""
+    yield f"| | {' | '.join(COLUMNS.values())} |"
+    yield "|---" * (len(COLUMNS) + 1) + "|"
+    for key, words in says.items():
+        cells = [cell(numbers[name].get(key)) for name in COLUMNS]
+        if any(cells):
+            escaped = words.replace("|", "\\|")
+            yield f"| {escaped} | {' | '.join(cells)} |"
+
+
+def classes(card):
+    """Of how many clips a classifier says what; nothing without one."""
+    if "classes" in (counts := card["scores"]["model"]):
+        kinds = ", ".join(f"{k} {n}" for k, n in counts["classes"].items())
+        yield f"The classifier hears in this model's clips: {kinds}. It was made by"
+        yield from ("", "```", card["classifier"] or "", "```", "")
+
+
+EXPECT = {  # of a card, in words
+    "drums": "a drum hit; nothing says which: a latent is what it is",
+    "digits": "a spoken digit; nothing says which: a latent is what it is",
+}
 
 
 def about(path, card, rows):
@@ -284,35 +370,17 @@ def about(path, card, rows):
     for row in rows:
         owner = row["licence"], row["attribution"]
         owners[owner] = owners.get(owner, 0) + 1
-    names = "real", "box", "untrained"
-    head = ["| | real | this model | untrained |", "|---|---|---|---|"]
-
-    def cell(value):
-        if value is None:
-            return ""
-        if isinstance(value, list):
-            return "{:.2f} ± {:.2f}".format(*value)
-        return str(value) if isinstance(value, int) else f"{value:.2f}"
-
-    def table(says, numbers):
-        lines = [*head]
-        for key, words in says.items():
-            cells = [cell(numbers[name].get(key)) for name in names]
-            if any(cells):
-                escaped = words.replace("|", "\\|")
-                lines.append(f"| {escaped} | {' | '.join(cells)} |")
-        return lines
-
     distances = [
         f"{name.partition('-')[2]}: {d}" for name, d in card["checkpoints"].items()
     ]
     seconds = SLICE_LEN / card["sample_rate"]
-    dB = {name: card["scores"][name]["log_spectral_distance"] for name in names}
-    diverse = dB["box"] / dB["real"]
+    dB = {name: card["scores"][name]["log_spectral_distance"] for name in COLUMNS}
+    diverse = dB["model"] / dB["real"]
+    folder = f"`./{card['name']}`"
     lines = [
-        "# The model in the box",
+        f"# The bundled model `{card['name']}`",
         "",
-        f"`{GENERATOR}`, a generator of drum sounds: {options}; "
+        f"`{GENERATOR}`: {options}; "
         f"{card['parameters']} weights, float16, with its moments. "
         f"{os.path.getsize(path)} bytes, sha256 `{digest}`.",
         "",
@@ -324,7 +392,7 @@ def about(path, card, rows):
         card["command"],
         "```",
         "",
-        f"with the {card['sounds']['files']} sounds of `{SOUNDS}` in `./drums`. That "
+        f"with the {card['sounds']['files']} sounds of `{SOUNDS}` in {folder}. That "
         "list names each with licence, author, origin and sha256:",
         "",
         *(
@@ -332,8 +400,9 @@ def about(path, card, rows):
             for (licence, attribution), n in sorted(owners.items())
         ),
         "",
-        "`python -m benchmarks.bundle ./train` chose the checkpoint that has the smallest "
-        "Frechet distance of log-mel features from these sounds, and wrote this page. "
+        f"`python -m benchmarks.bundle {card['name']} ./train` chose the checkpoint "
+        "with the smallest Frechet distance of log-mel features from these sounds, and "
+        "wrote this page. "
         "The distances, by step:",
         "",
         ", ".join(distances) + ".",
@@ -344,13 +413,17 @@ def about(path, card, rows):
         "",
         "## How good it is",
         "",
-        "As many clips as there are real ones, of latents that the choice did not see "
-        "(`specgan_tf.eval.score`). Real sounds are compared among themselves, for the "
-        "Frechet distance one half with the other. *Untrained*: the same network with "
-        "fresh weights and these moments.",
+        f"{card['scores']['model']['clips']} clips, of latents that the choice did not "
+        "see (`specgan_tf.eval.comparison`). Real sounds are compared among "
+        "themselves, for a Frechet distance one part with the other. *There and back*: "
+        "real sounds that went through this model's spectrograms and inversion: no "
+        "generator can be better. *Shaped noise*: filtered noise that fades, or with "
+        "the mean spectrum and envelope of real sounds: no generator should be worse. "
+        "*Untrained*: the same network with fresh weights.",
         "",
         *table(comparison.MEASURES, card["scores"]),
         "",
+        *classes(card),
         "In |D|self and diversity, less than real sounds have means that the clips are "
         "alike. |D|train is the distance to the nearest sound trained on: near zero "
         "they would be copies.",
@@ -367,12 +440,10 @@ def about(path, card, rows):
         "",
         "## What to expect of it",
         "",
-        f"Single hits of {seconds:.3f} s at {card['sample_rate']} Hz, mono. Nothing "
-        f"says which drum: a latent is what it is. The clips are {diverse:.0%} as "
-        "diverse as the sounds learned from. The network is small, and was trained on "
-        "a CPU with few sounds; its phases are guessed by Griffin-Lim, which smears "
-        "attacks and adds a metallic ring. It is here so that there is something to "
-        "hear, to export and to test with at once.",
+        f"Each clip is {EXPECT[card['name']]}. It lasts {seconds:.3f} s at "
+        f"{card['sample_rate']} Hz, mono. The clips are {diverse:.0%} as diverse as "
+        "the sounds learned from. The network is small, and was trained on a CPU; its "
+        "phases are guessed by Griffin-Lim.",
     ]
     return "\n".join(lines) + "\n"
 

@@ -2,8 +2,8 @@
 
 An .npz of the generator's variables by name, float16; its moments, float32; and `card`,
 JSON in bytes. The bundled models, `MODELS`, are such files in data/models;
-`python -m benchmarks.bundle` makes them. Reading one runs nothing that it holds, and takes
-no more room than it fills.
+`python -m benchmarks.bundle` makes them. Reading one runs nothing that it holds, and
+takes no more room than it fills.
 """
 
 import io
