@@ -1,6 +1,6 @@
 """Speed, beside the original and others: python -m benchmarks.speed [--original DIR --python PY]
 
-Prints the README's table and writes benchmarks/out/speed.json and speed.png
+Prints the table of docs/SPEED.md and writes benchmarks/out/speed.json and speed.png
 (docs/speed.png is such a picture). DIR is an unmodified checkout of the original, PY a
 Python with what original-requirements.txt lists; PyTorch comes with `pip install
 'specgan_tf[benchmarks]'`. Every side is a process of its own; they take turns, and medians

@@ -76,8 +76,8 @@ def test_what_is_too_young_to_tell():
     assert not health.is_early(more) and health.of_training("dcgan", {}) == []
 
 
-def test_the_readme_says_from_when_on_losses_are_judged():
-    with open(os.path.join(ROOT, "README.md")) as f:
+def test_the_documents_say_from_when_on_losses_are_judged():
+    with open(os.path.join(ROOT, "docs", "TRAINING.md")) as f:
         readme = " ".join(f.read().split())
     secs = flags.make_parser().defaults["train_summary_secs"]
     said = f"by {health.ENOUGH} summaries from step {health.EARLY} on; there is one "

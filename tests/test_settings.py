@@ -1,6 +1,7 @@
 """What a training folder records, and what else is read from it."""
 
 import os
+import re
 import sys
 
 import numpy as np
@@ -13,9 +14,12 @@ import train_specgan
 from specgan_tf import SpecGAN, SpecGANDiscriminator, SpecGANGenerator
 from specgan_tf import moments as moments_file
 from specgan_tf.cli import export as export_script
+from specgan_tf.cli import run as command
 from specgan_tf.cli import settings
 from specgan_tf.cli.data import find_files
 from specgan_tf.cli.flags import make_parser
+from specgan_tf.cli.help import document
+from specgan_tf.cli.modes import MODES, takes
 from specgan_tf.weights import checkpoint, folders
 
 
@@ -211,3 +215,21 @@ def test_what_is_wrong_with_a_checkpoint_that_is_there_is_an_error(training):
 
     with pytest.raises(OSError, match="no room"):
         folders.read_latest(train, read)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_help_of_a_mode_shows_its_flags_alone(mode, capsys):
+    assert command.main([mode, "--help"]) == 0
+    said = capsys.readouterr().out
+    for flag in make_parser().defaults:
+        shown = re.search(rf"^  --{flag}\b", said, re.MULTILINE) is not None
+        assert shown is takes(mode, flag), flag
+
+
+def test_every_flag_is_of_a_mode_and_in_the_document():
+    for flag in make_parser().defaults:
+        assert any(takes(mode, flag) for mode in MODES), flag
+    with open(os.path.join(ROOT, "docs", "FLAGS.md"), encoding="utf-8") as f:
+        assert f.read() == document(), (
+            "write it anew"
+        )

@@ -5,6 +5,7 @@ Port of train_specgan.py (chrisdonahue/wavegan 40e85e8), lines 616-762.
 
 import argparse
 
+from specgan_tf.cli.modes import ABOUT, MODES
 from specgan_tf.cli.parser import (
     Parser,
     above_0,
@@ -22,22 +23,6 @@ from specgan_tf.cli.parser import (
     two_or_more,
 )
 
-# Of each mode, the module of specgan_tf.cli whose `run_MODE` it is.
-MODES = {
-    "train": "train",
-    "moments": "data",
-    "merge": "data",
-    "preview": "follow",
-    "generate": "generate",
-    "report": "report",
-    "infer": "infer",
-    "to_tf1": "infer",
-    "incept": "score",
-    "score": "score",
-    "classifier": "classifier",
-    "backup": "follow",
-}
-
 
 def make_parser():
     """The reference's flags and defaults, and ours.  [train_specgan.py:621-712]"""
@@ -45,7 +30,7 @@ def make_parser():
     p.add_argument(
         "mode",
         choices=list(MODES),
-        help="train also computes moments if there are none",
+        help="; ".join(f"{mode}: {about}" for mode, about in ABOUT.items()),
     )
     p.add_argument(
         "train_dir",

@@ -7,7 +7,9 @@ import os
 import sys
 import tempfile
 
-from specgan_tf.cli.flags import MODES, make_parser
+from specgan_tf.cli.flags import make_parser
+from specgan_tf.cli.help import help_of
+from specgan_tf.cli.modes import MODES
 
 START = """SpecGAN learns to make one-second sounds from a folder of sounds:
 
@@ -21,6 +23,7 @@ START = """SpecGAN learns to make one-second sounds from a folder of sounds:
   python export.py ./train
       a SavedModel and a .tflite, to make sound elsewhere
 
+The flags of a mode: python train_specgan.py generate --help
 Every mode and flag: python train_specgan.py --help"""
 
 log = logging.getLogger("specgan_tf")
@@ -99,6 +102,9 @@ def main(argv=None):
     argv = sys.argv[1:] if argv is None else argv
     if not argv:
         print(START)
+        return 0
+    if {"-h", "--help"} & {*argv} and argv[0] in MODES:
+        print(help_of(argv[0]), end="")
         return 0
     parser = make_parser()
     given = vars(parser.parse_args(argv))
