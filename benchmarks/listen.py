@@ -3,8 +3,8 @@
     python -m benchmarks.listen drums:real=specgan_tf/data/drums \\
         "drums:after make demo=demo_out/train" drums:bundled=drums digits:bundled=digits
 
-Each SET is NAME:WORDS; MODEL is a training folder, a checkpoint, a bundled model's name,
-or a folder of sounds that may be passed on. Writes eight MP3 files of each to
+Each SET is NAME:WORDS; MODEL is a training folder, a checkpoint, the name of a bundled
+model, or a folder of sounds that may be passed on. Writes eight MP3 files of each to
 docs/sounds, and docs/sounds/index.html: players and pictures in one file.
 """
 
