@@ -1,4 +1,4 @@
-# make sounds: hear the model that comes along.
+# make sounds: hear the bundled model of drums.
 # make demo: train, hear, see and export a small SpecGAN.  make web: play it in a browser.
 # make test: the test suite.
 PYTHON ?= python3
@@ -7,8 +7,15 @@ OUT ?= demo_out
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
+# Short sounds on a CPU: docs/TRAINING.md says what each is for.
+SMALL = --specgan_dim 16 --train_batch_size 16 --specgan_disc_nupdates 2 \
+	--train_lr_G 2e-4 --train_lr_D 4e-4 --train_ema 0.999 --mixed_precision \
+	--specgan_log_eps 1e-3 --specgan_moments range --specgan_pad_front \
+	--specgan_gl_window dual --specgan_gl_momentum 0.99 --specgan_ngl 32
+
 WEB = demo/web
-MODEL ?= $(OUT)/box/synthesize.f32.tflite
+NAME ?= drums
+MODEL ?= $(OUT)/$(NAME)/synthesize.f32.tflite
 PORT ?= 8000
 
 .PHONY: sounds demo web test quick lint matrix clean
@@ -27,8 +34,7 @@ sounds: $(VENV)/installed
 	$(BIN)/python train_specgan.py generate --generate_dir $(OUT)/generated --overwrite
 
 demo: $(VENV)/installed
-	$(BIN)/python train_specgan.py train $(OUT)/train --train_max_steps 250 \
-		--specgan_dim 16 --train_batch_size 8 --seed 1
+	$(BIN)/python train_specgan.py train $(OUT)/train --train_max_steps 800 --seed 1 $(SMALL)
 	$(BIN)/python train_specgan.py preview $(OUT)/train --once
 	$(BIN)/python train_specgan.py generate $(OUT)/train --seed 1 \
 		--generate_dir $(OUT)/sounds --overwrite
@@ -38,15 +44,15 @@ demo: $(VENV)/installed
 	@echo "Look at     $(OUT)/sounds/sheet.png"
 	@echo "Go on with  $(BIN)/python train_specgan.py train $(OUT)/train"
 
-# The page, with the model that comes along or MODEL=another.tflite, at
+# The page, with the bundled model of drums, NAME=digits, or MODEL=another.tflite, at
 # http://127.0.0.1:8000
 web: $(WEB)/vendor/litert.js $(MODEL)
 	@mkdir -p $(WEB)/model
 	@cp $(MODEL) $(WEB)/model/synthesize.f32.tflite
 	@$(PYTHON) $(WEB)/serve.py $(PORT)
 
-$(OUT)/box/synthesize.f32.tflite: specgan_tf/data/box/generator.npz | $(VENV)/installed
-	$(BIN)/python export.py --formats tflite --tflite f32 --out_dir $(@D) --overwrite
+$(OUT)/%/synthesize.f32.tflite: specgan_tf/data/models/%/generator.npz | $(VENV)/installed
+	$(BIN)/python export.py $* --formats tflite --tflite f32 --out_dir $(@D) --overwrite
 
 $(WEB)/vendor/litert.js: $(WEB)/package-lock.json $(WEB)/vendor.mjs
 	@command -v npm >/dev/null || { echo "npm is not there: install Node.js"; exit 1; }

@@ -34,8 +34,15 @@ setup(
     python_requires=">=3.10",
     packages=find_packages(include=["specgan_tf", "specgan_tf.*"]),
     package_data={
-        "specgan_tf": ["data/provenance.csv", "data/drums/*.wav", "data/box/*"],
+        "specgan_tf": ["data/provenance.csv", "data/drums/*.wav", "data/models/*/*"],
         "specgan_tf.report": ["*.html", "*.css"],
+    },
+    entry_points={
+        "console_scripts": [
+            "specgan = specgan_tf.cli.run:main",
+            "specgan-export = specgan_tf.cli.export:main",
+            "specgan-serve = specgan_tf.serving.__main__:main",
+        ]
     },
     install_requires=[
         "tensorflow>=2.21",

@@ -3,7 +3,8 @@
     PYTHON benchmarks/foreign_reader.py RUNTIME SIGNATURE FILE IN.npz OUT.npz
 
 RUNTIME is openvino or onnx; SIGNATURE, generate or invert, is the only one that FILE
-has. IN and OUT are those of specgan_tf/artefact.py. Nothing of the package is imported.
+has. IN and OUT are those of specgan_tf/export/artefact.py. Nothing of the package is
+imported.
 """
 
 import subprocess

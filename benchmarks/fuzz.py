@@ -29,18 +29,18 @@ with atheris.instrument_imports(include=WATCHED):
     import numpy as np
     from scipy.io import wavfile
 
-    import train_specgan
     from specgan_tf import (
         SpecGAN,
         SpecGANDiscriminator,
         SpecGANGenerator,
-        checkpoint,
         files,
         generate,
         loader,
         moments,
     )
-    from specgan_tf.modes.settings import settle
+    from specgan_tf.cli import flags
+    from specgan_tf.cli.settings import settle
+    from specgan_tf.weights import checkpoint, folders
 
 RSS = 2048  # MiB above the imports
 LATENT_DIM = 3
@@ -77,7 +77,7 @@ def seeds(kind, folder):
     if kind == "npy":
         yield written(lambda p: generate.save_z(p, z))
     if kind == "shard":
-        yield written(lambda p: moments.save_shard(p, 3, np.ones(129), np.ones(129)))
+        yield written(lambda p: moments.save_shard(p, 3, *np.ones((3, 129))))
     if kind == "args":
         yield b"specgan_dim,64\nspecgan_loss,wgan-gp\ndata_dir,/tmp/x\nseed,None\n"
         yield b"specgan_batchnorm,True\ndata_overlap_ratio,0.5\nspecgan_gl_window,dual"
@@ -105,7 +105,7 @@ def reading(kind, folder):
         "audio": "sound.wav",
     }
     path = os.path.join(folder, names[kind])
-    parser = train_specgan.make_parser()
+    parser = flags.make_parser()
     given = {"mode": "generate", "train_dir": folder}
 
     def latents():
@@ -123,7 +123,7 @@ def reading(kind, folder):
         "npy": latents,
         "shard": lambda: moments.merge_shards(folder),
         "args": lambda: settle(parser, dict(given)),
-        "list": lambda: checkpoint.latest(folder),
+        "list": lambda: folders.latest(folder),
         "checkpoint": lambda: checkpoint.load_generator(folder),
         "audio": lambda: loader.decode_audio(path, 16000, fast_wav=True),
     }[kind]

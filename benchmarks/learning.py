@@ -38,6 +38,7 @@ from benchmarks import learning_document
 from benchmarks.quick import ENV, ROOT
 from benchmarks.speed import cpu
 from benchmarks.studies import STUDIES
+from specgan_tf.eval.classifier import Classifier
 from specgan_tf.files import InputError, replacing
 
 OUT = os.path.join(ROOT, "benchmarks", "out", "learning")
@@ -88,7 +89,7 @@ HERE = (
     WATCH
     + """
 import train_specgan
-from specgan_tf import callbacks
+from specgan_tf.cli import callbacks
 
 class Save(callbacks.Save):
     def on_train_batch_end(self, batch, logs=None):
@@ -375,7 +376,8 @@ class Real:
     """Real clips, some of them kept apart, and what is known of the others."""
 
     def __init__(self, folder, moments, classifier):
-        from specgan_tf import loader, score
+        from specgan_tf import loader
+        from specgan_tf.eval import score
 
         self.classifier = classifier
         fps = loader.find_audio(folder)
@@ -395,7 +397,7 @@ class Real:
 
     def measures(self, made):
         """Every measure, by name, of clips that `generate.render` made."""
-        from specgan_tf import score
+        from specgan_tf.eval import score
 
         x = made["G_z_int16"] / np.float32(32767)
         mels = score.similarity_features(made["G_z_int16"])
@@ -419,7 +421,7 @@ def spectrogram_features(X):
     Of 16 bands of frequency in four parts of time, as `score.features_log_mel`; but in
     the range that the networks see, where what is too soft to be heard counts too.
     """
-    from specgan_tf import score
+    from specgan_tf.eval import score
 
     X = np.asarray(X, np.float64).reshape(len(X), 128, score.BANDS, -1).mean(axis=3)
     parts = itertools.pairwise(score.PARTS)
@@ -429,11 +431,12 @@ def spectrogram_features(X):
 def score(args):
     """Measure what has no scores yet; where scores.json is removed, again."""
     settings = settings_of(args.out)
-    from specgan_tf import checkpoint, generate, moments, score
+    from specgan_tf import generate, moments
+    from specgan_tf.weights import checkpoint
 
     for data, folder in settings["data"].items():
         classifier = args.classifier.get(data)
-        classifier = score.Classifier.load(classifier) if classifier else None
+        classifier = Classifier.load(classifier) if classifier else None
         these = moments.load(os.path.join(args.out, data, "moments.pkl"))
         real = functools.cache(functools.partial(Real, folder, these, classifier))
 

@@ -162,7 +162,7 @@ def counts(found):
 PICTURE = """Left: D's loss before the last of an iteration's updates, the mean of the trainings, and from the least of them to the greatest. Then measures of each training's sounds at each checkpoint, with a line through their means. Dashed: real sounds.
 """
 
-COMPARISON = """Each cell is a mean ± standard deviation over trainings. The measures, by `specgan_tf/score.py`, of {clips} generated sounds:
+COMPARISON = """Each cell is a mean ± standard deviation over trainings. The measures, by `specgan_tf/eval/score.py`, of {clips} generated sounds:
 
 - *Frechet, spectrograms*: Frechet distance to real ones, of normalised spectrograms, in the range that the networks see (means of 16 bands in 4 parts of time).
 - *Frechet, sounds*: the same of sounds, in dB of 16 mel bands, where what is softer than -80 dB is silence.

@@ -16,7 +16,7 @@ import time
 import numpy as np
 
 from specgan_tf import loader
-from specgan_tf.modes.train import BUFFER
+from specgan_tf.cli.train import BUFFER
 from specgan_tf.spectral import SLICE_LEN
 
 

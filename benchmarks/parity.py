@@ -28,7 +28,7 @@ import numpy as np
 import tensorflow as tf
 
 from benchmarks import referee
-from specgan_tf import checkpoint, loader, moments, spectral, tf1
+from specgan_tf import loader, moments, spectral, tf1
 from specgan_tf.crosscheck import table
 from specgan_tf.crosscheck.derivative import slopes_along
 from specgan_tf.crosscheck.iterations import replaying
@@ -36,6 +36,7 @@ from specgan_tf.crosscheck.matrix import Cell, compute, inputs, weights
 from specgan_tf.crosscheck.records import GOLDENS, Check, Record, build_gan, networks
 from specgan_tf.crosscheck.replay import run
 from specgan_tf.specgan import UPSAMPLES
+from specgan_tf.weights import checkpoint, folders
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 DRUMS = os.path.join(ROOT, "specgan_tf", "data", "drums")
@@ -299,7 +300,7 @@ def original_train(args, mode, train_dir, flags, secs=None):
 
 
 def step_of(train_dir):
-    return checkpoint.step_of(checkpoint.require(train_dir))
+    return checkpoint.step_of(folders.require(train_dir))
 
 
 def d_losses(train_dir):

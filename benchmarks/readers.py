@@ -18,8 +18,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 
-import export as export_script
-from specgan_tf import load_generator, load_moments, verify
+from specgan_tf import load_generator, load_moments
+from specgan_tf.cli import export as export_script
+from specgan_tf.export import verify
 from specgan_tf.files import replacing
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))

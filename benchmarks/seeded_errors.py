@@ -8,16 +8,7 @@ import functools
 import keras
 import tensorflow as tf
 
-from specgan_tf import (
-    gan,
-    generate,
-    kernels,
-    losses,
-    moments,
-    specgan,
-    spectral,
-    tf1,
-)
+from specgan_tf import gan, generate, kernels, losses, moments, specgan, spectral, tf1
 
 
 def swap_two_taps(patch):

@@ -32,7 +32,7 @@ SERVERS = {"joined": ("--batch_rows", "32"), "one by one": ("--batch_rows", "0")
 def export(dim, folder):
     """Write an untrained generator; latents for the clients."""
     from specgan_tf import SpecGANGenerator, generate
-    from specgan_tf.export import save_saved_model
+    from specgan_tf.export.saved_model import save_saved_model
     from specgan_tf.moments import Moments
 
     G = SpecGANGenerator(dim=dim)

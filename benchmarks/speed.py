@@ -1,7 +1,7 @@
 """Speed, beside the original and others: python -m benchmarks.speed [--original DIR --python PY]
 
-Prints the README's table and writes benchmarks/out/speed.json and speed.png;
-docs/speed.png is `--draw README.md docs/speed.png`, from the table's numbers. DIR is an unmodified checkout of the original, PY a
+Prints the table of docs/SPEED.md and writes benchmarks/out/speed.json and speed.png
+(docs/speed.png: `--draw docs/SPEED.md docs/speed.png`). DIR is an unmodified checkout of the original, PY a
 Python with what original-requirements.txt lists; PyTorch comes with `pip install
 'specgan_tf[benchmarks]'`. Every side is a process of its own; they take turns, and medians
 of the turns are compared, in CPU seconds (user and system) where it does not say
@@ -95,7 +95,11 @@ HEADLINES = (
         "the original",
         "Training, dim 64, batch 64",
     ),
-    ("5:1 iteration, wgan-gp, dim 64, batch 64", "PyTorch", "Training, dim 64, batch 64"),
+    (
+        "5:1 iteration, wgan-gp, dim 64, batch 64",
+        "PyTorch",
+        "Training, dim 64, batch 64",
+    ),
 )
 COLOURS = {"the original": "#2b6777", "PyTorch": "#c2602a"}
 BESIDE = {"the original": "the original (TensorFlow 1.12)", "PyTorch": "PyTorch"}
@@ -121,11 +125,11 @@ def picture(ratios, path):
         label = None if than in [bar[1] for bar in bars[:i]] else BESIDE[than]
         ax.barh(i, ratio - 1, left=1, height=0.62, color=COLOURS[than], label=label)
         digits = f"{ratio:.1f}" if ratio < 10 else f"{ratio:.0f}"
-        ax.text(ratio * 1.06, i, f"{digits}×", va="center", weight="bold", fontsize=12)
+        ax.text(ratio * 1.06, i, f"{digits} x", va="center", weight="bold", fontsize=12)
     ax.set_xscale("log")
     ax.set_xlim(1, max(ratio for *_, ratio in bars) * 1.9)
     ticks = [t for t in (1, 2, 5, 10, 20, 50, 100, 200, 500) if t < ax.get_xlim()[1]]
-    ax.set_xticks(ticks, [f"{t}×" for t in ticks])
+    ax.set_xticks(ticks, [f"{t}x" for t in ticks])
     ax.minorticks_off()
     ax.set_yticks(range(len(bars)), [title for title, *_ in bars], fontsize=12)
     ax.tick_params(axis="y", length=0)
@@ -166,7 +170,7 @@ def main():
         "--draw",
         nargs=2,
         metavar=("DOCUMENT", "PNG"),
-        help="measure nothing: draw the table in DOCUMENT, as README.md",
+        help="measure nothing: draw the table in DOCUMENT, as docs/SPEED.md",
     )
     args = p.parse_args()
     if args.draw:

@@ -66,7 +66,7 @@ serve(job=lambda: len(session.run(x, {fed: X_norm})))
 }
 
 OURS = {
-    "moments": "from specgan_tf.modes import data\nfrom scipy import fft"
+    "moments": "from specgan_tf.cli import data\nfrom scipy import fft"
     + MOMENTS.format(job="data.compute_moments(fps, args)"),
     "loader": "from specgan_tf import loader\nsys.modules['loader'] = loader"
     + LOADER.format(batches="batches = iter(x)"),
@@ -110,7 +110,8 @@ serve(job=job)
 """,
     "summaries": """
 import tensorflow as tf
-from specgan_tf import SpecGAN, SpecGANDiscriminator, SpecGANGenerator, callbacks
+from specgan_tf import SpecGAN, SpecGANDiscriminator, SpecGANGenerator
+from specgan_tf.cli import callbacks
 gan = SpecGAN(SpecGANGenerator(), SpecGANDiscriminator(), seed=0)
 gan.compile()
 x_wav = np.random.uniform(-1, 1, (16, 16384, 1)).astype("f4")

@@ -11,9 +11,10 @@ import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from specgan_tf.checkpoint import load_generator, load_moments
     from specgan_tf.gan import SpecGAN
     from specgan_tf.specgan import SpecGANDiscriminator, SpecGANGenerator
+    from specgan_tf.weights.checkpoint import load_generator
+    from specgan_tf.weights.folders import load_moments
 
 __version__ = "0.1.0"
 __all__ = [
@@ -27,16 +28,18 @@ _HOMES = {
     "SpecGAN": "gan",
     "SpecGANDiscriminator": "specgan",
     "SpecGANGenerator": "specgan",
-    "load_generator": "checkpoint",
-    "load_moments": "checkpoint",
+    "load_generator": "weights.checkpoint",
+    "load_moments": "weights.folders",
 }
+# Of ours, which choose the backend themselves; -m is python -m specgan_tf.something.
+_COMMANDS = "-m", "train_specgan.py", "export.py", "specgan", "specgan-export"
 
 
 def _require_tensorflow():
     """Refuse Keras with another backend than TensorFlow, before it is imported."""
     if keras := sys.modules.get("keras"):
         backend = keras.config.backend()
-    elif sys.argv[0] == "-m":  # python -m specgan_tf.something: a command of ours
+    elif os.path.basename(sys.argv[0]) in _COMMANDS:
         os.environ["KERAS_BACKEND"] = backend = "tensorflow"
     else:
         backend = os.environ.get("KERAS_BACKEND") or _recorded_backend()

@@ -15,6 +15,7 @@ from specgan_tf.files import InputError, read_pickle, write_pickle
 
 HANN = np.hanning(spectral.NFFT + 1)[:-1].astype(np.float32)  # periodic
 RANGES = {"log_eps": (1e-10, 1.0), "clip_nstd": (1.0, 20.0)}
+SCALES = "std", "range"
 
 
 class Moments(NamedTuple):
@@ -71,6 +72,28 @@ def moments(batches, log_eps=spectral.LOG_EPS, pad_front=False):
     return finish(*merge(sums(x, log_eps, pad_front) for x in batches))
 
 
+def of_range(top, mean, std, log_eps, clip_nstd):
+    """(mean, std) with which a spectrogram's [-1, 1] is from silence to the loudest.
+
+    A frequency bin's log magnitudes go from log(log_eps), digital silence, to the
+    loudest value in the data. Three deviations around the mean waste part of that range
+    on values which do not occur; and where bins hardly sound, as above half the rate of
+    sounds that were resampled, they enlarge inaudible noise. So no bin's range is less
+    than 0.6 of the widest one.
+
+    Args:
+      top: float32 [129], each bin's largest log magnitude.
+      mean, std: float32 [129], as of `finish`; kept in the Nyquist bin, which no
+        spectrogram holds: its mean is heard.  [train_specgan.py:57]
+    """
+    low = np.log(log_eps)
+    span = top - low
+    span = np.maximum(span, 0.6 * span.max())
+    scaled = low + span / 2, span / 2 / clip_nstd
+    both = zip(scaled, (mean, std), strict=True)
+    return tuple(np.append(new[:-1], old[-1]).astype(np.float32) for new, old in both)
+
+
 def sums(x, log_eps=spectral.LOG_EPS, pad_front=False):
     """What `merge` takes, of waveforms float32 [b, 16384]."""
     return merge(sums_of_one(one, log_eps, pad_front) for one in np.asarray(x))
@@ -79,9 +102,9 @@ def sums(x, log_eps=spectral.LOG_EPS, pad_front=False):
 def sums_of_one(x, log_eps=spectral.LOG_EPS, pad_front=False):
     """`sums` of one waveform float32 [n], n <= 16384: zeros follow."""
     X_lmag = log_magnitude(x, log_eps, pad_front).astype(np.float64)
-    mean = X_lmag.mean(axis=0)
+    mean, top = X_lmag.mean(axis=0), X_lmag.max(axis=0)
     X_lmag -= mean
-    return 1, mean, np.einsum("ij,ij->j", X_lmag, X_lmag)
+    return 1, mean, np.einsum("ij,ij->j", X_lmag, X_lmag), top
 
 
 def log_magnitude(x, log_eps=spectral.LOG_EPS, pad_front=False):
@@ -109,23 +132,40 @@ def log_magnitude(x, log_eps=spectral.LOG_EPS, pad_front=False):
 def merge(parts):
     """The sums of a whole from those of its parts, in float64.
 
-    Each is (slices, mean, sum of the frames' squared distances from it); the parts may
-    be batches of one process or shards of many. [Chan et al., 1979]
+    Each is (slices, mean, sum of the frames' squared distances from it, largest value);
+    the parts may be batches of one process or shards of many. [Chan et al., 1979]
     """
     count, mean, m2 = 0, np.zeros(spectral.NBINS), np.zeros(spectral.NBINS)
-    for n, part_mean, part_m2 in parts:
+    top = np.full(spectral.NBINS, np.log(RANGES["log_eps"][0]))
+    for n, part_mean, part_m2, part_top in parts:
         if n:
             delta, total = part_mean - mean, count + n
             mean = mean + delta * n / total
             m2 = m2 + part_m2 + delta**2 * count * n / total * spectral.NFRAMES
+            top = np.maximum(top, part_top)
             count = total
-    return count, mean, m2
+    return count, mean, m2, top
 
 
-def finish(count, mean, m2):
+def finish(count, mean, m2, top=None):
     """(mean, std, count) of merged sums: float32 [129] twice, slices."""
     std = np.sqrt(m2 / max(1, count * spectral.NFRAMES))
     return mean.astype(np.float32), std.astype(np.float32), count
+
+
+def whole(merged, scale, analysis):
+    """(`Moments`, slices) of merged sums.
+
+    Args:
+      merged: as `merge` returns it.
+      scale: one of `SCALES`: "std" as the original, "range" as `of_range`.
+      analysis: dict, as `Moments.analysis`.
+    """
+    mean, std, count = finish(*merged)
+    if scale == "range" and count:
+        how = analysis["log_eps"], analysis["clip_nstd"]
+        mean, std = of_range(merged[-1], mean, std, *how)
+    return Moments(mean, std, **analysis), count
 
 
 def check(mean, std, where="moments"):
@@ -262,19 +302,22 @@ def save(fp, mean, std, *analysis):
     write_pickle(fp, arrays + options)
 
 
-def save_shard(fp, count, mean, m2, *analysis):
+def save_shard(fp, count, mean, m2, top, *analysis):
     """Write the sums of one shard, for `merge_shards`.
 
     Args:
-      count, mean, m2: of `merge`.
+      count, mean, m2, top: of `merge`.
       analysis: values as in `Moments.analysis`.
     """
-    arrays = np.array([count], np.float64), mean, m2
+    arrays = np.array([count], np.float64), mean, m2, top
     write_pickle(fp, arrays + _options(*analysis))
 
 
-def merge_shards(folder):
+def merge_shards(folder, scale="std"):
     """Merge the shards in a folder: `moments-I-of-N.pkl`.
+
+    Args:
+      scale: one of `SCALES`: "range" as `of_range`.
 
     Returns:
       (`Moments`, count), as of all their files together.
@@ -303,17 +346,16 @@ def merge_shards(folder):
                 f"{fp} was computed with {other}, another shard with {analysis}: make "
                 "all with the same options"
             )
-    mean, std, count = finish(*merge(sums for sums, _ in loaded))
-    return Moments(mean, std, **analysis), count
+    return whole(merge(sums for sums, _ in loaded), scale, analysis)
 
 
 def _load_shard(fp):
-    """((count, mean, m2), analysis)."""
+    """((count, mean, m2, top), analysis)."""
     arrays, analysis = _split(read_pickle(fp, options=True), fp)
     shapes = [np.shape(a) for a in arrays]
-    if shapes != [(1,), (spectral.NBINS,), (spectral.NBINS,)]:
+    if shapes != [(1,), *[(spectral.NBINS,)] * 3]:
         raise InputError(f"{fp} is not a shard of moments")
-    (count,), mean, m2 = arrays
-    if not (0 <= count < 2**53 and np.isfinite([mean, m2]).all() and (m2 >= 0).all()):
+    (count,), *sums = arrays
+    if not (0 <= count < 2**53 and np.isfinite(sums).all() and (sums[1] >= 0).all()):
         raise InputError(f"{fp} is not a shard of moments")
-    return (int(count), mean, m2), analysis
+    return (int(count), *sums), analysis

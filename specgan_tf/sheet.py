@@ -20,10 +20,12 @@ MAGMA = (
     (254, 194, 135),
     (252, 253, 191),
 )
-PALETTE = np.stack(  # uint8 [256, 3]
-    [np.interp(np.arange(256) / 255, np.linspace(0, 1, 9), c) for c in zip(*MAGMA)],
-    axis=1,
-).round().astype(np.uint8)
+PALETTE = np.uint8(  # [256, 3]
+    [
+        np.round(np.interp(np.arange(256) * 8 / 255, range(9), c))
+        for c in np.transpose(MAGMA)
+    ]
+).T.copy()
 
 # Pixels of a sheet:
 #   LEFT |tile|GAP|tile|GAP      CAPTION rows of text above each tile,

@@ -21,12 +21,13 @@ REDUCED = os.path.join(ROOT, "tests", "goldens")  # what the cross-check replays
 RECORDED = os.path.join(ROOT, "tests", "recorded")  # other results to hold ours against
 FULL = os.path.join(SHARED, "golden")
 DRUMS = os.path.join(ROOT, "specgan_tf", "data", "drums")
-BUFFER = "specgan_tf.modes.train.BUFFER"  # 4096 slices take seconds to shuffle
+BUFFER = "specgan_tf.cli.train.BUFFER"  # 4096 slices take seconds to shuffle
 # train_specgan.py in a process of its own, with a small one.
 MAIN = """
 import sys, train_specgan
-train_specgan.import_tensorflow()
-from specgan_tf.modes import train
+from specgan_tf.cli import run as command
+command.import_tensorflow()
+from specgan_tf.cli import train
 train.BUFFER = 64
 sys.exit(train_specgan.main())
 """
@@ -34,8 +35,9 @@ sys.exit(train_specgan.main())
 # fast the machine.
 SLOWLY = """
 import time, train_specgan
-train_specgan.import_tensorflow()
-from specgan_tf import callbacks
+from specgan_tf.cli import run as command
+command.import_tensorflow()
+from specgan_tf.cli import callbacks
 end = callbacks.Stop.on_train_batch_end
 def end_slowly(*args, **kwargs):
     time.sleep(0.05)

@@ -14,7 +14,8 @@ import keras
 import numpy as np
 from conftest import ROOT
 
-from specgan_tf import SpecGANGenerator, export, generate
+from specgan_tf import SpecGANGenerator, generate
+from specgan_tf.export import saved_model
 from specgan_tf.moments import Moments
 
 # A busy machine may take minutes from one test to the next that uses a connection.
@@ -121,7 +122,7 @@ def save(path, seed):
     rs = np.random.RandomState(seed)
     for v in G.trainable_variables:  # loud enough for differences to show
         v.assign(v * 2 + 0.05 * rs.randn(*v.shape))
-    export.save_saved_model(G, MOMENTS, path, about={"ngl": 3})
+    saved_model.save_saved_model(G, MOMENTS, path, about={"ngl": 3})
     return path
 
 

@@ -11,11 +11,11 @@ from specgan_tf import (
     SpecGAN,
     SpecGANDiscriminator,
     SpecGANGenerator,
-    checkpoint,
     load_generator,
     moments,
 )
 from specgan_tf.files import InputError
+from specgan_tf.weights import checkpoint, folders, tensors
 
 DATA = ".data-00000-of-00001"
 
@@ -48,7 +48,7 @@ def everything(gan):
 def test_restores_everything(tmp_path, loss, batchnorm):
     gan = trained(loss, use_batchnorm=batchnorm)
     prefix = checkpoint.save(gan, tmp_path)
-    assert prefix == str(tmp_path / "model.ckpt-2") == checkpoint.latest(tmp_path)
+    assert prefix == str(tmp_path / "model.ckpt-2") == folders.latest(tmp_path)
     assert checkpoint.step_of(prefix) == 2
     other = build(loss, seed=9, use_batchnorm=batchnorm)
     checkpoint.restore(other, prefix)
@@ -62,7 +62,7 @@ def test_goes_on_as_if_never_interrupted(tmp_path):
     gan = trained()
     checkpoint.save(gan, tmp_path)
     other = build(seed=9)
-    checkpoint.restore(other, checkpoint.latest(tmp_path))
+    checkpoint.restore(other, folders.latest(tmp_path))
     for g in (gan, other):
         g.train_step(x)
     for a, b in zip(everything(gan), everything(other), strict=True):
@@ -77,9 +77,7 @@ def test_names_are_tf1s(tmp_path):
     ):
         gan = trained(loss)
         names = set(
-            checkpoint.reader(
-                checkpoint.save(gan, tmp_path)
-            ).get_variable_to_shape_map()
+            tensors.reader(checkpoint.save(gan, tmp_path)).get_variable_to_shape_map()
         )
         paths = [v.path for v in gan.G.variables + gan.D.variables]
         want = {*paths, *(f"{p}/{s}" for p in paths for s in slots), "global_step"}
@@ -87,7 +85,7 @@ def test_names_are_tf1s(tmp_path):
             want |= {f"beta{i}_power{s}" for i in (1, 2) for s in ("", "_1")}
         assert names - want == {"D_iterations", checkpoint.SEED_STATE}
         assert want <= names
-    reader = checkpoint.reader(checkpoint.save(trained("wgan-gp"), tmp_path))
+    reader = tensors.reader(checkpoint.save(trained("wgan-gp"), tmp_path))
     # G after 2 updates, D after 4: beta ** (updates + 1)
     assert reader.get_tensor("beta1_power") == pytest.approx(0.5**3)
     assert reader.get_tensor("beta2_power_1") == pytest.approx(0.9**5)
@@ -115,7 +113,7 @@ def test_a_moved_folder_is_still_resumable(tmp_path):
     checkpoint.save(gan, tmp_path)
     state = tmp_path / "checkpoint"
     state.write_text(state.read_text().replace("model.ckpt", "/gone/train/model.ckpt"))
-    assert checkpoint.latest(tmp_path) == str(tmp_path / "model.ckpt-1")
+    assert folders.latest(tmp_path) == str(tmp_path / "model.ckpt-1")
 
 
 @pytest.mark.parametrize(
@@ -130,12 +128,12 @@ def test_a_missing_or_damaged_list_does_not_hide_the_checkpoints(tmp_path, conte
     os.remove(tmp_path / "checkpoint")
     if content is not None:
         (tmp_path / "checkpoint").write_text(content)
-    assert checkpoint.latest(tmp_path) == str(tmp_path / "model.ckpt-10")
+    assert folders.latest(tmp_path) == str(tmp_path / "model.ckpt-10")
 
 
 def test_names_that_tensorflow_takes_for_patterns_are_refused(tmp_path):
     with pytest.raises(InputError, match="for patterns; rename the folder"):
-        checkpoint.check_name(tmp_path / "t[1]")
+        tensors.check_name(tmp_path / "t[1]")
 
 
 def test_moments_given_come_before_the_folders_before_the_recorded(tmp_path):
@@ -144,7 +142,7 @@ def test_moments_given_come_before_the_folders_before_the_recorded(tmp_path):
         return str(path)
 
     def found(*args):
-        return checkpoint.load_moments(*args)[0][0]
+        return folders.load_moments(*args)[0][0]
 
     folder = tmp_path / "t"
     given, recorded = save(tmp_path / "given", 1), save(tmp_path / "recorded", 2)
@@ -170,7 +168,7 @@ def test_an_interrupted_save_leaves_the_last_one(tmp_path, monkeypatch):
     gan.G_optimizer.iterations.assign(2)
     with pytest.raises(OSError, match="could not write .*model.ckpt-2: No space left"):
         checkpoint.save(gan, tmp_path)
-    assert checkpoint.latest(tmp_path).endswith("model.ckpt-1")
+    assert folders.latest(tmp_path).endswith("model.ckpt-1")
 
 
 @pytest.mark.parametrize("upsample", ["zeros", "cub"])
@@ -207,7 +205,7 @@ def test_what_is_missing_or_of_another_shape_is_named(tmp_path):
 
 
 def test_no_checkpoint(tmp_path):
-    assert checkpoint.latest(tmp_path) is None
+    assert folders.latest(tmp_path) is None
     with pytest.raises(InputError, match="no checkpoint in .* yet: train first"):
         load_generator(tmp_path)
     with pytest.raises(InputError, match="neither a training folder nor a checkpoint"):
@@ -262,7 +260,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path, caplog):
     flip(tmp_path / f"model.ckpt-3{DATA}", at)
     os.remove(tmp_path / f"model.ckpt-2{DATA}")
     for _ in range(2):
-        assert checkpoint.latest(tmp_path) == str(tmp_path / "model.ckpt-1")
+        assert folders.latest(tmp_path) == str(tmp_path / "model.ckpt-1")
     third, second = (r.getMessage() for r in caplog.records)  # each said once
     assert re.match(f"{tmp_path}/model.ckpt-3 is damaged at [GD]/.*Checksum", third)
     assert re.match(f"{tmp_path}/model.ckpt-2 is damaged: .*, its files hold 0", second)
@@ -278,15 +276,15 @@ def test_a_list_that_is_lost_costs_no_checkpoint(tmp_path):
             os.remove(tmp_path / "checkpoint")
     kept = sorted(int(p.stem[11:]) for p in tmp_path.glob("*.index"))
     assert kept == [1, 2, 3, 4, 7, 8, 9, 10, 11]
-    assert checkpoint.latest(tmp_path) == str(tmp_path / "model.ckpt-11")
+    assert folders.latest(tmp_path) == str(tmp_path / "model.ckpt-11")
 
 
 def test_what_was_being_written_is_removed(tmp_path):
     good = checkpoint.save(trained(steps=1), tmp_path)
     shutil.copy(good + DATA, tmp_path / f"model.ckpt-2{DATA}.tempstate123")
-    checkpoint.remove_unfinished(tmp_path)
+    folders.remove_unfinished(tmp_path)
     assert not [p for p in os.listdir(tmp_path) if "tempstate" in p]
-    assert checkpoint.latest(tmp_path) == good
+    assert folders.latest(tmp_path) == good
 
 
 def test_weights_that_are_not_finite_are_not_restored(tmp_path):
@@ -307,7 +305,7 @@ def test_weights_that_are_not_finite_are_not_saved(tmp_path):
     v.assign(np.full(v.shape, np.nan))
     with pytest.raises(FloatingPointError, match=f"{v.path} is not finite"):
         checkpoint.save(gan, tmp_path)
-    assert checkpoint.latest(tmp_path) == good
+    assert folders.latest(tmp_path) == good
 
 
 def test_a_backup_is_a_training_folder(tmp_path):
@@ -318,9 +316,9 @@ def test_a_backup_is_a_training_folder(tmp_path):
         gan.G_optimizer.iterations.assign(step)
         prefix = checkpoint.save(gan, tmp_path)
         if step in (1, 6):
-            checkpoint.back_up(tmp_path)
+            folders.back_up(tmp_path)
     backup = tmp_path / "backup"
-    assert checkpoint.latest(backup) == str(backup / "model.ckpt-6")
+    assert folders.latest(backup) == str(backup / "model.ckpt-6")
     steps = {p.stem for p in backup.glob("*.index")}
     assert steps == {"model.ckpt-1", "model.ckpt-6"}  # the first is no longer there
     assert not os.path.exists(tmp_path / "model.ckpt-1.index")
@@ -345,7 +343,7 @@ def test_a_full_disk_costs_no_checkpoint(tmp_path, small_disk):
     ):
         checkpoint.save(gan, tmp_path)
     assert sorted(os.listdir(tmp_path)) == files
-    assert checkpoint.latest(tmp_path) == good
+    assert folders.latest(tmp_path) == good
 
 
 def test_only_the_references_optimizers_have_a_checkpoint(tmp_path):
@@ -381,7 +379,7 @@ def test_what_is_left_over_is_named(tmp_path, caplog):
     prefix = checkpoint.save(trained(steps=1), tmp_path)
     checkpoint.restore(build(), prefix)
     assert not caplog.records
-    ckpt = checkpoint.reader(prefix)
+    ckpt = tensors.reader(prefix)
     names = list(ckpt.get_variable_to_shape_map())
     values = {n: ckpt.get_tensor(n) for n in names} | {"E/extra": np.zeros(3)}
     checkpoint._write(prefix, values)

@@ -19,21 +19,15 @@ from conftest import BUFFER, DRUMS, MAIN, ROOT, SLOWLY, shared
 from scipy.io import wavfile
 
 sys.path.insert(0, ROOT)
-import export as export_script
 import train_specgan
-from specgan_tf import (
-    SpecGANGenerator,
-    box,
-    callbacks,
-    checkpoint,
-    generate,
-    moments,
-    report,
-    spectral,
-    tflite,
-)
+from specgan_tf import SpecGANGenerator, generate, moments, spectral
+from specgan_tf.cli import callbacks, flags
+from specgan_tf.cli import export as export_script
+from specgan_tf.export import tflite
 from specgan_tf.files import only_training
 from specgan_tf.moments import Moments
+from specgan_tf.report import gather
+from specgan_tf.weights import bundled, checkpoint, folders
 
 TINY = ["--specgan_dim", "1", "--train_batch_size", "2"]
 SHORT = ["--data_first_slice", "--data_pad_end"]
@@ -242,7 +236,7 @@ def test_summaries_change_no_training_and_say_its_pace(run, clips, tmp_path):
         tmp_path / "all" / name
     ).read_bytes()
     assert not summaries(tmp_path / "none")
-    series, images = report.read_events(tmp_path / "all")
+    series, images = gather.read_events(tmp_path / "all")
     assert series["D_loss"][0].tolist() == [1, 2, 3, 4] and [*images] == [1, 2, 3, 4]
     for tag, (low, high) in {"steps_per_second": (0, 1e3), "data_wait": (0, 1)}.items():
         steps, values = series[tag]
@@ -354,7 +348,7 @@ def test_a_killed_training_resumes_bit_for_bit(run, tmp_path, clips, loss):
 def test_a_training_that_diverges(run, refused, trained, tmp_path, clips):
     """It is said which loss, when, and what it heard; nothing bad is saved."""
     folder = copy_of(trained, tmp_path)
-    prefix = checkpoint.latest(folder)
+    prefix = folders.latest(folder)
     step = checkpoint.step_of(prefix)
     values = tensors(folder)
     values["D/output/dense/kernel"] *= np.float32(1e38)
@@ -396,7 +390,7 @@ def test_a_disk_that_fills_up_while_training(
         f"could not write {tmp_path}/model.ckpt-3: File too large"
     )
     monkeypatch.undo()
-    assert checkpoint.latest(tmp_path) == str(tmp_path / "model.ckpt-0")
+    assert folders.latest(tmp_path) == str(tmp_path / "model.ckpt-0")
     assert not [name for name in os.listdir(tmp_path) if "temp" in name]
 
 
@@ -570,7 +564,7 @@ def test_preview_waits_for_checkpoints(tmp_path, trained):
     ) as process:
         try:
             assert "Waiting for checkpoints" in process.stdout.readline()
-            checkpoint.copy(str(trained / "model.ckpt-2"), tmp_path)
+            folders.copy(str(trained / "model.ckpt-2"), tmp_path)
             assert "00000002.wav" in process.stdout.readline()
             time.sleep(1.5)
             process.send_signal(signal.SIGINT)
@@ -870,7 +864,7 @@ def test_short_names_of_the_inversion_mean_the_same(run, trained, tmp_path):
     a, b, c = ((tmp_path / name / "0000.wav").read_bytes() for name in "abc")
     assert a == b != c
     argv = ["train", "T", "--ngl", "3", "--specgan_ngl", "3"]
-    given = vars(train_specgan.make_parser().parse_args(argv))
+    given = vars(flags.make_parser().parse_args(argv))
     assert given == {"mode": "train", "train_dir": "T", "specgan_ngl": 3}
 
 
@@ -886,8 +880,8 @@ def stand_in(tmp_path, monkeypatch):
     # Not flat: that is an impulse where a frame's window is zero, and of what is left
     # of it most is rounding.
     mean, std = np.linspace(3, -3, 129, dtype=np.float32), np.ones(129, np.float32)
-    box.save(fp, G, Moments(mean, std), {"step": 7, "sample_rate": 8000})
-    monkeypatch.setattr(box, "PATH", str(fp))
+    bundled.save(fp, G, Moments(mean, std), {"step": 7, "sample_rate": 8000})
+    monkeypatch.setattr(bundled, "PATH", str(fp))
     monkeypatch.chdir(tmp_path / "here")
     return fp
 
@@ -946,9 +940,9 @@ def test_given_moments_count(run, refused, trained, tmp_path):
     quiet = np.full(129, -9, np.float32), np.ones(129, np.float32)
     (tmp_path / "m.pkl").write_bytes(pickle.dumps(quiet))
     made = []
-    for i, flags in enumerate(([], ["--data_moments_fp", tmp_path / "m.pkl"])):
+    for i, more in enumerate(([], ["--data_moments_fp", tmp_path / "m.pkl"])):
         argv = ["--generate_dir", tmp_path / str(i), "--generate_n", 1, "--seed", 1]
-        assert run("generate", trained, *argv, *flags)[0] == 0
+        assert run("generate", trained, *argv, *more)[0] == 0
         made.append((tmp_path / str(i) / "0000.wav").read_bytes())
     assert made[0] != made[1]
     argv = ["generate", trained, "--generate_dir", tmp_path / "2"]
@@ -1156,7 +1150,7 @@ def test_data_that_goes_bad_while_training_costs_no_step(tmp_path, clips):
 
 def test_flags_and_defaults_are_the_references():
     """[train_specgan.py:627-712], by name, default and choices."""
-    defaults = train_specgan.make_parser().defaults
+    defaults = flags.make_parser().defaults
     want = {
         "data_dir": None,
         "data_moments_fp": None,
@@ -1186,7 +1180,7 @@ def test_flags_and_defaults_are_the_references():
     }
     assert want.items() <= defaults.items()
     argv = ["train", "T", "--data_prefetch_gpu_num", "-1", "--data_normalize"]
-    given = vars(train_specgan.make_parser().parse_args(argv))
+    given = vars(flags.make_parser().parse_args(argv))
     assert given["data_prefetch_gpu_num"] == -1 and given["data_normalize"] is True
 
 

@@ -11,9 +11,7 @@ import tensorflow as tf
 from conftest import FULL, REDUCED, ROOT, note
 
 from benchmarks.seeded_errors import ERRORS, mean_square_from_zero
-from specgan_tf import (
-    specgan,
-)
+from specgan_tf import specgan
 from specgan_tf.crosscheck import kinks, matrix, records, replay, table
 from specgan_tf.crosscheck.__main__ import main
 

@@ -12,7 +12,7 @@ import pytest
 from conftest import ROOT, installed
 from test_export import MOMENTS, generator
 
-from specgan_tf import tflite
+from specgan_tf.export import tflite
 
 SCRIPT = os.path.join(ROOT, "examples", "embedded.py")
 LITERT = "ai-edge-litert"

@@ -12,15 +12,8 @@ import pytest
 import tensorflow as tf
 
 from benchmarks import readers
-from specgan_tf import (
-    SpecGANGenerator,
-    artefact,
-    export,
-    generate,
-    spectral,
-    tflite,
-    verify,
-)
+from specgan_tf import SpecGANGenerator, generate, spectral
+from specgan_tf.export import artefact, saved_model, tflite, verify
 from specgan_tf.moments import Moments
 from specgan_tf.spectral import GriffinLim
 
@@ -39,7 +32,7 @@ def generator(**options):
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
     G, path = generator(use_batchnorm=True), str(tmp_path_factory.mktemp("m") / "1")
-    export.save_saved_model(G, MOMENTS, path, sample_rate=22050, about={"a": 1})
+    saved_model.save_saved_model(G, MOMENTS, path, sample_rate=22050, about={"a": 1})
     return G, path, tf.saved_model.load(path).signatures
 
 
@@ -268,7 +261,7 @@ def test_a_loud_and_inconsistent_generator_is_exported_too(tmp_path):
     moments = Moments(np.zeros(129, np.float32), np.ones(129, np.float32))
     griffin_lim = GriffinLim(16, "dual", 0.9)
     path = str(tmp_path / "m")
-    export.save_saved_model(G, moments, path, griffin_lim)
+    saved_model.save_saved_model(G, moments, path, griffin_lim)
     rows, _ = verify.Reference(G, moments, griffin_lim).compare(path)
     assert rows["synthesize"]["audio at ngl 0, SNR dB"] > 100
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from scipy.io import wavfile
 
-import export as export_script
 from specgan_tf import files
+from specgan_tf.cli import export as export_script
 from specgan_tf.files import InputError
 from specgan_tf.loader import decoder
 

@@ -5,7 +5,6 @@ import keras
 import numpy as np
 import pytest
 import soundfile
-import tensorflow as tf
 from scipy.io import wavfile
 
 from specgan_tf import SpecGANGenerator, generate, spectral

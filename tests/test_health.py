@@ -9,8 +9,9 @@ import pytest
 from conftest import BUFFER, RECORDED, ROOT
 
 sys.path.insert(0, ROOT)
-import train_specgan
-from specgan_tf import callbacks, health, spectral
+from specgan_tf import spectral
+from specgan_tf.cli import callbacks, flags
+from specgan_tf.eval import health
 
 STEPS = np.arange(1, 4001, 40)
 
@@ -75,10 +76,10 @@ def test_what_is_too_young_to_tell():
     assert not health.is_early(more) and health.of_training("dcgan", {}) == []
 
 
-def test_the_readme_says_from_when_on_losses_are_judged():
-    with open(os.path.join(ROOT, "README.md")) as f:
+def test_the_documents_say_from_when_on_losses_are_judged():
+    with open(os.path.join(ROOT, "docs", "TRAINING.md")) as f:
         readme = " ".join(f.read().split())
-    secs = train_specgan.make_parser().defaults["train_summary_secs"]
+    secs = flags.make_parser().defaults["train_summary_secs"]
     said = f"by {health.ENOUGH} summaries from step {health.EARLY} on; there is one "
     assert f"{said}every {secs} seconds" in readme
     assert f"are judged from step {health.LATE} on" in readme
@@ -226,7 +227,7 @@ def test_a_single_frequency():
 
 
 def test_copies_of_the_training_clips():
-    from specgan_tf import score
+    from specgan_tf.eval import score
 
     real = hits(6)
     apart, _ = score.similarity(score.to_int16(real))

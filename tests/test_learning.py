@@ -11,8 +11,9 @@ from conftest import DRUMS
 
 from benchmarks import learning, permutation
 from benchmarks.studies import STUDIES
-from specgan_tf import checkpoint, kernels, moments
+from specgan_tf import kernels, moments
 from specgan_tf.files import InputError
+from specgan_tf.weights import checkpoint
 
 ORIGINAL = os.environ.get("SPECGAN_ORIGINAL")
 PYTHON = os.environ.get("SPECGAN_REFERENCE_PYTHON")
@@ -314,7 +315,7 @@ def test_the_original_is_named_where_it_is_trained(argv, capsys):
 
 def train_here(run, settings, monkeypatch):
     """As `train_one` does, in this process."""
-    from specgan_tf import callbacks
+    from specgan_tf.cli import callbacks
 
     monkeypatch.setattr(callbacks, "Save", callbacks.Save)  # put back at the end
     monkeypatch.setattr(learning, "EVERY", 2)

@@ -18,8 +18,10 @@ from server_process import MODEL, running
 from test_export import generator
 
 import train_specgan
-from specgan_tf import box, export, generate, spectral, tflite
+from specgan_tf import generate, spectral
+from specgan_tf.export import saved_model, tflite
 from specgan_tf.moments import Moments
+from specgan_tf.weights import bundled
 
 N, SEED, RATE = 6, 7, 22050
 # Steps enlarge rounding, by any factor where spectrograms are inconsistent.
@@ -36,20 +38,20 @@ def loud(tmp_path_factory):
     moments = Moments(mean, std, log_eps=1e-3, pad_front=True, clip_nstd=2.0)
     G = generator()
     G.z_project.layers[0].kernel.assign(4 * G.z_project.layers[0].kernel)
-    box.save(path, G, moments, {"step": 1, "sample_rate": RATE, **HOW})
-    model = box.load(path)
+    bundled.save(path, G, moments, {"step": 1, "sample_rate": RATE, **HOW})
+    model = bundled.load(path)
     z = generate.sample_z(N, G.latent_dim, SEED)
     made = generate.synthesize(model.G, model.moments, z, model.griffin_lim)
     return path, model, made
 
 
 @pytest.fixture(scope="module")
-def saved_model(loud, tmp_path_factory):
+def served(loud, tmp_path_factory):
     _, model, _ = loud
     folder = tmp_path_factory.mktemp("served")
     about = {"ngl": 0, "sample_rate": RATE}
     where = str(folder / "1")
-    export.save_saved_model(
+    saved_model.save_saved_model(
         model.G, model.moments, where, model.griffin_lim, RATE, about
     )
     return folder
@@ -107,8 +109,8 @@ def test_normalized(loud, written, tmp_path, capsys):
     assert "--normalize is of the mode generate" in capsys.readouterr().err
 
 
-def test_saved_model(loud, written, saved_model):
-    signatures = tf.saved_model.load(str(saved_model / "1")).signatures
+def test_saved_model(loud, written, served):
+    signatures = tf.saved_model.load(str(served / "1")).signatures
     z = generate.sample_z(N, loud[1].G.latent_dim, SEED)
     files = signatures["wav"](z=z, ngl=tf.constant(0))["wav_bytes"].numpy()
     is_the_same(np.concatenate([samples(f) for f in files]), written)
@@ -118,8 +120,8 @@ def test_saved_model(loud, written, saved_model):
     is_the_same(made["G_z_int16"].numpy(), loud[2]["G_z_int16"].numpy())
 
 
-def test_server(written, saved_model):
-    with running(str(saved_model), "--max_batch", str(N)) as server:
+def test_server(written, served):
+    with running(str(served), "--max_batch", str(N)) as server:
         status, content = server.ask("GET", f"{MODEL}/wav?n={N}&seed={SEED}")
     assert status == 200, content
     is_the_same(samples(content), written)
@@ -149,7 +151,7 @@ def test_embedded(loud, written, tmp_path):
 
 def test_the_card_of_an_export_is_that_of_the_model(run, loud, tmp_path):
     """Also how its sounds are inverted, unless flags say otherwise."""
-    import export as export_script
+    from specgan_tf.cli import export as export_script
 
     argv = [loud[0], "--formats", "saved_model", "--out_dir", tmp_path]
     assert run(*argv, script=export_script)[0] == 0

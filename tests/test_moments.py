@@ -4,6 +4,7 @@ import subprocess
 
 import numpy as np
 import pytest
+import scipy.signal
 
 from specgan_tf import files, moments, spectral
 from specgan_tf.crosscheck import stages
@@ -54,10 +55,10 @@ def test_silence_is_the_same_in_numpy_and_beyond_the_end():
     """Or moments of silence would have a deviation, and not be refused."""
     silence = [moments.log_magnitude(np.zeros(n, np.float32)) for n in (1, 9999, 16384)]
     assert len(np.unique(silence)) == 1
-    *_, m2 = moments.merge(moments.sums_of_one(x) for x in np.zeros((3, 999), "f"))
+    _, _, m2, _ = moments.merge(moments.sums_of_one(x) for x in np.zeros((3, 999), "f"))
     assert not m2.any()
     for how in OTHERS:
-        *_, m2 = moments.merge([moments.sums(np.zeros((3, 999), "f"), **how)])
+        _, _, m2, _ = moments.merge([moments.sums(np.zeros((3, 999), "f"), **how)])
         assert not m2.any()
 
 
@@ -73,6 +74,34 @@ def shards(folder, x, n):
 
 
 EMPTY = moments.merge([])
+
+
+@pytest.mark.parametrize("clip_nstd", [3.0, 5.0])
+def test_range_moments_reach_from_silence_to_the_loudest(clip_nstd):
+    """-1 is silence, 1 each bin's loudest value; quiet bins are not enlarged."""
+    rs = np.random.RandomState(0)
+    x = rs.randn(4, 16384).astype("f") * 0.1
+    x[:, 8000:] = 0
+    analysis = {"log_eps": 1e-3, "pad_front": True, "clip_nstd": clip_nstd}
+    sums = moments.merge([moments.sums(x, 1e-3, True)])
+    found, count = moments.whole(sums, "range", analysis)
+    assert count == 4 and found.analysis == analysis
+    X = found.t_to_f(x[:, :, np.newaxis]).numpy()[..., 0]
+    np.testing.assert_allclose(X[:, 80:], -1, atol=1e-6)
+    np.testing.assert_allclose(X.max(axis=(0, 1)), 1, atol=1e-6)
+    deviations, _ = moments.whole(sums, "std", analysis)
+    assert found.mean[-1] == deviations.mean[-1] != found.mean[-2]
+
+    quiet = scipy.signal.sosfilt(
+        scipy.signal.butter(8, 0.4, output="sos"), x, axis=1
+    ).astype("f")
+    found, _ = moments.whole(
+        moments.merge([moments.sums(quiet, 1e-3, True)]), "range", analysis
+    )
+    X = found.t_to_f(quiet[:, :, np.newaxis]).numpy()[..., 0]
+    assert X[:, :, 10].max() > 0.9 and X[:, :, 100].max() < -0.9
+    spans = found.std * 2 * clip_nstd
+    assert spans[:-1].min() >= 0.6 * spans[:-1].max() * (1 - 1e-6)
 
 
 @pytest.mark.parametrize("n", [1, 3, 7])

@@ -53,7 +53,7 @@ def test_pip_installs_the_drums_and_the_box_too(tmp_path):
     assert sum(n.startswith("specgan_tf/data/drums/") for n in names) == 77
     assert "specgan_tf/data/provenance.csv" in names
     for name in ("generator.npz", "sounds.csv", "CARD.md"):
-        assert f"specgan_tf/data/box/{name}" in names
+        assert f"specgan_tf/data/models/drums/{name}" in names
     assert any(n.endswith("LICENSE") for n in names)
     assert not any(n.startswith(("tests/", "benchmarks/")) for n in names)
-    assert "specgan_tf/modes/train.py" in names
+    assert "specgan_tf/cli/train.py" in names

@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 from specgan_tf import SpecGAN, SpecGANDiscriminator, SpecGANGenerator, kernels
+from specgan_tf.weights import checkpoint
 
 B = 4
 ROUNDING = 2.0**-8  # bfloat16's largest relative error
@@ -177,6 +178,33 @@ def test_every_loss_trains(loss, options):
         assert any((v.numpy() != b).any() for v, b in pairs), net.name
 
 
+def test_goes_on_as_if_never_interrupted(tmp_path):
+    """Bit for bit, from a checkpoint of float32 weights; and so does one that is
+    restored without half precision, from the same checkpoint, in float32."""
+    x = spectrograms(np.random.RandomState(0), 10).reshape(5, 2, 128, 128, 1)
+    gan = compiled(*networks(dim=1), mixed_precision=True)
+    gan.train_step(tf.constant(x))
+    prefix = checkpoint.save(gan, tmp_path)
+    other = compiled(*networks(dim=1), mixed_precision=True)
+    plain = compiled(*networks(dim=1))
+    for g in (other, plain):
+        checkpoint.restore(g, prefix)
+        assert all(
+            (np.array(a) == np.array(b)).all()
+            for a, b in zip(gan.D.variables, g.D.variables, strict=True)
+        )
+    for g in (gan, other, plain):
+        g.train_step(tf.constant(x))
+    for net in ("G", "D"):
+        for a, b, c in zip(
+            *(getattr(g, net).variables for g in (gan, other, plain)), strict=True
+        ):
+            np.testing.assert_array_equal(a, b, a.path)
+            assert {v.dtype for v in (a, b, c)} == {"float32"}
+    a, c = (g.D.trainable_variables[0].numpy() for g in (gan, plain))
+    assert 0 < np.abs(a - c).max() < 2e-3, "one in half precision, one in float32"
+
+
 def test_kernels_are_cast_once():
     gan = compiled(*networks(dim=1), mixed_precision=True)
     x, z, alpha = (tf.zeros(s) for s in ([2, 128, 128, 1], [2, 100], [2, 1, 1, 1]))
@@ -201,7 +229,7 @@ def test_kernels_are_cast_once():
     ],
 )
 def test_where_it_is_fast(flags, fast, why, tmp_path, monkeypatch, caplog):
-    from specgan_tf.modes import train
+    from specgan_tf.cli import train
 
     cpuinfo = tmp_path / "cpuinfo"
     if flags:

@@ -16,13 +16,13 @@ from specgan_tf import (
     SpecGAN,
     SpecGANDiscriminator,
     SpecGANGenerator,
-    checkpoint,
     load_generator,
     load_moments,
     losses,
     tf1,
 )
 from specgan_tf.files import InputError
+from specgan_tf.weights import checkpoint
 
 
 def make(cls=SpecGAN, disc_nupdates=1, **options):

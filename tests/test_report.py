@@ -52,7 +52,9 @@ def drawn(*args, **kwargs):
         numbers = re.findall(r"-?[\d.]+", node.get("d", node.get("points", "")))
         x, y = np.array(numbers[::2], float), np.array(numbers[1::2], float)
         if "h2" not in node.get("d", ""):
-            assert (x >= charts.LEFT).all() and (x <= charts.WIDTH - charts.RIGHT + 0.1).all()
+            assert (x >= charts.LEFT).all() and (
+                x <= charts.WIDTH - charts.RIGHT + 0.1
+            ).all()
             assert (y >= charts.TOP).all() and (
                 y <= charts.HEIGHT - charts.BOTTOM + 0.1
             ).all()
@@ -321,7 +323,9 @@ def test_what_a_report_says(reported, trained, sounds):
         "specgan_tf 0.1.0 Python 3.",
     ):
         assert said in text, said
-    titles = [t for t in reported.words if t in {title for title, *_ in sections.CURVES}]
+    titles = [
+        t for t in reported.words if t in {title for title, *_ in sections.CURVES}
+    ]
     # of rates there is a word from the second summaries on
     assert len(titles) == len(sections.CURVES) - 2
     _, D_loss = gather.read_events(trained)[0]["D_loss"]
@@ -353,7 +357,7 @@ def test_hostile_settings_are_text(tmp_path):
         *((f"specgan_{n}", None, True) for n in ("clip_nstd", "log_eps", "pad_front")),
     ]
     report.write(
-        tmp_path / "r.html", report.Training(folder, settings, "</p>" + HOSTILE[2])
+        tmp_path / "r.html", gather.Training(folder, settings, "</p>" + HOSTILE[2])
     )
     page_of = Elements((tmp_path / "r.html").read_text(encoding="utf-8"))
     assert page_of.open == [] and {tag for tag, _ in page_of.found} <= ALLOWED
@@ -391,7 +395,10 @@ def test_of_a_folder_without_summaries_data_or_settings(trained, tmp_path):
     text = made(folder, "--data_dir", tmp_path / "gone", "--report_n", 2).text
     assert "No summaries in this folder" in text
     assert "Made by the checkpoints that are here." in text
-    assert f"The sounds could not be read: data_dir {tmp_path}/gone does not exist." in text
+    assert (
+        f"The sounds could not be read: data_dir {tmp_path}/gone does not exist."
+        in text
+    )
     assert "No real sounds to compare with" in text
     (folder / "moments.pkl").unlink()
     (folder / "args.txt").unlink()

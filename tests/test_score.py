@@ -20,16 +20,17 @@ from specgan_tf import (
     SpecGAN,
     SpecGANDiscriminator,
     SpecGANGenerator,
-    checkpoint,
-    classifier,
     generate,
     moments,
-    score,
     spectral,
     tf1,
 )
+from specgan_tf.eval import classifier, comparison, fit, score
+from specgan_tf.eval.classifier import Classifier
+from specgan_tf.eval.metagraph import MetaGraph
 from specgan_tf.files import InputError
 from specgan_tf.spectral import GriffinLim
+from specgan_tf.weights import checkpoint, folders
 
 
 @pytest.fixture(scope="module")
@@ -254,7 +255,7 @@ def test_log_spectral_distances():
 @pytest.fixture(scope="module")
 def weighted():
     """The reference's network, with the weights that the golden was made with."""
-    one = score.Classifier([str(i) for i in range(10)])
+    one = Classifier([str(i) for i in range(10)])
     shapes = {name: tuple(v.shape) for name, v in one.values().items()}
     classifier.assign(one.values(), random_weights(shapes), "random_weights")
     return one
@@ -262,7 +263,7 @@ def weighted():
 
 def test_classifier_and_inception_score_are_the_references(golden, weighted, measured):
     """Its score.py, infer.meta and all, on embedded drums."""
-    x = score.read_folder(DRUMS, N, fix_length=True)
+    x = comparison.read_folder(DRUMS, N, fix_length=True)
     p = weighted.probabilities(x)
     np.testing.assert_array_equal(p.argmax(axis=1), golden["labels"])
     got = np.array(score.inception_score(p, K))
@@ -272,13 +273,13 @@ def test_classifier_and_inception_score_are_the_references(golden, weighted, mea
 
 
 def test_a_classifiers_file(tmp_path):
-    one = score.Classifier(["a", "b", "ç d"], dim=2)
+    one = Classifier(["a", "b", "ç d"], dim=2)
     for v in one.net.variables:
         v.assign(tf.random.stateless_uniform(v.shape, [len(v.path), 1], 0.1, 1))
     one.save(tmp_path / "classifier.npz")
-    other = score.Classifier.load(tmp_path)
+    other = Classifier.load(tmp_path)
     assert other.labels == one.labels and other.dim == 2
-    assert other.digest() == one.digest() != score.Classifier("abc", 2).digest()
+    assert other.digest() == one.digest() != Classifier("abc", 2).digest()
     x = noise(3)
     np.testing.assert_array_equal(other.probabilities(x), one.probabilities(x))
     assert other.features(x[..., np.newaxis]).shape == (3, 2)
@@ -300,24 +301,24 @@ def test_a_classifiers_file(tmp_path):
 )
 def test_what_is_not_a_classifier(tmp_path, change, said):
     fp = tmp_path / "c.npz"
-    score.Classifier("abc", dim=2).save(fp)
+    Classifier("abc", dim=2).save(fp)
     arrays = dict(np.load(fp))
     change(arrays)
     np.savez(fp, **arrays)
     with pytest.raises(InputError, match=said):
-        score.Classifier.load(fp)
+        Classifier.load(fp)
 
 
 def test_no_classifier(tmp_path):
     with pytest.raises(InputError, match="no classifier at .*: train one with"):
-        score.Classifier.load(tmp_path)
+        Classifier.load(tmp_path)
     (tmp_path / "c.npz").write_bytes(b"PK\x03\x04 nonsense")
     with pytest.raises(InputError, match="not a classifier, or damaged"):
-        score.Classifier.load(tmp_path / "c.npz")
+        Classifier.load(tmp_path / "c.npz")
 
 
 def test_clips_that_cannot_be_classified():
-    one, x = score.Classifier("ab", dim=1), noise(3)
+    one, x = Classifier("ab", dim=1), noise(3)
     x[1, 5] = np.nan
     with pytest.raises(InputError, match="clip 1 of 3 holds NaN or infinite samples"):
         one.probabilities(x)
@@ -351,15 +352,13 @@ def metagraph(folder, resource=False, scores="scores", effect=False):
 @pytest.mark.parametrize("resource", [False, True])
 def test_a_classifier_of_tensorflow_1(tmp_path, resource, measured):
     want = metagraph(tmp_path, resource)
-    one = score.MetaGraph.load(tmp_path / "infer.meta", tmp_path / "best_acc-7")
+    one = MetaGraph.load(tmp_path / "infer.meta", tmp_path / "best_acc-7")
     assert one.labels == ["Zero", "One", "Two"] and one.features(noise(5)) is None
     error = abs(one.probabilities(noise(5)) - want).max()
     measured("scores, from a session's", error, 1e-6)
     assert (
         one.digest()
-        == score.MetaGraph.load(
-            tmp_path / "infer.meta", tmp_path / "best_acc-7"
-        ).digest()
+        == MetaGraph.load(tmp_path / "infer.meta", tmp_path / "best_acc-7").digest()
     )
 
 
@@ -372,9 +371,9 @@ def test_the_references_metagraphs(tmp_path, weighted, name, measured):
     metagraph_fp = os.path.join(original, "eval", "inception", f"{name}.meta")
     values = {n: v.numpy() for n, v in weighted.values().items()}
     checkpoint._write(str(tmp_path / "weights"), values)
-    one = score.MetaGraph.load(metagraph_fp, tmp_path / "weights")
+    one = MetaGraph.load(metagraph_fp, tmp_path / "weights")
     assert one.labels == "Zero One Two Three Four Five Six Seven Eight Nine".split()
-    x = score.read_folder(DRUMS, 4, fix_length=True)
+    x = comparison.read_folder(DRUMS, 4, fix_length=True)
     error = abs(one.probabilities(x) - weighted.probabilities(x)).max()
     measured("scores", error, 2e-5)
     features = weighted.features(x)
@@ -385,24 +384,24 @@ def test_the_references_metagraphs(tmp_path, weighted, name, measured):
 def test_metagraphs_that_are_refused(tmp_path):
     meta, ckpt = tmp_path / "infer.meta", tmp_path / "best_acc-7"
     with pytest.raises(InputError, match="no MetaGraph at .*--incept_classifier"):
-        score.MetaGraph.load(meta, ckpt)
+        MetaGraph.load(meta, ckpt)
     meta.write_bytes(b"nonsense")
     with pytest.raises(InputError, match="infer.meta is not a MetaGraph"):
-        score.MetaGraph.load(meta, ckpt)
+        MetaGraph.load(meta, ckpt)
     metagraph(tmp_path, scores="preds")
     with pytest.raises(InputError, match="infer.meta has no scores:0: it must lead"):
-        score.MetaGraph.load(meta, ckpt)
+        MetaGraph.load(meta, ckpt)
     metagraph(tmp_path, effect=True)
     with pytest.raises(InputError, match="holds Timestamp: only what computes scores"):
-        score.MetaGraph.load(meta, ckpt)
+        MetaGraph.load(meta, ckpt)
     metagraph(tmp_path)
     with pytest.raises(InputError, match="neither a training folder nor a checkpoint"):
-        score.MetaGraph.load(meta, tmp_path / "best_acc-8")
+        MetaGraph.load(meta, tmp_path / "best_acc-8")
     checkpoint._write(str(tmp_path / "other"), {"classifier/dense/bias": np.zeros(3)})
     with pytest.raises(
         InputError, match="lacks classifier/dense/kernel, or is damaged"
     ):
-        score.MetaGraph.load(meta, tmp_path / "other")
+        MetaGraph.load(meta, tmp_path / "other")
 
 
 # Modes
@@ -449,8 +448,8 @@ def test_a_classifier_learns_tones(heard):
     assert 2.5 < tested["inception score, k 1"][0] <= 3
     assert tested["inception score of their labels, k 1"] == pytest.approx(3)
     assert report["settings"]["dim"] == 8 and report["epochs"] == 40
-    one = score.Classifier.load(heard / "made")
-    x = score.read_folder(heard / "tones")
+    one = Classifier.load(heard / "made")
+    x = comparison.read_folder(heard / "tones")
     assert (score.class_counts(one.probabilities(x)) == 12).all()
 
 
@@ -465,7 +464,7 @@ def test_a_classifiers_training_goes_on(run, refused, tmp_path):
     assert status == 0 and "Going on after epoch 1" in out and "epoch   3" in out
     argv[2] = tmp_path / "b"
     assert run(*argv, 3)[0] == 0
-    a, b = (dict(np.load(tmp_path / d / classifier.TRAINING)) for d in "ab")
+    a, b = (dict(np.load(tmp_path / d / fit.TRAINING)) for d in "ab")
     for name in a.keys() - {"state"}:
         np.testing.assert_array_equal(a[name], b[name], name)
     line = refused(*argv, 3, "--classifier_optimizer", "sgd")
@@ -479,7 +478,7 @@ def test_a_training_that_is_no_better_slows_down_from_the_best_and_ends(
 ):
     caplog.set_level("INFO")
     x, y = noise(8), np.array([0, 1] * 4)
-    training = classifier.Training(x, y, ["a", "b"], str(tmp_path), dim=1, batch_size=4)
+    training = fit.Training(x, y, ["a", "b"], str(tmp_path), dim=1, batch_size=4)
     found = iter(
         [(0.5, 1.0), (0.7, 1.0), (0.7, 1.0), (0.7, 1.1), (0.6, 0.1), (0.7, 0.9)]
     )
@@ -503,7 +502,7 @@ def test_a_training_that_is_no_better_slows_down_from_the_best_and_ends(
     assert caplog.text.count("No better for 2 epochs: on from the best, slower") == 1
     assert int(np.load(tmp_path / classifier.BEST)["epoch"]) == 6
     # what was written remembers it
-    again = classifier.Training(x, y, ["a", "b"], str(tmp_path), dim=1, batch_size=4)
+    again = fit.Training(x, y, ["a", "b"], str(tmp_path), dim=1, batch_size=4)
     assert again.slowed and again.epoch == 8 and again.since == 2
     assert float(again.net.optimizer.learning_rate.numpy()) == pytest.approx(1e-4)
 
@@ -550,7 +549,7 @@ def with_checkpoints(trainings, tmp_path, *steps):
     """A copy of the folder, with these checkpoints only."""
     folder = tmp_path / "train"
     for step in steps:
-        checkpoint.copy(str(trainings / f"model.ckpt-{step}"), folder)
+        folders.copy(str(trainings / f"model.ckpt-{step}"), folder)
     return folder
 
 
@@ -582,7 +581,7 @@ def test_the_best_checkpoint_is_kept_and_remembered(
     assert names(train / "incept") == {"best_score-3.index"}
     latents = (train / "incept" / "z.pkl").read_bytes()
 
-    checkpoint.copy(str(trainings / "model.ckpt-8"), train)
+    folders.copy(str(trainings / "model.ckpt-8"), train)
     status, out, _ = run(*argv)
     assert "Step 8: inception score 1.500; the best is 2.000, of step 3" in out
     assert names(train / "incept") == {"best_score-3.index"}
@@ -617,7 +616,7 @@ def test_scores_of_checkpoints_as_they_come(
     def sleep(seconds):
         waits.append(seconds)
         if len(waits) == 1:
-            checkpoint.copy(str(trainings / "model.ckpt-8"), train)
+            folders.copy(str(trainings / "model.ckpt-8"), train)
         if len(waits) == 3:
             raise KeyboardInterrupt
 
@@ -631,7 +630,7 @@ def test_scores_of_checkpoints_as_they_come(
     G = checkpoint.load_generator(train / "model.ckpt-8")
     z = generate.load_z(train / "incept" / "z.pkl", 5)
     x = generate.render(G, moments.load(train / "moments.pkl"), z, GriffinLim(1))["G_z"]
-    p = score.Classifier.load(heard / "made").probabilities(x)
+    p = Classifier.load(heard / "made").probabilities(x)
     assert f"{score.inception_score(p, 2)[0]:.3f}" == steps[1][1]
 
 
@@ -647,7 +646,7 @@ def test_the_best_checkpoint_without_a_classifier(run, trainings, heard, tmp_pat
     assert ("frechet_log_mel", 3) in tags_of(train / "frechet")
     best_fp = train / "frechet" / "best_score.json"
     best_fp.write_text(json.dumps(best | {"frechet_log_mel": 0.0}))
-    checkpoint.copy(str(trainings / "model.ckpt-8"), train)
+    folders.copy(str(trainings / "model.ckpt-8"), train)
     status, out, _ = run(*argv, "--once")
     assert "; the best is 0.000, of step 3" in out
     best_fp.write_text(json.dumps(best | {"frechet_log_mel": 1e9}))
@@ -682,13 +681,13 @@ def test_a_checkpoint_that_is_gone_before_it_is_scored(
     train = with_checkpoints(trainings, tmp_path, 3)
 
     def gone(prefix, z, args):
-        checkpoint.remove(prefix)
+        folders.remove(prefix)
         raise FileNotFoundError(prefix)
 
     def sleep(seconds):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("specgan_tf.modes.score.render_clips", gone)
+    monkeypatch.setattr("specgan_tf.cli.score.render_clips", gone)
     monkeypatch.setattr(time, "sleep", sleep)
     argv = ["incept", train, "--incept_n", 4, "--incept_k", 2]
     status, out, _ = run(*argv, "--incept_classifier", heard / "made")
@@ -802,19 +801,19 @@ def test_what_scipy_warns_of_is_nothing_or_an_error(tmp_path):
     whole.write_bytes(content + b"odd_\x04\0\0\0note")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert score.read_folder(tmp_path).shape == (1, 16384)
+        assert comparison.read_folder(tmp_path).shape == (1, 16384)
         whole.write_bytes(content[:9000])
         with pytest.raises(InputError, match="0.wav is truncated: make it again"):
-            score.read_folder(tmp_path, fix_length=True)
+            comparison.read_folder(tmp_path, fix_length=True)
 
 
 def test_a_caution_where_few_real_clips_are_compared_with_many():
     def measures(n, m):
         return {"generated": {"clips": n}, "real": {"clips": m}}
 
-    assert score.caution(measures(512, 1024)) is None
-    assert score.caution(measures(4, 8)) is None
-    line = score.caution(measures(512, 55))
+    assert comparison.caution(measures(512, 1024)) is None
+    assert comparison.caution(measures(4, 8)) is None
+    line = comparison.caution(measures(512, 55))
     assert line.startswith(
         "Caution: of 55 real clips, 27 are compared with the other 28"
     )
@@ -830,7 +829,7 @@ def test_backup_copies_what_is_new(run, refused, trainings, tmp_path, monkeypatc
     def sleep(seconds):
         waits.append(seconds)
         if len(waits) == 1:
-            checkpoint.copy(str(trainings / "model.ckpt-8"), train)
+            folders.copy(str(trainings / "model.ckpt-8"), train)
         if len(waits) == 4:
             raise KeyboardInterrupt
 
@@ -841,4 +840,4 @@ def test_backup_copies_what_is_new(run, refused, trainings, tmp_path, monkeypatc
     assert names(train / "backup") == {"model.ckpt-3.index", "model.ckpt-8.index"}
     assert "no checkpoint in" in refused("backup", tmp_path, "--once")
     with pytest.raises(FileNotFoundError, match="model.ckpt-9"):
-        checkpoint.copy(str(train / "model.ckpt-9"), tmp_path / "other")
+        folders.copy(str(train / "model.ckpt-9"), tmp_path / "other")

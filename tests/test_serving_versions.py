@@ -19,7 +19,8 @@ from server_process import (
     wait_for,
 )
 
-from specgan_tf import SpecGANGenerator, export
+from specgan_tf import SpecGANGenerator
+from specgan_tf.export import saved_model
 
 pytest.importorskip("starlette", reason="the extra 'serve' is not installed")
 from specgan_tf.serving import __main__, app, protocol
@@ -96,7 +97,7 @@ def test_versions_come_and_go_without_a_lost_request(saved, tmp_path):
             os.rename(folder / "4", tmp_path / "4")
             wait_for(lambda: server.state(1) == "AVAILABLE")
             assert asked_since(time.monotonic()) == {old}
-            # Replaced in place, as export.py --overwrite does.
+            # Replaced in place, as saved_model.py --overwrite does.
             os.rename(folder / "1", tmp_path / "1")
             os.rename(tmp_path / "4", folder / "1")
             replaced = time.monotonic()
@@ -134,6 +135,6 @@ def test_it_is_not_ready_before_it_is_loaded():
 def test_weights_of_nan_are_not_served(tmp_path):
     G = SpecGANGenerator(dim=1)
     G.trainable_variables[0].assign(G.trainable_variables[0] * np.nan)
-    export.save_saved_model(G, server_process.MOMENTS, str(tmp_path / "1"))
+    saved_model.save_saved_model(G, server_process.MOMENTS, str(tmp_path / "1"))
     with pytest.raises(ValueError, match=r"^its \w+ makes a G_z\w* of NaN$"):
         serving_versions.Version(1, str(tmp_path / "1"))

@@ -1,6 +1,7 @@
 """What a training folder records, and what else is read from it."""
 
 import os
+import re
 import sys
 
 import numpy as np
@@ -9,12 +10,17 @@ from conftest import ROOT
 from scipy.io import wavfile
 
 sys.path.insert(0, ROOT)
-import export as export_script
 import train_specgan
-from specgan_tf import SpecGAN, SpecGANDiscriminator, SpecGANGenerator, checkpoint
+from specgan_tf import SpecGAN, SpecGANDiscriminator, SpecGANGenerator
 from specgan_tf import moments as moments_file
-from specgan_tf.modes import settings
-from specgan_tf.modes.data import find_files
+from specgan_tf.cli import export as export_script
+from specgan_tf.cli import run as command
+from specgan_tf.cli import settings
+from specgan_tf.cli.data import find_files
+from specgan_tf.cli.flags import make_parser
+from specgan_tf.cli.help import document
+from specgan_tf.cli.modes import MODES, takes
+from specgan_tf.weights import checkpoint, folders
 
 
 @pytest.mark.parametrize(
@@ -34,10 +40,10 @@ from specgan_tf.modes.data import find_files
     ],
 )
 def test_every_value_survives_args_txt(tmp_path, value):
-    lines = [checkpoint.args_line(*pair) for pair in (("a", value), ("b", 1))]
+    lines = [folders.args_line(*pair) for pair in (("a", value), ("b", 1))]
     content = ("\n".join(lines) + "\n").encode(errors="surrogateescape")
     (tmp_path / "args.txt").write_bytes(content)
-    assert checkpoint.read_args(tmp_path) == {"a": value, "b": "1"}
+    assert folders.read_args(tmp_path) == {"a": value, "b": "1"}
 
 
 def test_an_old_args_txt_reads_as_ever(tmp_path):
@@ -50,8 +56,8 @@ def test_an_old_args_txt_reads_as_ever(tmp_path):
     }
     lines = "".join(f"{name},{value}\n" for name, value in old.items())
     (tmp_path / "args.txt").write_text(lines)
-    assert checkpoint.read_args(tmp_path) == old
-    assert [checkpoint.args_line(*pair) + "\n" for pair in old.items()] == [
+    assert folders.read_args(tmp_path) == old
+    assert [folders.args_line(*pair) + "\n" for pair in old.items()] == [
         *lines.splitlines(keepends=True)
     ]
 
@@ -59,7 +65,7 @@ def test_an_old_args_txt_reads_as_ever(tmp_path):
 def test_a_training_finds_folders_of_any_name_again(tmp_path, monkeypatch):
     """A newline ends no line of args.txt, and `memory` means memory to the cache alone;
     recorded paths hold from anywhere."""
-    parser = train_specgan.make_parser()
+    parser = make_parser()
     for i, name in enumerate(("two\nlines,specgan_dim,7", "memory")):
         data, train = tmp_path / name, tmp_path / str(i)
         data.mkdir()
@@ -74,7 +80,7 @@ def test_a_training_finds_folders_of_any_name_again(tmp_path, monkeypatch):
         again = settings.settle(parser, again)
         assert (again.data_dir, again.specgan_dim) == (str(data), 1)
         assert again.data_cache == "memory" and len(find_files(again)) == 1
-        assert checkpoint.read_args(train)["data_moments_fp"] == str(data)
+        assert folders.read_args(train)["data_moments_fp"] == str(data)
 
 
 @pytest.mark.parametrize("argv", [["./clips/*.wav"], ["clips/a.wav"]])
@@ -124,7 +130,7 @@ def test_a_wavegan_is_recognised(refused, tmp_path, upsample, discriminator):
 
 
 def test_the_two_flags_of_normalization_turn_each_other_off(refused, tmp_path):
-    parser = train_specgan.make_parser()
+    parser = make_parser()
 
     def settled(*flags):
         given = vars(parser.parse_args(["train", str(tmp_path), *flags]))
@@ -183,7 +189,8 @@ def test_a_checkpoint_that_is_deleted_gives_way_to_the_next(
     """Deleted while its tensors are read, or after the folder was listed."""
     train, go_on = training
     name = {"read": "_assign", "listed": "_damage"}[when]
-    call, calls = getattr(checkpoint, name), []
+    module = {"read": checkpoint, "listed": folders}[when]
+    call, calls = getattr(module, name), []
 
     def late(*args):
         calls.append(args)
@@ -191,7 +198,7 @@ def test_a_checkpoint_that_is_deleted_gives_way_to_the_next(
             go_on()
         return call(*args)
 
-    monkeypatch.setattr(checkpoint, name, late)
+    monkeypatch.setattr(module, name, late)
     mode = argv[:1] if script is train_specgan else []
     status, out, err = run(*mode, train, *argv[len(mode) :], script=script)
     assert status == 0 and (train / made).exists(), err
@@ -207,4 +214,22 @@ def test_what_is_wrong_with_a_checkpoint_that_is_there_is_an_error(training):
         raise OSError("no room")
 
     with pytest.raises(OSError, match="no room"):
-        checkpoint.read_latest(train, read)
+        folders.read_latest(train, read)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_help_of_a_mode_shows_its_flags_alone(mode, capsys):
+    assert command.main([mode, "--help"]) == 0
+    said = capsys.readouterr().out
+    for flag in make_parser().defaults:
+        shown = re.search(rf"^  --{flag}\b", said, re.MULTILINE) is not None
+        assert shown is takes(mode, flag), flag
+
+
+def test_every_flag_is_of_a_mode_and_in_the_document():
+    for flag in make_parser().defaults:
+        assert any(takes(mode, flag) for mode in MODES), flag
+    with open(os.path.join(ROOT, "docs", "FLAGS.md"), encoding="utf-8") as f:
+        assert f.read() == document(), (
+            "write it anew"
+        )

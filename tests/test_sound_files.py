@@ -562,7 +562,7 @@ def test_those_that_wait_are_let_go():
 def test_a_folder_of_every_case_trains(tmp_path, run, monkeypatch):
     """Beside twenty good files; each problem is named once."""
     cases = shared("cases", "audio")
-    monkeypatch.setattr("specgan_tf.modes.train.BUFFER", 16)
+    monkeypatch.setattr("specgan_tf.cli.train.BUFFER", 16)
     data = tmp_path / "data"
     data.mkdir()
     for name in os.listdir(cases):

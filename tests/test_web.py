@@ -19,7 +19,8 @@ from conftest import ROOT, installed
 from scipy.io import wavfile
 
 from demo.web import screenshot
-from specgan_tf import SpecGANGenerator, generate, spectral, tflite, verify
+from specgan_tf import SpecGANGenerator, generate, spectral
+from specgan_tf.export import tflite, verify
 from specgan_tf.moments import Moments
 
 By = pytest.importorskip("selenium.webdriver.common.by").By

@@ -1,6 +1,6 @@
 // What a .tflite file says of itself: the JSON that export.py puts into each.
 
-const METADATA = "specgan"; // specgan_tf/tflite.py's name for it
+const METADATA = "specgan"; // specgan_tf/export/tflite.py's name for it
 
 /** A file is not what it should be. The message is for whoever chose it. */
 export class FileError extends Error {}

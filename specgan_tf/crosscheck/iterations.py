@@ -13,8 +13,9 @@ from unittest import mock
 import numpy as np
 import tensorflow as tf
 
-from specgan_tf import checkpoint, spectral
+from specgan_tf import spectral
 from specgan_tf.crosscheck.kinks import recorded, sided
+from specgan_tf.weights import checkpoint
 
 
 def real(r, i, n):

@@ -10,12 +10,13 @@ import tempfile
 
 import numpy as np
 
-from specgan_tf import checkpoint, moments, spectral
+from specgan_tf import moments, spectral
 from specgan_tf.crosscheck.iterations import alphas, real, replaying
 from specgan_tf.crosscheck.records import Record, build_gan, networks
 from specgan_tf.files import InputError
 from specgan_tf.losses import LOSSES
 from specgan_tf.specgan import UPSAMPLES
+from specgan_tf.weights import checkpoint
 
 COMMIT = "40e85e8"
 HERE = os.path.dirname(os.path.abspath(__file__))

@@ -11,12 +11,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from specgan_tf import checkpoint
 from specgan_tf.crosscheck.derivative import STEPS, agreement, slopes_along
 from specgan_tf.crosscheck.iterations import alphas, from_audio, real, replay
 from specgan_tf.crosscheck.kinks import farthest
 from specgan_tf.crosscheck.records import Record, build_gan, errors, judge, tally
 from specgan_tf.losses import LOSSES
+from specgan_tf.weights import checkpoint, folders, tensors
 
 
 def idle(gan):
@@ -228,12 +228,12 @@ def saved(r):
     else:
         return
     stage, lines = "checkpoints", "train_specgan.py 279-283"
-    prefix = checkpoint.latest(os.path.join(folder, name))
+    prefix = folders.latest(os.path.join(folder, name))
     gan = build_gan(r)
     checkpoint.restore(gan, prefix)
-    theirs = checkpoint.reader(prefix)
+    theirs = tensors.reader(prefix)
     with tempfile.TemporaryDirectory() as d:
-        ours = checkpoint.reader(checkpoint.save(gan, d))
+        ours = tensors.reader(checkpoint.save(gan, d))
         # Its momentum is 0: the slot is never used.
         keys = [k for k in theirs.get_variable_to_shape_map() if "RMSProp_1" not in k]
         off = [errors(ours.get_tensor(k), theirs.get_tensor(k)) for k in keys]

@@ -15,9 +15,6 @@ from markupsafe import Markup
 
 from specgan_tf.files import InputError, replacing
 from specgan_tf.report import charts, sections
-from specgan_tf.report.gather import CLIPS, Training, read_sounds
-
-__all__ = ["CLIPS", "Training", "check_replaceable", "read_sounds", "write"]
 
 GENERATOR = "specgan_tf report"
 HERE = os.path.dirname(__file__)

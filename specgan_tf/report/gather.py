@@ -13,8 +13,10 @@ import time
 import numpy as np
 import tensorflow as tf
 
-from specgan_tf import checkpoint, generate, loader, moments, score, spectral
+from specgan_tf import generate, loader, moments, spectral
+from specgan_tf.eval import score
 from specgan_tf.files import InputError
+from specgan_tf.weights import checkpoint, folders
 
 CLIPS = 8  # default for --report_n: clips of each kind
 PICTURES = 500  # steps whose pictures are kept while reading summaries
@@ -212,7 +214,7 @@ class Training:
         chosen = {name: value for name, value, _ in self.settings}
         self.loss, self.sample_rate = chosen["specgan_loss"], chosen["data_sample_rate"]
         self.series, self.images = read_events(self.folder)
-        self.prefix = checkpoint.latest(self.folder)
+        self.prefix = folders.latest(self.folder)
         self.moments = self.made = self.near = None
         self.missing, self.apart = "No checkpoint yet: no sounds.", 0.0
         self.step = max((int(s[-1]) for s, _ in self.series.values()), default=0)
@@ -238,8 +240,8 @@ class Training:
                 self.apart, _ = score.similarity(score.to_int16(real))
 
     def load_moments(self, chosen):
-        found = checkpoint.load_moments(self.folder, self.moments_fp)
-        where = self.moments_fp or checkpoint.moments_fp(self.folder)
+        found = folders.load_moments(self.folder, self.moments_fp)
+        where = self.moments_fp or folders.moments_fp(self.folder)
         how = {name: chosen[f"specgan_{name}"] for name in found.analysis}
         moments.require_analysis(found, how, where)
         return found

@@ -10,7 +10,8 @@ from importlib import metadata
 import numpy as np
 
 import specgan_tf
-from specgan_tf import health, score, sheet, spectral
+from specgan_tf import sheet, spectral
+from specgan_tf.eval import comparison, health
 from specgan_tf.report import gather
 from specgan_tf.report.charts import chart
 
@@ -194,7 +195,9 @@ def over_time(t):
     elif len(t.images) > 1:
         source = "From the summaries."
         found = {
-            step: [im for im in map(gather.decode_png, t.images[step]) if im is not None]
+            step: [
+                im for im in map(gather.decode_png, t.images[step]) if im is not None
+            ]
             for step in spread(t.images)
         }
     else:
@@ -227,7 +230,9 @@ def scores(t):
     """(header, rows, charts) of what `score` and `incept` left in the folder."""
     found = gather.read_scores(t.folder)
     names = [
-        n for n in score.MEASURES if any(n in s["generated"] for s in found.values())
+        n
+        for n in comparison.MEASURES
+        if any(n in s["generated"] for s in found.values())
     ]
 
     def row(title, numbers):
@@ -240,13 +245,13 @@ def scores(t):
     charts = []
     for name in names if len(found) > 1 else []:
         values = [said["generated"].get(name, (np.nan,))[0] for said in found.values()]
-        charts.append(chart(score.MEASURES[name], [(name, [*found], values)]))
+        charts.append(chart(comparison.MEASURES[name], [(name, [*found], values)]))
     for folder, tag in WATCHED.items():
         folder = os.path.join(t.folder, folder)
         series = gather.read_events(folder)[0] if os.path.isdir(folder) else {}
         if tag in series:
             charts.append(chart(f"{tag} of each checkpoint", [(tag, *series[tag])]))
-    header = ["", *(score.MEASURES[name] for name in names)]
+    header = ["", *(comparison.MEASURES[name] for name in names)]
     return header, rows, [c for c in charts if c]
 
 

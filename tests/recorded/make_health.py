@@ -13,7 +13,8 @@ import numpy as np
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../.."))
 import train_specgan
-from specgan_tf import callbacks, report
+from specgan_tf.cli import callbacks
+from specgan_tf.report import gather
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 TRAININGS = {"wgan-gp": (1500, 15), "dcgan": (300, 4)}  # steps, of which every so many
@@ -35,7 +36,7 @@ def record(train_dir, loss, steps, every):
             raise SystemExit("the training did not end well")
     finally:
         callbacks.Summaries.on_train_batch_end = end
-    return report.read_events(train_dir)[0]
+    return gather.read_events(train_dir)[0]
 
 
 def main():

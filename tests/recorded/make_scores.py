@@ -63,7 +63,7 @@ def main():
     parser.add_argument("--python", required=True)
     args = parser.parse_args()
     evaluation = os.path.join(os.path.abspath(args.original), "eval")
-    from specgan_tf.classifier import Classifier
+    from specgan_tf.eval.classifier import Classifier
 
     shapes = {n: tuple(v.shape) for n, v in Classifier(range(10)).values().items()}
     with tempfile.TemporaryDirectory() as tmp:

@@ -1,0 +1,457 @@
+"""A bundled model: python -m benchmarks.bundle NAME TRAIN_DIR --sounds metadata.csv
+
+Takes that checkpoint of a training whose sounds are nearest to the real ones, by the
+Frechet distance of log-mel features, and writes specgan_tf/data/models/NAME:
+generator.npz (see specgan_tf/weights/bundled.py), sounds.csv with whose sounds it
+learned from, and CARD.md with what it is and how good. `--document` writes what the
+cards of all models say into docs/SOUNDS.md.
+
+Every figure is of latents that the choice was not made with.
+"""
+
+import argparse
+import collections
+import csv
+import glob
+import hashlib
+import io
+import logging
+import os
+import sys
+
+from specgan_tf.cli import flags
+from specgan_tf.cli.run import run
+
+log = logging.getLogger("specgan_tf")
+
+# Of sounds that may be learned from; the last ask that their authors be named.
+LICENCES = "CC0-1.0", "MIT", "CC-BY-3.0", "CC-BY-SA-4.0"
+MAX_BYTES = 4_000_000
+COLUMNS = {  # of a card's tables
+    "real": "real",
+    "round trip": "there and back",
+    "model": "this model",
+    "noise": "shaped noise",
+    "untrained": "untrained",
+}
+# Of a spectrogram in [-1, 1], by float16 weights: half a step of its picture's 256.
+FLOAT16_ERROR = 1 / 256
+CHOSEN_BY, MEASURED_BY = 256, 512  # clips, at most
+FILES = GENERATOR, SOUNDS, ABOUT = "generator.npz", "sounds.csv", "CARD.md"
+CHOOSE, MEASURE, COMPARE = 0, 1, 2  # seeds of latents
+
+
+def make_parser():
+    p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    p.add_argument("name", choices=["drums", "digits"])
+    p.add_argument("train_dir")
+    p.add_argument(
+        "--sounds",
+        default="specgan_tf/data/provenance.csv",
+        help="CSV of file, licence, attribution and origin of each sound trained on, "
+        "and of others (default: of the embedded drums)",
+    )
+    p.add_argument("--out_dir", help="default specgan_tf/data/models/NAME")
+    p.add_argument("--classifier", help="of these sounds, for an inception score")
+    p.add_argument("--classifier_command", help="that made it, for the card")
+    p.add_argument(
+        "--overwrite", action="store_true", help="replace what this made before"
+    )
+    p.add_argument("--specgan_ngl", type=int, help="as recorded, or what is better")
+    p.add_argument("--specgan_gl_window", choices=["hann", "dual"])
+    p.add_argument("--specgan_gl_momentum", type=float)
+    return p
+
+
+def make(args):
+    """Choose, measure, and write everything beside OUT_DIR before it moves in."""
+    import numpy as np
+
+    from specgan_tf import generate
+    from specgan_tf.cli.data import find_files
+    from specgan_tf.cli.settings import INVERSION, griffin_lim, load_moments, settle
+    from specgan_tf.files import InputError, replacing_dir
+    from specgan_tf.weights import bundled, checkpoint
+
+    args.out_dir = args.out_dir or f"specgan_tf/data/models/{args.name}"
+    there = set(os.listdir(args.out_dir)) if os.path.isdir(args.out_dir) else set()
+    if there and not args.overwrite:
+        raise InputError(f"{args.out_dir} is not empty; --overwrite replaces it")
+    if there - set(FILES):
+        raise InputError(
+            f"{args.out_dir} holds {min(there - set(FILES))}, which is none of "
+            f"{', '.join(FILES)}: choose another --out_dir"
+        )
+    given = {"mode": "moments", "train_dir": args.train_dir}
+    given |= {k: v for k in INVERSION if (v := getattr(args, k)) is not None}
+    settings = settle(flags.make_parser(), given)
+    inversion = griffin_lim(settings)
+    fps = find_files(settings)
+    rows = provenance(fps, args.sounds)
+    real = slices(fps, settings)
+    moments = load_moments(args.train_dir, settings)
+    prefix, scores = choose(args.train_dir, moments, inversion, real)
+    G = checkpoint.load_generator(prefix)
+
+    sounds_csv = as_csv(rows)
+    card = {
+        "name": args.name,
+        "step": checkpoint.step_of(prefix),
+        "sample_rate": settings.data_sample_rate,
+        "ngl": inversion.ngl,
+        "gl_window": inversion.window,
+        "gl_momentum": inversion.momentum,
+        "seed": settings.seed,
+        "command": command(args.name, settings, checkpoint.step_of(prefix)),
+        "parameters": G.count_params(),
+        "sounds": {
+            "files": len(fps),
+            "slices": len(real),
+            "licences": dict(collections.Counter(r["licence"] for r in rows)),
+            "sounds.csv sha256": hashlib.sha256(sounds_csv).hexdigest(),
+        },
+        "checkpoints": scores,
+    }
+    with replacing_dir(args.out_dir) as new:
+        path = os.path.join(new, GENERATOR)
+        bundled.save(path, G, moments, card)
+        small = bundled.load(path)
+        z = generate.sample_z(64, G.latent_dim, COMPARE)
+        error = float(np.abs(small.G(z) - G(z)).max())
+        if error > FLOAT16_ERROR:
+            raise InputError(
+                f"float16 weights change spectrograms by {error:.2g}, more than "
+                f"{FLOAT16_ERROR:.2g}"
+            )
+        log.info("float16 weights change spectrograms by %.2g of 2 at most", error)
+        card |= measure(small, real, settings.seed, args)
+        card["float16"] = {"largest error of spectrograms": error, "latents": len(z)}
+        bundled.save(path, G, moments, card)
+        size = os.path.getsize(path)
+        if size > MAX_BYTES:
+            raise InputError(f"{GENERATOR} has {size} bytes, more than {MAX_BYTES}")
+        with open(os.path.join(new, SOUNDS), "wb") as f:
+            f.write(sounds_csv)
+        with open(os.path.join(new, ABOUT), "w", encoding="utf-8") as f:
+            f.write(about(path, bundled.read_card(path), rows))
+    log.info("Wrote %s: step %d, %d bytes", args.out_dir, card["step"], size)
+
+
+def provenance(fps, path):
+    """A row for each file, of what the CSV at `path` says and what the file holds."""
+    from specgan_tf.files import InputError
+
+    with open(path, encoding="utf-8", newline="") as f:
+        known = {os.path.basename(row["file"]): row for row in csv.DictReader(f)}
+    rows = []
+    for fp in fps:
+        name = os.path.basename(fp)
+        if name not in known:
+            raise InputError(f"{path} does not say whose {name} is")
+        row = known[name]
+        if row["licence"] not in LICENCES:
+            raise InputError(
+                f"{name} is under {row['licence']}; only what is under "
+                f"{', '.join(LICENCES)} may be learned from here"
+            )
+        with open(fp, "rb") as f:
+            digest = hashlib.sha256(f.read()).hexdigest()
+        kept = {k: row[k] for k in ("licence", "attribution", "origin")}
+        rows.append({"file": name, **kept, "sha256": digest})
+    return rows
+
+
+def as_csv(rows):
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, rows[0], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue().encode()
+
+
+def slices(fps, settings):
+    """What the training heard, float32 [n, 16384]."""
+    import numpy as np
+
+    from specgan_tf import loader, spectral
+    from specgan_tf.cli.data import decoding, slicing
+
+    made = loader.decode_and_extract(
+        fps, **decoding(settings), **slicing(settings), seed=settings.seed
+    )
+    made = [np.asarray(x)[:, 0, 0] for x in made]
+    return np.stack([np.pad(x, (0, spectral.SLICE_LEN - len(x))) for x in made])
+
+
+def sounds(G, moments, inversion, n, seed):
+    """As `generate` writes them: float32 [n, 16384], too loud ones turned down."""
+    from specgan_tf import generate, spectral
+
+    z = generate.sample_z(n, G.latent_dim, seed)
+    x = generate.render(G, moments, z, inversion)["G_z"]
+    return spectral.turn_down(x).numpy()[:, :, 0]
+
+
+def choose(train_dir, moments, inversion, real):
+    """The checkpoint nearest to the real sounds, and the distances by name."""
+    from specgan_tf.eval import score
+    from specgan_tf.files import InputError
+    from specgan_tf.weights import checkpoint
+
+    found = glob.glob(os.path.join(glob.escape(train_dir), "model.ckpt-*.index"))
+    prefixes = [fp.removesuffix(".index") for fp in found]
+    prefixes.sort(key=checkpoint.step_of)
+    if not prefixes:
+        raise InputError(f"no checkpoint in {train_dir} yet: train first")
+    features, distances = score.features_log_mel(real), {}
+    for prefix in prefixes:
+        G = checkpoint.load_generator(prefix)
+        x = sounds(G, moments, inversion, min(len(real), CHOSEN_BY), CHOOSE)
+        distance = score.frechet_distance(score.features_log_mel(x), features)
+        distances[prefix] = distance
+        log.info("%s: Frechet distance %.1f", os.path.basename(prefix), distance)
+    best = min(distances, key=distances.get)
+    return best, {os.path.basename(p): round(d, 2) for p, d in distances.items()}
+
+
+def measure(model, real, seed, args):
+    """Scores and descriptions of the sounds of each of `COLUMNS`."""
+    import keras
+    import numpy as np
+
+    from specgan_tf import SpecGANGenerator, spectral
+    from specgan_tf.eval import comparison
+    from specgan_tf.eval.classifier import Classifier
+
+    keras.utils.set_random_seed(seed or 0)
+    untrained = SpecGANGenerator(**model.card["options"])
+    inversion = model.griffin_lim
+    n = min(len(real), MEASURED_BY)
+    order = np.random.RandomState(0).permutation(len(real))
+    some = real[order[:n]]
+    chunks = [some[i : i + 64, :, None] for i in range(0, n, 64)]
+    back = [model.moments.f_to_t(model.moments.t_to_f(x), inversion) for x in chunks]
+    made = {
+        "round trip": spectral.turn_down(np.concatenate(back)).numpy()[:, :, 0],
+        "model": sounds(model.G, model.moments, inversion, n, MEASURE),
+        "noise": shaped_noise(some, args.name),
+        "untrained": sounds(untrained, model.moments, inversion, n, MEASURE),
+    }
+    judge = args.classifier and Classifier.load(args.classifier)
+    scores = {name: comparison.measure(x, real, judge, 1) for name, x in made.items()}
+    scores = {"real": scores["model"]["real"]} | {
+        name: both["generated"] for name, both in scores.items()
+    }
+    sound = {name: describe(x) for name, x in {"real": some, **made}.items()}
+    found = {"scores": scores, "sound": sound}
+    if judge:
+        found["classifier"] = args.classifier_command
+    return found
+
+
+def shaped_noise(real, name, seed=0):
+    """What a trivial generator makes: noise, float32 [n, 16384], with a peak of 1.
+
+    drums: an octave of noise around 60 to 6000 Hz, which fades by e in 20 to 300 ms.
+    digits: noise with the mean spectrum and the mean envelope of the real ones.
+    """
+    import numpy as np
+
+    rs, (n, length) = np.random.RandomState(seed), real.shape
+    spectrum = np.fft.rfft(rs.randn(n, length))
+    if name == "drums":
+        octaves = np.log2(np.maximum(np.fft.rfftfreq(length, 1 / 16000), 1.0))
+        centre = rs.uniform(np.log2(60), np.log2(6000), [n, 1])
+        spectrum = spectrum * np.exp(-2 * np.square(octaves - centre))
+        fade = np.exp(rs.uniform(np.log(0.02), np.log(0.3), [n, 1]))
+        envelope = np.exp(-np.arange(length) / 16000 / fade)
+    else:
+        spectrum = spectrum * np.abs(np.fft.rfft(real)).mean(axis=0)
+        power = np.square(real).reshape(n, -1, FRAME).mean(axis=(0, 2))
+        envelope = np.repeat(np.sqrt(power), FRAME)
+    x = np.fft.irfft(spectrum, length) * envelope
+    return (x / np.abs(x).max(axis=1, keepdims=True)).astype(np.float32)
+
+
+FRAME = 256  # samples
+
+
+def describe(x):
+    """Medians over clips float32 [n, 16384] of what an ear would say first."""
+    import numpy as np
+
+    from specgan_tf.eval import health
+
+    power = np.square(x.reshape(len(x), -1, FRAME)).mean(axis=2)
+    loudest = power.argmax(axis=1)
+    after = np.arange(power.shape[1]) >= loudest[:, np.newaxis]
+    faded = after & (power < power.max(axis=1, keepdims=True) / 100.0)
+    fade = np.where(faded.any(axis=1), faded.argmax(axis=1), power.shape[1])
+    spectrum = np.square(np.abs(np.fft.rfft(x, axis=1)))
+    bins = np.arange(spectrum.shape[1]) / x.shape[1]
+    centroid = (spectrum * bins).sum(axis=1) / np.maximum(spectrum.sum(axis=1), 1e-12)
+    heard = spectrum[:, 1:] + 1e-12  # without what is constant
+    flatness = np.exp(np.log(heard).mean(axis=1)) / heard.mean(axis=1)
+    quiet = np.abs(x).max(axis=1) < health.SILENCE
+    return {
+        "peak": float(np.median(np.abs(x).max(axis=1))),
+        "nearly silent": int(quiet.sum()),
+        "loudest at, of the clip": float(np.median(loudest)) / power.shape[1],
+        "20 dB down after, of the clip": float(np.median(fade - loudest))
+        / power.shape[1],
+        "centroid, of the sample rate": float(np.median(centroid)),
+        "flatness of the spectrum": float(np.median(flatness)),
+    }
+
+
+# Changes nothing in what is learned.
+ASIDE = "train_save_secs train_summary_secs train_keep train_backup_mins".split()
+
+
+def command(name, settings, step):
+    """The training's command line, without the paths of one machine."""
+    from specgan_tf.cli.settings import INVERSION, MOMENTARY, PATHS
+
+    words = ["python train_specgan.py train ./train"]
+    for flag, default in settings.defaults.items():
+        value = getattr(settings, flag)
+        if flag == "data_dir" and value:
+            value = f"./{name}"
+        elif flag in {*MOMENTARY, *PATHS, *INVERSION, *ASIDE}:
+            continue
+        if value == default:
+            continue
+        words.append(f"--{flag}" if value is True else f"--{flag} {value}")
+    return " ".join([*words, f"--train_max_steps {step}"])
+
+
+def cell(value):
+    if value is None or isinstance(value, dict):
+        return ""
+    if isinstance(value, list):
+        return "{:.2f} ± {:.2f}".format(*value)
+    return str(value) if isinstance(value, int) else f"{value:.2f}"
+
+
+def table(says, numbers):
+    """Lines of a table: a row for each of `says`, a column for each of COLUMNS."""
+    yield f"| | {' | '.join(COLUMNS.values())} |"
+    yield "|---" * (len(COLUMNS) + 1) + "|"
+    for key, words in says.items():
+        cells = [cell(numbers[name].get(key)) for name in COLUMNS]
+        if any(cells):
+            escaped = words.replace("|", "\\|")
+            yield f"| {escaped} | {' | '.join(cells)} |"
+
+
+def classes(card):
+    """Of how many clips a classifier says what; nothing without one."""
+    if "classes" in (counts := card["scores"]["model"]):
+        kinds = ", ".join(f"{k} {n}" for k, n in counts["classes"].items())
+        yield f"The classifier hears in this model's clips: {kinds}. It was made by"
+        yield from ("", "```", card["classifier"] or "", "```", "")
+
+
+EXPECT = {  # of a card, in words
+    "drums": "a drum hit; nothing says which: a latent is what it is",
+    "digits": "a spoken digit; nothing says which: a latent is what it is",
+}
+
+
+def about(path, card, rows):
+    """CARD.md, for people."""
+    from specgan_tf.eval import comparison
+    from specgan_tf.spectral import SLICE_LEN
+
+    with open(path, "rb") as f:
+        digest = hashlib.sha256(f.read()).hexdigest()
+    options = ", ".join(f"{k} {v}" for k, v in card["options"].items())
+    owners = {}
+    for row in rows:
+        owner = row["licence"], row["attribution"]
+        owners[owner] = owners.get(owner, 0) + 1
+    distances = [
+        f"{name.partition('-')[2]}: {d}" for name, d in card["checkpoints"].items()
+    ]
+    seconds = SLICE_LEN / card["sample_rate"]
+    dB = {name: card["scores"][name]["log_spectral_distance"] for name in COLUMNS}
+    diverse = dB["model"] / dB["real"]
+    folder = f"`./{card['name']}`"
+    lines = [
+        f"# The bundled model `{card['name']}`",
+        "",
+        f"`{GENERATOR}`: {options}; "
+        f"{card['parameters']} weights, float16, with its moments. "
+        f"{os.path.getsize(path)} bytes, sha256 `{digest}`.",
+        "",
+        "## How it was made",
+        "",
+        f"Step {card['step']} of",
+        "",
+        "```",
+        card["command"],
+        "```",
+        "",
+        f"with the {card['sounds']['files']} sounds of `{SOUNDS}` in {folder}. That "
+        "list names each with licence, author, origin and sha256:",
+        "",
+        *(
+            f"- {n} under {licence}: {attribution}"
+            for (licence, attribution), n in sorted(owners.items())
+        ),
+        "",
+        f"`python -m benchmarks.bundle {card['name']} ./train` chose the checkpoint "
+        "with the smallest Frechet distance of log-mel features from these sounds, and "
+        "wrote this page. "
+        "The distances, by step:",
+        "",
+        ", ".join(distances) + ".",
+        "",
+        f"Its sounds take {card['ngl']} Griffin-Lim steps with the window "
+        f"`{card['gl_window']}` and momentum {card['gl_momentum']:g}, unless flags say "
+        "otherwise.",
+        "",
+        "## How good it is",
+        "",
+        f"{card['scores']['model']['clips']} clips, of latents that the choice did not "
+        "see (`specgan_tf.eval.comparison`). Real sounds are compared among "
+        "themselves, for a Frechet distance one part with the other. *There and back*: "
+        "real sounds that went through this model's spectrograms and inversion: no "
+        "generator can be better. *Shaped noise*: filtered noise that fades, or with "
+        "the mean spectrum and envelope of real sounds: no generator should be worse. "
+        "*Untrained*: the same network with fresh weights.",
+        "",
+        *table(comparison.MEASURES, card["scores"]),
+        "",
+        *classes(card),
+        "In |D|self and diversity, less than real sounds have means that the clips are "
+        "alike. |D|train is the distance to the nearest sound trained on: near zero "
+        "they would be copies.",
+        "",
+        "Medians of what an ear notices first:",
+        "",
+        *table({key: key for key in card["sound"]["real"]}, card["sound"]),
+        "",
+        "Of a tone the spectrum's flatness is 0, of white noise 0.56.",
+        "",
+        f"Weights in float16 change a spectrogram, in [-1, 1], by at most "
+        f"{card['float16']['largest error of spectrograms']:.1g}, over "
+        f"{card['float16']['latents']} latents; {FLOAT16_ERROR:.1g} would be refused.",
+        "",
+        "## What to expect of it",
+        "",
+        f"Each clip is {EXPECT[card['name']]}. It lasts {seconds:.3f} s at "
+        f"{card['sample_rate']} Hz, mono. The clips are {diverse:.0%} as diverse as "
+        "the sounds learned from. The network is small, and was trained on a CPU; its "
+        "phases are guessed by Griffin-Lim.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def main(argv=None):
+    args = make_parser().parse_args(argv)
+    return run("benchmarks.bundle", lambda: make(args))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,48 @@
+"""`--help` of one mode, and docs/FLAGS.md: python -m specgan_tf.cli.help"""
+
+import argparse
+
+from specgan_tf.cli.flags import make_parser
+from specgan_tf.cli.modes import ABOUT, MODES, takes
+
+
+def help_of(mode):
+    """The text of `MODE --help`: the flags that this mode takes."""
+    parser = make_parser()
+    for action in parser._actions:
+        if action.dest == "help" or not takes(mode, action.dest):
+            action.help = argparse.SUPPRESS
+    folders = {"to_tf1": "TRAIN_DIR OUT_DIR", "classifier": "DATA_DIR OUT_DIR"}
+    parser.usage = f"{parser.prog} {mode} {folders.get(mode, 'TRAIN_DIR')} [--FLAG ...]"
+    parser.description = f"{ABOUT[mode][0].upper()}{ABOUT[mode][1:]}."
+    return parser.format_help()
+
+
+def document():
+    """docs/FLAGS.md."""
+    parser = make_parser()
+    lines = [
+        "# Flags",
+        "",
+        "Written by `python -m specgan_tf.cli.flags > docs/FLAGS.md`.",
+    ]
+    lines += ["", "## Modes", "", "| | |", "|---|---|"]
+    lines += [f"| `{mode}` | {about} |" for mode, about in ABOUT.items()]
+    for group in parser._action_groups:
+        flags = [a for a in group._group_actions if a.dest in parser.defaults]
+        if not flags:
+            continue
+        lines += ["", f"## {group.title}", "", "| flag | modes | |", "|---|---|---|"]
+        for a in flags:
+            names = ", ".join(f"`{n}`" for n in a.option_strings if "--no-" not in n)
+            modes = [mode for mode in MODES if takes(mode, a.dest)]
+            said = "all" if len(modes) == len(MODES) else ", ".join(modes)
+            help = a.help.replace("|", "\\|")
+            if a.choices:
+                help += f"; one of {', '.join(a.choices)}"
+            lines.append(f"| {names} | {said or 'none'} | {help} |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    print(document(), end="")

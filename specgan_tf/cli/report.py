@@ -1,0 +1,46 @@
+"""The mode report: what a training folder says, on one page."""
+
+import logging
+import os
+
+from specgan_tf import report
+from specgan_tf.cli.data import decoding, find_files, slicing
+from specgan_tf.cli.settings import MOMENTARY, griffin_lim, upsample_of
+from specgan_tf.files import InputError
+from specgan_tf.report import gather
+from specgan_tf.weights import checkpoint, folders
+
+log = logging.getLogger("specgan_tf")
+
+
+def run_report(args):
+    """TRAIN_DIR/report.html: curves, sounds, health, data and settings on one page."""
+    if not os.path.isdir(args.train_dir):
+        raise InputError(f"train_dir {args.train_dir} is not a folder")
+    fp = args.report_fp or os.path.join(args.train_dir, "report.html")
+    report.check_replaceable(fp)  # before the work
+    try:
+        fps = find_files(args)
+        prefix = folders.latest(args.train_dir)
+        lengths = checkpoint.data_of(prefix).get("lengths") if prefix else None
+        folder = os.path.dirname(fps[0]) if args.data_dir is None else args.data_dir
+        sounds = gather.read_sounds(folder, fps, decoding(args), slicing(args), lengths)
+    except (InputError, OSError) as e:
+        log.warning("Without the sounds: %s", e)
+        sounds = str(e)
+    settings = [
+        (name, value, value == args.defaults[name])
+        for name, value in sorted(vars(args).items())
+        if name in args.defaults and name not in MOMENTARY
+    ]
+    training = gather.Training(
+        args.train_dir,
+        settings,
+        sounds,
+        args.report_n,
+        griffin_lim(args),
+        upsample_of(args),
+        args.data_moments_fp,
+    )
+    report.write(fp, training)
+    log.info("Wrote %s (%.1f MB)", fp, os.path.getsize(fp) / 1e6)

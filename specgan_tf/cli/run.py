@@ -1,0 +1,157 @@
+"""The command `python train_specgan.py`, and what every command of ours does around
+its work: TensorFlow without its greetings, and a user's mistake in one line."""
+
+import importlib
+import logging
+import os
+import sys
+import tempfile
+
+from specgan_tf.cli.flags import make_parser
+from specgan_tf.cli.help import help_of
+from specgan_tf.cli.modes import MODES
+
+START = """SpecGAN learns to make one-second sounds from a folder of sounds:
+
+  python train_specgan.py generate
+      makes drum sounds, with the small model that comes along
+  python train_specgan.py train ./train --specgan_dim 8 --train_batch_size 16
+      learns from the drum sounds that come along, or your own: --data_dir FOLDER;
+      Ctrl-C saves and ends, the same command goes on
+  python train_specgan.py generate ./train
+      makes new sounds: WAV files and a picture of them
+  python export.py ./train
+      a SavedModel and a .tflite, to make sound elsewhere
+
+The flags of a mode: python train_specgan.py generate --help
+Every mode and flag: python train_specgan.py --help"""
+
+log = logging.getLogger("specgan_tf")
+
+
+def import_tensorflow():
+    """Import TensorFlow with fast kernels and without its greetings on stderr.
+
+    Keras is as the scripts need it, whatever the environment or a keras.json says.
+    """
+    # Off by default on CPUs without AVX-512, where they halve the time of a step.
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.update(KERAS_BACKEND="tensorflow", TF_USE_LEGACY_KERAS="0")
+    sys.stderr.flush()
+    stderr = os.dup(2)
+    with tempfile.TemporaryFile() as greetings:
+        os.dup2(greetings.fileno(), 2)
+        try:
+            import keras
+            import tensorflow as tf
+
+            tf.config.list_physical_devices()
+            keras.config.set_floatx("float32")
+            keras.config.set_dtype_policy("float32")
+            keras.config.set_image_data_format("channels_last")
+        except Exception:
+            os.dup2(stderr, 2)
+            greetings.seek(0)
+            os.write(2, greetings.read())
+            raise
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+
+
+def run(prog, job):
+    """Call `job`; a user's mistake is one line on stderr. Returns the exit status."""
+    for stream in (sys.stdout, sys.stderr):  # file names may be any bytes
+        stream.reconfigure(errors="backslashreplace")
+    logging.basicConfig(format="%(message)s", stream=sys.stdout, force=True)
+    logging.raiseExceptions = False  # a reader that has gone (| head) is no news
+    log.setLevel(logging.INFO)
+    try:
+        import_tensorflow()
+        job()
+    except KeyboardInterrupt:
+        print("\nInterrupted", file=sys.stderr)
+        return 130
+    except FloatingPointError as e:
+        print(f"{prog}: error: {e}", file=sys.stderr)
+        return 2
+    except OSError as e:
+        where = f": {e.filename}" if e.filename else ""
+        print(f"{prog}: error: {e.strerror or e}{where}", file=sys.stderr)
+        return 2
+    except ValueError as e:
+        from specgan_tf.files import InputError
+
+        if not isinstance(e, InputError):
+            raise
+        print(f"{prog}: error: {e}", file=sys.stderr)
+        return 2
+    except Exception as e:
+        import tensorflow as tf
+
+        if not isinstance(e, tf.errors.ResourceExhaustedError):
+            raise
+        small = "a smaller --specgan_dim or --train_batch_size"
+        print(f"{prog}: error: out of memory: try {small}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def main(argv=None):
+    argv = sys.argv[1:] if argv is None else argv
+    if not argv:
+        print(START)
+        return 0
+    if {"-h", "--help"} & {*argv} and argv[0] in MODES:
+        print(help_of(argv[0]), end="")
+        return 0
+    parser = make_parser()
+    given = vars(parser.parse_args(argv))
+    folders = {"to_tf1": "TRAIN_DIR and OUT_DIR", "classifier": "DATA_DIR and OUT_DIR"}
+    takes = folders.get(given["mode"], "TRAIN_DIR alone")
+    if (given["mode"] in folders) != ("out_dir" in given):
+        if os.path.isfile(file := given.get("out_dir", "")):
+            takes += f", not {file} too. --data_dir takes a folder, not files"
+        parser.error(f"{given['mode']} takes {takes}")
+    if "train_dir" not in given and given["mode"] not in ("generate", "infer"):
+        parser.error("the following arguments are required: train_dir")
+    if "shard" in given and given["mode"] != "moments":
+        parser.error("--shard is of the mode moments")
+    check_generate(parser, given)
+    return run(parser.prog, lambda: start(parser, given))
+
+
+def check_generate(parser, given):
+    """Refuse flags of generate that go nowhere, or against each other."""
+    names = "interpolate", "walk", "grid", "truncation", "generate_format", "normalize"
+    for name in names:
+        if name in given and given["mode"] != "generate":
+            parser.error(f"--{name} is of the mode generate")
+    if "grid" in given and "generate_n" in given:
+        parser.error("--grid says how many clips: leave --generate_n out")
+    if "interpolate" in given and given.get("generate_n") == 1:
+        parser.error("--interpolate needs a --generate_n of at least 2")
+
+
+def start(parser, given):
+    """The mode, with its settings; they may be read off a checkpoint, and by then
+    TensorFlow has to know its workers."""
+    from specgan_tf.cli.settings import settle
+
+    if given["mode"] == "train":
+        from specgan_tf import distribute
+
+        given["strategy"] = distribute.create(given.get("train_distribute", "none"))
+    args = settle(parser, given)
+    function_of(given["mode"])(args)
+
+
+def function_of(mode):
+    """What does it. Its module is imported now: TensorFlow has to be set up before."""
+    room = importlib.import_module(f"specgan_tf.cli.{MODES[mode]}")
+    return getattr(room, f"run_{mode}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,179 @@
+"""The modes incept and score: how good the sounds of checkpoints are."""
+
+import json
+import logging
+import os
+import zlib
+
+import tensorflow as tf
+
+from specgan_tf import generate, spectral
+from specgan_tf.cli.data import read_real
+from specgan_tf.cli.follow import follow
+from specgan_tf.cli.generate import render_clips
+from specgan_tf.cli.settings import draw_seed
+from specgan_tf.eval import comparison, score
+from specgan_tf.eval.classifier import Classifier
+from specgan_tf.eval.metagraph import MetaGraph
+from specgan_tf.files import InputError, replacing
+from specgan_tf.weights import checkpoint, folders
+
+log = logging.getLogger("specgan_tf")
+
+
+def run_incept(args):
+    """Score each checkpoint, and keep the best apart.
+
+    differs: what was best is remembered when this begins again; the original forgets,
+    and replaces the best by whatever comes next.  [train_specgan.py:518, 557-559]
+
+    [train_specgan.py:463-569]
+    """
+    judge = None
+
+    def incept(prefix):
+        nonlocal judge
+        now = args.settle()
+        judge = judge or JUDGES[args.incept_measure](now)
+        incept_checkpoint(prefix, now, judge)
+
+    follow(args, incept)
+
+
+class InceptionJudge:
+    """Inception scores of clips: the more, the better."""
+
+    folder, name, better = "incept", "inception score", "larger"
+
+    def __init__(self, args):
+        self.k, self.classifier = args.incept_k, load_classifier(args)
+        if self.classifier is None:
+            raise InputError(
+                "an inception score needs a classifier: make one with the classifier "
+                "mode for --incept_classifier, or take --incept_measure frechet_log_mel"
+            )
+        if args.incept_n < self.k:
+            raise InputError(f"--incept_n {args.incept_n} is less than --incept_k")
+        self.by = {"k": self.k, "classifier": self.classifier.digest()}
+
+    def __call__(self, x):
+        mean, std = score.inception_score(self.classifier.probabilities(x), self.k)
+        return {"incept_mean": mean, "incept_std": std}
+
+
+class FrechetJudge:
+    """Frechet distances of clips from real ones, in log-mel: the less, the better."""
+
+    folder, name, better = "frechet", "log-mel Frechet distance", "smaller"
+
+    def __init__(self, args):
+        real = read_real(args)
+        self.real = score.features_log_mel(real)
+        self.by = {"real": f"{len(real)} clips, {zlib.crc32(real):08x}"}
+
+    def __call__(self, x):
+        features = score.features_log_mel(spectral.turn_down(x))
+        return {"frechet_log_mel": score.frechet_distance(features, self.real)}
+
+
+JUDGES = {"inception": InceptionJudge, "frechet_log_mel": FrechetJudge}
+
+
+def incept_checkpoint(prefix, args, judge):
+    """The score of one checkpoint, from the folder's fixed latents."""
+    folder = os.path.join(args.train_dir, judge.folder)
+    os.makedirs(folder, exist_ok=True)
+    step, z_fp = checkpoint.step_of(prefix), os.path.join(folder, "z.pkl")
+    if not os.path.exists(z_fp):
+        latent_dim = checkpoint.options_of(prefix)["latent_dim"]
+        z = generate.sample_z(args.incept_n, latent_dim, draw_seed(args))
+        generate.save_z(z_fp, z)
+    z = generate.load_z(z_fp, args.specgan_latent_dim)
+    if len(z) != args.incept_n:
+        log.info("Scoring the %d latents that %s holds", len(z), z_fp)
+    scores = judge(render_clips(prefix, z, args))
+    writer = tf.summary.create_file_writer(folder)
+    with writer.as_default(step):
+        for tag, value in scores.items():
+            tf.summary.scalar(tag, value)
+    writer.close()
+
+    best_fp, by = os.path.join(folder, "best_score.json"), {"n": len(z), **judge.by}
+    best = {}
+    if os.path.isfile(best_fp):
+        try:
+            with open(best_fp) as f:
+                best = json.load(f)
+            was = next(float(best[tag]) for tag in scores)
+        except (KeyError, TypeError, ValueError):
+            raise InputError(f"{best_fp} is damaged: remove it") from None
+    value = next(iter(scores.values()))
+    said = f"Step {step}: {judge.name} {value:.3f}"
+    if best and best.get("by") != by:
+        log.info("The best so far was scored by other means: it counts no more")
+        best = {}
+    if best and (value <= was if judge.better == "larger" else value >= was):
+        log.info("%s; the best is %.3f, of step %s", said, was, best.get("step"))
+        return
+    old = folders.latest(folder)
+    new = folders.copy(prefix, folder, f"best_score-{step}")
+    with replacing(best_fp, "w") as f:
+        json.dump({"step": step, **scores, "by": by}, f)
+    if old and old != new:
+        folders.remove(old)
+    log.info("%s; the best so far, kept as %s", said, new)
+
+
+def run_score(args):
+    """All measures of a generator's sounds, or of WAV files, against real sounds."""
+    prefix = folders.latest(args.train_dir)
+    folder = folders.folder_of(args.train_dir)
+    name = "score.json"
+    if prefix:
+        name = os.path.join("score", f"{checkpoint.step_of(prefix):08d}.json")
+    fp = args.score_fp or os.path.join(folder, name)
+    if os.path.exists(fp) and not args.overwrite:
+        raise InputError(f"{fp} exists; --overwrite replaces it")
+    classifier = load_classifier(args)
+    if prefix:
+        n = args.score_n or 512
+        latent_dim = checkpoint.options_of(prefix)["latent_dim"]
+        z = generate.sample_z(n, latent_dim, args.seed or 0).numpy()
+        made = render_clips(prefix, z, args)
+        made = spectral.turn_down(made).numpy()  # as files have them
+        of = {"checkpoint": os.path.basename(prefix), "seed": args.seed or 0}
+    elif not any(name.endswith(".wav") for name in os.listdir(folder)):
+        raise InputError(f"{folder} holds neither a checkpoint nor WAV files")
+    else:
+        made = comparison.read_folder(args.train_dir, args.score_n, args.fix_length)
+        of = {"folder": os.path.abspath(folder)}
+    real = read_real(args)
+    measures = comparison.measure(made, real, classifier, args.incept_k)
+    if classifier is None:
+        log.info("No --incept_classifier: what needs one is left out")
+    for line in comparison.table(measures):
+        log.info("%s", line)
+    if line := comparison.caution(measures):
+        log.warning("%s", line)
+    of |= {"data_dir": args.data_dir or "embedded drums", "incept_k": args.incept_k}
+    os.makedirs(os.path.dirname(os.path.abspath(fp)), exist_ok=True)
+    with replacing(fp, "w") as f:
+        json.dump({**of, **measures}, f, indent=1)
+        f.write("\n")
+    log.info("Wrote %s", fp)
+
+
+def load_classifier(args):
+    """What --incept_classifier or the MetaGraph flags name; None if nothing does."""
+    fp = args.incept_metagraph_fp
+    default = fp == args.defaults["incept_metagraph_fp"]
+    if not args.incept_classifier and default and not os.path.exists(fp):
+        return None
+    if args.data_sample_rate != score.RATE:
+        raise InputError(
+            f"classifiers hear {score.RATE} Hz, and this is --data_sample_rate "
+            f"{args.data_sample_rate}"
+        )
+    if args.incept_classifier:
+        return Classifier.load(args.incept_classifier)
+    return MetaGraph.load(fp, args.incept_ckpt_fp)

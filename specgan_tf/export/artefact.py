@@ -1,0 +1,75 @@
+"""What an exported generator does, on its own: run by `specgan_tf.export.verify`.
+
+    PYTHON specgan_tf/export/artefact.py ARTEFACT IN.npz OUT.npz
+
+ARTEFACT is a SavedModel or a .tflite file. Nothing of the package is imported, as
+nothing is where artefacts go. IN has z [n, latent_dim], G_z_norm [n, 128, 128, 1] and
+ngl [m]; OUT gets, of each signature that it has, the outputs for each row, by the name
+signature/output/ngl, and signature/ms: the time of each row at the last ngl.
+"""
+
+import os
+import sys
+import time
+
+import numpy as np
+
+SIGNATURES = {
+    "generate": ["z"],
+    "synthesize": ["z", "ngl"],
+    "invert": ["G_z_norm", "ngl"],
+}
+
+
+def saved_model(path):
+    """Name -> function of arrays by name."""
+    import tensorflow as tf
+
+    def of(signature):
+        def call(**inputs):
+            tensors = {name: tf.constant(x) for name, x in inputs.items()}
+            return {name: t.numpy() for name, t in signature(**tensors).items()}
+
+        return call
+
+    signatures = tf.saved_model.load(path).signatures
+    return {name: of(s) for name, s in signatures.items()}
+
+
+def tflite(path):
+    try:
+        from ai_edge_litert.interpreter import Interpreter  # tf.lite's successor
+    except ImportError:
+        import tensorflow as tf
+
+        Interpreter = tf.lite.Interpreter  # loaded late: it cannot be imported by name
+    interpreter = Interpreter(path, num_threads=1)
+    names = interpreter.get_signature_list()
+    return {name: interpreter.get_signature_runner(name) for name in names}
+
+
+def main(path, inputs, outputs):
+    given = dict(np.load(inputs))
+    signatures = (saved_model if os.path.isdir(path) else tflite)(path)
+    made = {}
+    for name in SIGNATURES.keys() & signatures.keys():
+        call, takes = signatures[name], SIGNATURES[name]
+        for ngl in given["ngl"]:
+            fixed = {"ngl": ngl} if "ngl" in takes else {}
+            rows, milliseconds = [], []
+            for i in range(-1, len(given["z"])):  # the first one twice: it warms up
+                row = {k: given[k][i : i + 1] for k in takes if k != "ngl"}
+                if i < 0:
+                    row = {k: given[k][:1] for k in row}
+                start = time.perf_counter()
+                rows.append(call(**row, **fixed))
+                milliseconds.append(1000 * (time.perf_counter() - start))
+            for output in rows[0]:
+                values = np.concatenate([row[output] for row in rows[1:]])
+                made[f"{name}/{output}/{ngl}"] = values
+            made[f"{name}/ms"] = milliseconds[1:]
+    np.savez(outputs, **made)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

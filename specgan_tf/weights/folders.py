@@ -1,0 +1,308 @@
+"""The training folder: its checkpoints, args.txt and moments.pkl.
+
+The file `checkpoint` lists the checkpoints, as `tf.train.Saver` wrote it.
+[train_specgan.py:273-283, 720-729; backup.py:1-38]
+"""
+
+import contextlib
+import errno
+import functools
+import glob
+import json
+import logging
+import os
+import re
+import shutil
+
+import numpy as np
+
+from specgan_tf import moments
+from specgan_tf.files import InputError, replacing
+from specgan_tf.weights import bundled, tensors
+
+log = logging.getLogger("specgan_tf")
+
+
+def folder_of(path):
+    """The training folder: `path`, or where it lies if it is a checkpoint's prefix (or
+    a generator's .npz)."""
+    path = os.fspath(path)
+    if bundled.find(path) or os.path.isfile(path.removesuffix(".index") + ".index"):
+        return os.path.dirname(path) or "."
+    return path
+
+
+def latest(path):
+    """The prefix of a checkpoint: a folder's newest, or `path` itself if it is one.
+
+    None where a folder holds none. A damaged one is said, and the one before it taken:
+    in a folder, every tensor is held against its checksum.
+
+    Raises:
+      InputError: `path` is neither a folder nor a checkpoint, or all are damaged.
+    """
+    path = os.fspath(path)
+    if os.path.isdir(path):
+        first = None
+        for prefix in reversed(listed(path)):
+            damage = _damage(prefix, *_stamps(prefix))
+            if damage is None:
+                return prefix
+            if was_deleted(prefix):  # since the folder was listed
+                return latest(path)
+            first = first or damage
+        if first:
+            raise InputError(f"{first}; no other in {path} is intact")
+        return None
+    prefix = path.removesuffix(".index")
+    if os.path.isfile(prefix + ".index"):
+        return prefix
+    if os.path.isfile(path) and path.endswith((".keras", ".h5")):
+        raise InputError(
+            f"{path} is a Keras model, which holds no moments: in Python, load it "
+            "(keras.models.load_model) and save a training folder "
+            "(specgan_tf.weights.checkpoint.save(gan, FOLDER, moments=moments))"
+        )
+    raise InputError(
+        f"{path} is neither a training folder nor a checkpoint (a prefix such as "
+        "TRAIN_DIR/model.ckpt-1000)"
+    )
+
+
+def require(path):
+    """As `latest`, but a folder without a checkpoint is an `InputError`.
+
+    A generator in one file (see bundled.py) is taken too, and for None the bundled one.
+    """
+    if generator := bundled.find(path):
+        return generator
+    prefix = latest(path)
+    if prefix is None:
+        raise InputError(f"no checkpoint in {path} yet: train first")
+    return prefix
+
+
+def read_latest(path, read, find=require):
+    """Return `read(prefix)` for the newest checkpoint of a training.
+
+    A training may delete the checkpoint meanwhile. Then the one that is the newest by
+    now is read.
+
+    Args:
+      path: as in `require`.
+      read: prefix -> anything; it reads all that it needs before it returns.
+      find: path -> prefix: `require`, or `latest` where there may be no checkpoint.
+    """
+    while True:
+        prefix = find(path)
+        try:
+            return read(prefix)
+        except (InputError, OSError):
+            if not was_deleted(prefix):
+                raise
+        log.info("%s was deleted while it was read: taking the next", prefix)
+
+
+def was_deleted(prefix):
+    """Whether a checkpoint that was found is gone: its index, which goes first."""
+    if prefix is None or bundled.find(prefix):
+        return False
+    return not os.path.isfile(f"{prefix}.index")
+
+
+def _stamps(prefix):
+    """Changes when the files of a checkpoint do."""
+    with contextlib.suppress(FileNotFoundError):  # a training may be deleting it
+        stats = map(os.stat, [f"{prefix}.index", *tensors.shards(prefix)])
+        return tuple((s.st_ino, s.st_size, s.st_mtime_ns) for s in stats)
+    return ()
+
+
+@functools.lru_cache(maxsize=100)
+def _damage(prefix, *stamps):
+    """What is wrong with the files of a checkpoint, or None; said once."""
+    try:
+        ckpt = tensors.reader(prefix)
+        for name in ckpt.get_variable_to_shape_map():
+            tensors.read(ckpt, name, prefix)  # TensorFlow compares its CRC-32C
+    except InputError as e:
+        if not was_deleted(prefix):
+            log.warning("%s", e)
+        return str(e)
+    return None
+
+
+def read_args(train_dir):
+    """What `args.txt` in a training folder says, name -> text; {} if there is none.
+
+    [train_specgan.py:720-722]
+    """
+    fp = os.path.join(train_dir, "args.txt")
+    if not os.path.isfile(fp):
+        return {}
+    with open(fp, encoding="utf-8", errors="surrogateescape") as f:
+        pairs = (line.rstrip("\n").partition(",") for line in f)
+        return {name: _unquoted(value) for name, comma, value in pairs if comma}
+
+
+def args_line(name, value):
+    """The line of `args.txt`, without its end, from which `read_args` reads `value`.
+
+    It is `name,value`. A value that would end the line (a folder's name may hold a
+    newline) is written as a JSON string instead.
+
+    differs: the original writes every value as it is.  [train_specgan.py:720-722]
+    """
+    text = str(value)
+    return f"{name},{json.dumps(text) if _needs_quotes(text) else text}"
+
+
+def _needs_quotes(text):
+    return not set(text).isdisjoint("\n\r") or _unquoted(text) != text
+
+
+def _unquoted(text):
+    """The value that `args_line` quoted as `text`; other text as it is."""
+    if text.startswith('"'):
+        with contextlib.suppress(ValueError):
+            value = json.loads(text)
+            if _needs_quotes(value):
+                return value
+    return text
+
+
+def load_moments(path=None, given=None):
+    """`Moments` of a training: those `given`, its folder's own, or those it records.
+
+    differs: without --data_moments_fp the original fails.  [train_specgan.py:725-729]
+
+    Args:
+      path: as in `load_generator`.
+      given: a moments file, or None.
+    """
+    if given:
+        return moments.load(given)
+    if bundled.find(path):
+        return bundled.load_moments(path)
+    return moments.load(moments_fp(path))
+
+
+def moments_fp(path):
+    """The file that holds a training's moments: the folder's own, or one it records."""
+    if generator := bundled.find(path):
+        return generator
+    folder = folder_of(path)
+    own = os.path.join(folder, "moments.pkl")
+    recorded = read_args(folder).get("data_moments_fp", "None")
+    return own if recorded == "None" or os.path.isfile(own) else recorded
+
+
+def save_moments(train_dir, given):
+    """Write moments.pkl, unless these are there."""
+    fp = os.path.join(train_dir, "moments.pkl")
+    mean, std, *analysis = given
+    given = moments.Moments(np.float32(mean), np.float32(std), *analysis)
+    if not os.path.exists(fp):
+        moments.save(fp, *given)
+    elif not given.equals(moments.load(fp)):
+        raise InputError(f"{fp} holds other moments; use another folder")
+
+
+def back_up(train_dir):
+    """Copy the newest checkpoint, and what belongs to it, to TRAIN_DIR/backup.
+
+    It is a training folder itself, whose list names the newest alone: a training that
+    goes on in it removes none of the others.
+
+    differs: the original copies with a separate script, which sleeps two seconds in the
+    hope that a checkpoint is complete by then.  [backup.py:23-34]
+    """
+    return copy(require(train_dir), os.path.join(train_dir, "backup"))
+
+
+def copy(prefix, folder, name=None):
+    """Copy a checkpoint, and what belongs to it, to a folder; returns its prefix there.
+
+    The folder's list names it alone.
+
+    Args:
+      name: of the copy; its own by default.
+
+    Raises:
+      FileNotFoundError: it is gone; a training keeps the newest alone.
+    """
+    os.makedirs(folder, exist_ok=True)
+    new = os.path.join(folder, name or os.path.basename(prefix))
+    train_dir = os.path.dirname(prefix)
+    for beside in ("args.txt", "moments.pkl"):
+        if os.path.isfile(fp := os.path.join(train_dir, beside)):
+            _copy_file(fp, os.path.join(folder, beside))
+    if not (shards := tensors.shards(prefix)):
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), prefix)
+    for fp in [*shards, f"{prefix}.index"]:  # the index last: then it is whole
+        _copy_file(fp, new + fp.removeprefix(prefix))
+    write_list(folder, [os.path.basename(new)])
+    return new
+
+
+def _copy_file(fp, new):
+    with open(fp, "rb") as source, replacing(new) as target:
+        shutil.copyfileobj(source, target)
+
+
+def remove(prefix):
+    """Remove the files of a checkpoint."""
+    files = glob.glob(f"{glob.escape(prefix)}.*")  # `.`: not model.ckpt-660 for -66
+    # The index first: see `was_deleted`.
+    for fp in sorted(files, key=lambda fp: not fp.endswith(".index")):
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(fp)
+
+
+def remove_unfinished(train_dir):
+    """Remove what TensorFlow was writing when it failed or was killed."""
+    unfinished = "model.ckpt-*.tempstate*"
+    for fp in glob.glob(os.path.join(glob.escape(train_dir), unfinished)):
+        with contextlib.suppress(OSError):
+            os.remove(fp)
+
+
+def listed(train_dir):
+    """Prefixes of all checkpoints in a folder, the latest last.
+
+    Those of `named_in_list` come last, in its order; before them, by step, those it
+    does not name: the list may be missing or damaged.
+    """
+    said = [os.path.basename(p) for p in named_in_list(train_dir)]
+    steps = {}
+    for fp in os.listdir(train_dir):
+        if found := re.fullmatch(r"(model\.ckpt-(\d+))\.index", fp):
+            steps[found[1]] = int(found[2])
+    others = sorted(steps.keys() - set(said), key=steps.get)
+    return [os.path.join(train_dir, name) for name in [*others, *said]]
+
+
+def named_in_list(train_dir):
+    """Prefixes of the checkpoints which the file `checkpoint` lists and that are there.
+
+    It is a CheckpointState in protobuf's text form. Only their names count: folders are
+    moved.
+    """
+    try:
+        with open(os.path.join(train_dir, "checkpoint"), errors="replace") as f:
+            said = re.findall(r'^\s*(\w+): "(.*)"\s*$', f.read(), re.MULTILINE)
+    except OSError:
+        said = []
+    newest = [p for key, p in said if key == "model_checkpoint_path"]
+    paths = [p for key, p in said if key == "all_model_checkpoint_paths"] + newest
+    names = dict.fromkeys(os.path.basename(p) for p in reversed(paths))
+    prefixes = [os.path.join(train_dir, name) for name in reversed(names)]
+    return [p for p in prefixes if os.path.isfile(f"{p}.index")]
+
+
+def write_list(train_dir, names):
+    """The file `checkpoint`, for `listed` and for the original."""
+    lines = [f'model_checkpoint_path: "{names[-1]}"']
+    lines += [f'all_model_checkpoint_paths: "{name}"' for name in names]
+    with replacing(os.path.join(train_dir, "checkpoint"), "w") as f:
+        f.write("\n".join(lines) + "\n")
