@@ -34,7 +34,8 @@ setup(
     python_requires=">=3.10",
     packages=find_packages(include=["specgan_tf", "specgan_tf.*"]),
     package_data={
-        "specgan_tf": ["data/provenance.csv", "data/drums/*.wav", "data/models/*/*"]
+        "specgan_tf": ["data/provenance.csv", "data/drums/*.wav", "data/models/*/*"],
+        "specgan_tf.report": ["*.html", "*.css"],
     },
     entry_points={
         "console_scripts": [
@@ -52,6 +53,8 @@ setup(
         "soundfile>=0.12",  # librosa's decoder; 0.12 is the first with MP3
         "soxr>=0.5",  # librosa's resampler
         "filelock",  # one training a folder
+        "jinja2>=3.1",  # the report's template
+        "pillow>=10.1",  # contact sheets; 10.1 is the first with a font at any size
         "tensorboard",  # tf.summary writes through it
     ],
     extras_require={
@@ -69,7 +72,6 @@ setup(
             "pytest-xdist",
             "ruff",
             "selenium",
-            "pillow",
         ],
     },
 )

@@ -5,6 +5,7 @@ along or the newest checkpoint of TRAIN_DIR; both drawn by chance, with a fixed 
 """
 
 import argparse
+import os
 import random
 
 import numpy as np
@@ -16,7 +17,14 @@ def main():
     p.add_argument("--model", help="training folder, or a model's .npz")
     p.add_argument("--data_dir", default="specgan_tf/data/drums")
     args = p.parse_args()
-    from specgan_tf import generate, load_generator, load_moments, loader, spectral
+    from specgan_tf import (
+        generate,
+        load_generator,
+        load_moments,
+        loader,
+        sheet,
+        spectral,
+    )
 
     moments = load_moments(args.model)
     fps = random.Random(0).sample(loader.find_audio(args.data_dir), 16)
@@ -28,9 +36,10 @@ def main():
     real = spectral.f_to_img(moments.t_to_f(x[:, :, 0]))
     G = load_generator(args.model)
     made = spectral.f_to_img(G(generate.sample_z(16, G.latent_dim, seed=0)))
-    gap = np.full((8, 8 * 132 + 4, 1), 255, np.uint8)
-    rows = [generate.contact_sheet(np.asarray(half)) for half in (real, made)]
-    generate.write_png(args.out, np.concatenate([rows[0], gap, rows[1]]))
+    names = [os.path.splitext(os.path.basename(fp))[0].split("__")[-1] for fp in fps]
+    names += [f"generated {i}" for i in range(16)]
+    picture = sheet.contact_sheet(np.concatenate([real, made]), names, 16000)
+    sheet.write_png(args.out, picture)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Speed, beside the original and others: python -m benchmarks.speed [--original DIR --python PY]
 
 Prints the table of docs/SPEED.md and writes benchmarks/out/speed.json and speed.png
-(docs/speed.png is such a picture). DIR is an unmodified checkout of the original, PY a
+(docs/speed.png: `--draw docs/SPEED.md docs/speed.png`). DIR is an unmodified checkout of the original, PY a
 Python with what original-requirements.txt lists; PyTorch comes with `pip install
 'specgan_tf[benchmarks]'`. Every side is a process of its own; they take turns, and medians
 of the turns are compared, in CPU seconds (user and system) where it does not say
@@ -80,37 +80,74 @@ HEAD = """| | beside | here | there | ratio | to reach | reached |
 |---|---|---|---|---|---|---|"""
 
 
-def picture(rows, path):
-    """Every ratio of a speed, beside what it is to reach."""
+# The picture's bars: what, beside whom, in words.
+HEADLINES = (
+    ("a slice, default decoding, WAV at 16 kHz", "the original", "Decode a WAV file"),
+    (
+        "a slice, default decoding, MP3 at 44.1 kHz",
+        "the original",
+        "Decode and resample an MP3 file",
+    ),
+    ("moments of a clip, once in a process", "the original", "Moments of the data"),
+    ("f_to_t of a clip, of 64, ngl 16", "the original", "Spectrogram to sound"),
+    (
+        "5:1 iteration, wgan-gp, dim 64, batch 64",
+        "the original",
+        "Training, dim 64, batch 64",
+    ),
+    (
+        "5:1 iteration, wgan-gp, dim 64, batch 64",
+        "PyTorch",
+        "Training, dim 64, batch 64",
+    ),
+)
+COLOURS = {"the original": "#2b6777", "PyTorch": "#c2602a"}
+BESIDE = {"the original": "the original (TensorFlow 1.12)", "PyTorch": "PyTorch"}
+
+
+def picture(ratios, path):
+    """Draw the HEADLINES as bars: how many times fewer CPU seconds.
+
+    Args:
+      ratios: (what, than) -> ratio; headlines without one are left out.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    rows = [r for r in rows if r["kind"] == "times"][::-1]
-    if not rows:
+    bars = [(title, than, ratios.get((w, than))) for w, than, title in HEADLINES][::-1]
+    bars = [bar for bar in bars if bar[2]]
+    if not bars:
         return
-    colours = {"the original": "#2b6777", "PyTorch": "#e07a3f"}
-    fig, ax = plt.subplots(figsize=(9, 0.32 * len(rows) + 1), layout="constrained")
-    y = range(len(rows))
-    ax.barh(
-        y,
-        [r["ratio"] for r in rows],
-        color=[colours.get(r["than"], "#8a8a5c") for r in rows],
-    )
-    for i, r in enumerate(rows):
-        end = max(r["ratio"], r["bound"] or 0)
-        ax.text(end * 1.06, i, f"{r['ratio']:.3g}", va="center", fontsize=8)
-        if r["bound"]:
-            ax.plot([r["bound"]] * 2, [i - 0.4, i + 0.4], color="black", lw=1.5)
+    fig, ax = plt.subplots(figsize=(8, 0.5 * len(bars) + 1.3), layout="constrained")
+    for i, (_, than, ratio) in enumerate(bars):
+        label = None if than in [bar[1] for bar in bars[:i]] else BESIDE[than]
+        ax.barh(i, ratio - 1, left=1, height=0.62, color=COLOURS[than], label=label)
+        digits = f"{ratio:.1f}" if ratio < 10 else f"{ratio:.0f}"
+        ax.text(ratio * 1.06, i, f"{digits} x", va="center", weight="bold", fontsize=12)
     ax.set_xscale("log")
-    ax.set_ylim(-0.8, len(rows) - 0.2)
-    ax.set_xlim(left=0.8, right=max(r["ratio"] for r in rows) * 1.8)
-    ax.axvline(1, color="grey", lw=0.8)
-    ax.set_yticks(y, [f"{r['what']}  /  {r['than']}" for r in rows], fontsize=8)
-    ax.set_xlabel("times fewer CPU seconds here (bar); to reach (stroke)")
-    ax.spines[["top", "right"]].set_visible(False)
+    ax.set_xlim(1, max(ratio for *_, ratio in bars) * 1.9)
+    ticks = [t for t in (1, 2, 5, 10, 20, 50, 100, 200, 500) if t < ax.get_xlim()[1]]
+    ax.set_xticks(ticks, [f"{t}x" for t in ticks])
+    ax.minorticks_off()
+    ax.set_yticks(range(len(bars)), [title for title, *_ in bars], fontsize=12)
+    ax.tick_params(axis="y", length=0)
+    ax.grid(axis="x", color="#dddddd")
+    ax.set_axisbelow(True)
+    ax.set_title("Times fewer CPU seconds than", loc="left", fontsize=12)
+    handles, labels = ax.get_legend_handles_labels()
+    ax.legend(handles[::-1], labels[::-1], frameon=False, loc="lower right")
+    ax.spines[["top", "right", "left"]].set_visible(False)
     fig.savefig(path, dpi=110)
+
+
+def ratios_in(document):
+    """(what, than) -> ratio, from the table that this command printed into it."""
+    with open(document, encoding="utf-8") as f:
+        cells = [[c.strip() for c in line.split("|")] for line in f if line[:1] == "|"]
+    wanted = {(what, than) for what, than, _ in HEADLINES}
+    return {(c[1], c[2]): float(c[5]) for c in cells if tuple(c[1:3]) in wanted}
 
 
 def cpu():
@@ -129,7 +166,16 @@ def main():
     p.add_argument("--original", metavar="DIR", help="the original's checkout")
     p.add_argument("--python", metavar="PY", help="a Python with TensorFlow 1.12")
     p.add_argument("--only", default="", help="what has this in its name")
+    p.add_argument(
+        "--draw",
+        nargs=2,
+        metavar=("DOCUMENT", "PNG"),
+        help="measure nothing: draw the table in DOCUMENT, as docs/SPEED.md",
+    )
     args = p.parse_args()
+    if args.draw:
+        document, path = args.draw
+        return picture(ratios_in(document), path)
     if bool(args.original) != bool(args.python):
         p.error("--original and --python go together")
     rows = []
@@ -143,7 +189,8 @@ def main():
     os.makedirs(OUT, exist_ok=True)
     with open(os.path.join(OUT, "speed.json"), "w") as f:
         json.dump({"machine": cpu(), "rows": rows}, f, indent=2)
-    picture(rows, os.path.join(OUT, "speed.png"))
+    ratios = {(r["what"], r["than"]): r["ratio"] for r in rows}
+    picture(ratios, os.path.join(OUT, "speed.png"))
     sys.exit(any(row["reached"] is False for row in rows))
 
 

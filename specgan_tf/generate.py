@@ -255,23 +255,3 @@ def write_flac(fp, samples, sample_rate):
 
 
 WRITERS = {"wav": write_wav, "flac": write_flac}
-
-
-def write_png(fp, image):
-    """Write uint8 [h, w, 1] as a PNG file."""
-    with replacing(fp) as f:
-        f.write(tf.io.encode_png(image).numpy())
-
-
-def contact_sheet(images, columns=8, gap=4):
-    """uint8 [n, h, w, 1] -> one picture, row by row, white between."""
-    n, h, w, _ = images.shape
-    columns = min(columns, n)
-    rows = -(-n // columns)
-    size = (rows * (h + gap) + gap, columns * (w + gap) + gap, 1)
-    sheet = np.full(size, 255, np.uint8)
-    for i, image in enumerate(images):
-        top = (i // columns) * (h + gap) + gap
-        left = (i % columns) * (w + gap) + gap
-        sheet[top : top + h, left : left + w] = image
-    return sheet

@@ -10,6 +10,7 @@ import pathlib
 import re
 import shutil
 import sys
+import types
 import xml.etree.ElementTree as ET
 
 import numpy as np
@@ -21,9 +22,8 @@ from scipy.io import wavfile
 sys.path.insert(0, ROOT)
 import train_specgan
 from demo.web import screenshot
-from specgan_tf import generate, report
-from specgan_tf.report import gather, page, sections
-from specgan_tf.report.page import Markup, element
+from specgan_tf import generate, report, sheet
+from specgan_tf.report import charts, gather, sections
 
 HOSTILE = [
     "<script>alert(1)<|script>.wav",
@@ -32,31 +32,18 @@ HOSTILE = [
     "&lt;b&gt; &amp; ]]><!-- .wav",
     os.fsdecode(b"\xff\xfe no text.wav"),
 ]
+EMPTY = {"meta", "link", "img"}  # elements without an end
 FOLDER = "train <b>&\"'"
 
 
-# Elements and charts
-
-
-def test_nothing_but_markup_is_markup():
-    assert (
-        element("p", '<b>&"', Markup("<i>"), None, 3)
-        == "<p>&lt;b&gt;&amp;&quot;<i>3</p>"
-    )
-    assert element("img", alt='"><script>', src=None, class_="a") == (
-        '<img alt="&quot;&gt;&lt;script&gt;" class="a">'
-    )
-    assert element("p", "\udcff") == "<p>\\udcff</p>"
-    table = page.table([["<td>", 3, 0.12345, Markup("<b>b</b>")]], ["<th>"])
-    assert '<th scope="col">&lt;th&gt;</th>' in table
-    assert '<td>&lt;td&gt;</td><td class="number">3</td>' in table
-    assert '<td class="number">0.1235</td><td><b>b</b></td>' in table
+# Charts
 
 
 def drawn(*args, **kwargs):
     """A chart: {class: [attributes of its elements]}, each point within the picture."""
-    svg = ET.fromstring(page.chart(*args, **kwargs)).find("svg")
-    assert svg.get("viewBox") == f"0 0 {page.WIDTH} {page.HEIGHT}"
+    draw = report.TEMPLATES.get_template("macros.html").module.draw
+    svg = ET.fromstring(draw(charts.chart(*args, **kwargs))).find("svg")
+    assert svg.get("viewBox") == f"0 0 {charts.WIDTH} {charts.HEIGHT}"
     found = {}
     for node in svg:
         found.setdefault(node.get("class"), []).append(
@@ -65,9 +52,11 @@ def drawn(*args, **kwargs):
         numbers = re.findall(r"-?[\d.]+", node.get("d", node.get("points", "")))
         x, y = np.array(numbers[::2], float), np.array(numbers[1::2], float)
         if "h2" not in node.get("d", ""):
-            assert (x >= page.LEFT).all() and (x <= page.WIDTH - page.RIGHT + 0.1).all()
-            assert (y >= page.TOP).all() and (
-                y <= page.HEIGHT - page.BOTTOM + 0.1
+            assert (x >= charts.LEFT).all() and (
+                x <= charts.WIDTH - charts.RIGHT + 0.1
+            ).all()
+            assert (y >= charts.TOP).all() and (
+                y <= charts.HEIGHT - charts.BOTTOM + 0.1
             ).all()
     return found
 
@@ -81,8 +70,8 @@ def test_a_chart_is_to_scale():
     assert found["title"][0]["text"] == "<title>"
     left, middle, right = points(found["curve a"][0]["d"])
     np.testing.assert_allclose(middle, (left + right) / 2, atol=0.1)
-    assert left[0] == page.LEFT and right[0] == page.WIDTH - page.RIGHT
-    assert left[1] == page.HEIGHT - page.BOTTOM and right[1] == page.TOP
+    assert left[0] == charts.LEFT and right[0] == charts.WIDTH - charts.RIGHT
+    assert left[1] == charts.HEIGHT - charts.BOTTOM and right[1] == charts.TOP
     ticks = {tick["text"]: tick for tick in found["tick"]}
     assert {"0", "1", "2", "3", "4", "50", "100", "step"} <= ticks.keys()
     assert float(ticks["100"]["x"]) == right[0]
@@ -90,8 +79,8 @@ def test_a_chart_is_to_scale():
 
 
 def test_a_chart_of_odd_values():
-    assert page.chart("none", []) is None
-    assert page.chart("none", [("a", [1, 2], [np.nan, np.inf])]) is None
+    assert charts.chart("none", []) is None
+    assert charts.chart("none", [("a", [1, 2], [np.nan, np.inf])]) is None
     (curve,) = drawn("one", [("a", [7], [3.0])])["curve a"]
     assert curve["d"].endswith("h2")
     (curve,) = drawn("gap", [("a", [1, 2, 3, 4, 5], [1, 1, np.nan, 2, 2])])["curve a"]
@@ -107,11 +96,11 @@ def test_a_long_chart_is_averaged_and_a_spike_does_not_flatten_it():
     ys = np.where(xs % 2, 1.0, -1.0)
     ys[100] = 1e6
     found = drawn("long", [("a", xs, ys), ("b", xs, 0 * ys)])
-    assert len(points(found["curve a"][0]["d"])) == page.POINTS
+    assert len(points(found["curve a"][0]["d"])) == charts.POINTS
     assert len(found["band a"]) == 1 and "band b" not in found
     ticks = [t["text"] for t in found["tick"]]
     assert "1" in ticks and "-1" in ticks and "60k" not in ticks and "40k" in ticks
-    assert len(page.chart("long", [("a", xs, ys)])) < 20_000
+    assert len(str(charts.chart("long", [("a", xs, ys)]))) < 20_000
 
 
 @pytest.mark.parametrize(
@@ -124,12 +113,12 @@ def test_a_long_chart_is_averaged_and_a_spike_does_not_flatten_it():
     ],
 )
 def test_ticks_are_round_and_reach_around(low, high, want):
-    np.testing.assert_allclose(page.ticks(low, high), want, atol=1e-12)
+    np.testing.assert_allclose(charts.ticks(low, high), want, atol=1e-12)
 
 
 def test_numbers_at_ticks():
     numbers = [0.1 + 0.2, -5, 9000, 12000, 3.5e6, 2e9]
-    assert [*map(page.number, numbers)] == ["0.3", "-5", "9000", "12k", "3.5M", "2G"]
+    assert [*map(charts.number, numbers)] == ["0.3", "-5", "9000", "12k", "3.5M", "2G"]
 
 
 # What was recorded
@@ -163,7 +152,7 @@ def test_events_of_several_runs(tmp_path):
     assert series["D_loss"][1].tolist() == [1.0, 2.0, 2.5, 3.5]
     assert [*images] == [10, 20, 21, 31]
     for step, (png,) in images.items():
-        assert (sections.decode_png(png) == step).all()
+        assert (gather.decode_png(png) == step).all()
     # killed while writing
     second.write_bytes(second.read_bytes()[:-99])
     series, _ = gather.read_events(tmp_path)
@@ -185,7 +174,7 @@ def test_events_that_are_odd_or_many(tmp_path, monkeypatch):
     assert gather.read_events(tmp_path)[0]["a"][0].tolist() == [1]
     (tmp_path / "many").mkdir()
     write_events(tmp_path / "many", ".a", {step: 0.0 for step in range(40)})
-    monkeypatch.setattr(report, "PICTURES", 10)
+    monkeypatch.setattr(gather, "PICTURES", 10)
     series, images = gather.read_events(tmp_path / "many")
     assert len(series["D_loss"][0]) == 40
     assert 5 < len(images) <= 11 and max(images) == 39 and 0 in images
@@ -202,14 +191,6 @@ def test_events_of_the_original(tmp_path):
             f.write(event.SerializeToString())
     series, images = gather.read_events(tmp_path)
     assert series["D_loss"][1].tolist() == [0.5, 1.0] and images == {}
-
-
-def test_the_first_row_of_a_sheet(tmp_path):
-    made = np.random.RandomState(0).randint(0, 255, (11, 128, 128, 1)).astype(np.uint8)
-    generate.write_png(tmp_path / "a.png", generate.contact_sheet(made))
-    np.testing.assert_array_equal(sections.cut_sheet(tmp_path / "a.png"), made[:8])
-    (tmp_path / "b.png").write_bytes(b"no picture")
-    assert sections.cut_sheet(tmp_path / "b.png") == []
 
 
 def test_steps_are_spread():
@@ -254,8 +235,11 @@ class Elements(html.parser.HTMLParser):
 
     def handle_starttag(self, tag, attributes):
         self.found.append((tag, dict(attributes)))
-        if tag not in page.EMPTY:
+        if tag not in EMPTY:
             self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.found.append((tag, dict(attributes)))
 
     def handle_endtag(self, tag):
         assert self.open.pop() == tag
@@ -284,7 +268,7 @@ def made(folder, *flags):
 
 
 ALLOWED = set(
-    "html head body meta link title style header section h1 h2 h3 p strong div span "
+    "html head body meta link title style header section h1 h2 p strong div span "
     "figure figcaption svg text line path polygon img audio table tr th td ul li "
     "details summary".split()
 )
@@ -305,12 +289,12 @@ def test_a_report_is_one_file_without_scripts(reported):
             assert attributes.get(name, "data:").startswith("data:")
     policy = reported.all("meta")[1]["content"]
     assert reported.all("meta")[1]["http-equiv"] == "Content-Security-Policy"
-    digest = base64.b64encode(hashlib.sha256(page.STYLE.encode()).digest()).decode()
+    digest = base64.b64encode(hashlib.sha256(report.STYLE.encode()).digest()).decode()
     assert policy == (
         f"default-src 'none'; style-src 'sha256-{digest}'; img-src data:; "
         "media-src data:; base-uri 'none'; form-action 'none'"
     )
-    assert "url(" not in page.STYLE and "@import" not in page.STYLE
+    assert "url(" not in report.STYLE and "@import" not in report.STYLE
 
 
 def test_hostile_names_are_text(reported):
@@ -319,7 +303,8 @@ def test_hostile_names_are_text(reported):
     assert re.search(r"/<i>bad\.wav: .+", reported.text)
     captions = [a["aria-label"] for a in reported.all("audio")]
     assert len(captions) == 12 + 12 + 11, "generated, nearest to them, all real ones"
-    assert set(map(page.text, HOSTILE)) < set(captions)
+    written = {n.encode("utf-8", "backslashreplace").decode() for n in HOSTILE}
+    assert written < set(captions)
     alts = {a["alt"].removeprefix("spectrogram of ") for a in reported.all("img")}
     assert set(captions) <= alts
 
@@ -328,17 +313,19 @@ def test_what_a_report_says(reported, trained, sounds):
     text = reported.text
     for said in (
         "step 2 · wgan-gp · newest checkpoint model.ckpt-2 · report of 20",
-        "Too early to tell: losses are judged by 6 summaries from step 100 on, ",
+        "Too early to tell Losses are judged by 6 summaries from step 100 on, ",
         "Spectrograms over time 0 2 Made by the checkpoints that are here.",
         "nearest to it among 11 slices",
-        f"folder {sounds} files 12 all together 13.8 s each 1.2 to 1.25 s",
+        f"folder {sounds} files 12 total length 13.8 s length of a file 1.2 to 1.25 s",
         "sample rates 11 at 16000 Hz trained at 16000 Hz skipped 1",
-        "None: the modes score and incept of train_specgan.py make them.",
+        "None yet: the modes score and incept of train_specgan.py compute them.",
         "not the default data_dir",
         "specgan_tf 0.1.0 Python 3.",
     ):
         assert said in text, said
-    titles = [t for t in reported.words if t in {title for title, _ in sections.CURVES}]
+    titles = [
+        t for t in reported.words if t in {title for title, *_ in sections.CURVES}
+    ]
     # of rates there is a word from the second summaries on
     assert len(titles) == len(sections.CURVES) - 2
     _, D_loss = gather.read_events(trained)[0]["D_loss"]
@@ -356,6 +343,28 @@ def test_clips_of_a_report_are_what_the_generator_makes(reported, trained):
     (player,) = [a for a in reported.all("audio") if a["aria-label"] == "generated 5"]
     data = base64.b64decode(player["src"].removeprefix("data:audio/wav;base64,"))
     assert data[44:] == want[5].numpy().tobytes()
+
+
+def test_hostile_settings_are_text(tmp_path):
+    """A flag's value, a folder's name and a scalar's tag, each of them HTML."""
+    folder = tmp_path / FOLDER
+    folder.mkdir()
+    write_events(folder, ".a", {0: 1.0, 5: 2.0})
+    settings = [
+        ("specgan_loss", HOSTILE[0], False),
+        ("data_sample_rate", 16000, True),
+        ("data_dir", HOSTILE[1] + "{{ 7 * 7 }}", False),
+        *((f"specgan_{n}", None, True) for n in ("clip_nstd", "log_eps", "pad_front")),
+    ]
+    report.write(
+        tmp_path / "r.html", gather.Training(folder, settings, "</p>" + HOSTILE[2])
+    )
+    page_of = Elements((tmp_path / "r.html").read_text(encoding="utf-8"))
+    assert page_of.open == [] and {tag for tag, _ in page_of.found} <= ALLOWED
+    for text in (HOSTILE[0], HOSTILE[1] + "{{ 7 * 7 }}", "</p>" + HOSTILE[2]):
+        assert text in page_of.text
+    assert not any(k.startswith("on") for _, given in page_of.found for k in given)
+    assert page_of.all("svg") and not page_of.all("audio")
 
 
 def copy_of(trained, tmp_path):
@@ -386,14 +395,54 @@ def test_of_a_folder_without_summaries_data_or_settings(trained, tmp_path):
     text = made(folder, "--data_dir", tmp_path / "gone", "--report_n", 2).text
     assert "No summaries in this folder" in text
     assert "Made by the checkpoints that are here." in text
-    assert f"The sounds cannot be had: data_dir {tmp_path}/gone does not exist." in text
-    assert "No real sounds to hold them against" in text
+    assert (
+        f"The sounds could not be read: data_dir {tmp_path}/gone does not exist."
+        in text
+    )
+    assert "No real sounds to compare with" in text
     (folder / "moments.pkl").unlink()
     (folder / "args.txt").unlink()
     report_of = made(folder)
-    assert "No args.txt: what the checkpoint tells, and defaults." in report_of.text
+    assert "No args.txt: values are from the checkpoint, or defaults." in report_of.text
     assert "No sounds: no moments file at" in report_of.text
     assert report_of.all("audio") == [] and len(report_of.all("img")) == 2 * 4
+
+
+@pytest.mark.parametrize(
+    "values, kind, headline",
+    [
+        ([0.5] * 8, "good", "No sign of trouble in the losses"),
+        ([0.5] * 7 + [np.nan], "bad", "Trouble: diverged"),
+        ([0.5] * 2, "early", "Too early to tell"),
+    ],
+)
+def test_a_verdict_is_on_top(tmp_path, values, kind, headline):
+    steps = {100 + 10 * i: value for i, value in enumerate(values)}
+    write_events(tmp_path, ".a", steps)
+    page_of = made(tmp_path)
+    first, *_ = [a["class"] for a in page_of.all("section")]
+    assert first == f"verdict {kind}" and headline in page_of.text
+    words = page_of.text
+    assert words.index(headline) < words.index("Listen") < words.index("Curves")
+
+
+def test_nothing_saved_since_step_0(trained, tmp_path):
+    """One line, not a row of silent players."""
+    folder = copy_of(trained, tmp_path)
+    for fp in folder.glob("model.ckpt-2.*"):
+        fp.unlink()
+    (folder / "checkpoint").write_text('model_checkpoint_path: "model.ckpt-0"\n')
+    page_of = made(folder)
+    assert "Nothing saved since step 0" in page_of.text
+    assert page_of.all("audio") == []
+
+
+def test_curves_share_an_x_axis_and_have_notes(trained):
+    series, _ = gather.read_events(trained)
+    t = types.SimpleNamespace(series=series)
+    drawn_charts = sections.curves(t)
+    assert len({tuple(text for _, text in c.x_ticks) for c in drawn_charts}) == 1
+    assert all(c.note.endswith(".") for c in drawn_charts) and len(drawn_charts) > 5
 
 
 def test_of_an_empty_folder(tmp_path, capfd):
@@ -423,17 +472,18 @@ def test_previews_come_first(trained, tmp_path):
     folder = copy_of(trained, tmp_path)
     (folder / "preview").mkdir()
     images = np.random.RandomState(0).randint(0, 255, (9, 128, 128, 1)).astype(np.uint8)
-    sheet = generate.contact_sheet(images)
+    picture = sheet.contact_sheet(images, range(9), 16000)
     for step in range(10, 130, 10):
-        generate.write_png(folder / "preview" / f"{step:08d}.png", sheet)
+        sheet.write_png(folder / "preview" / f"{step:08d}.png", picture)
     z = generate.sample_z(3, 100, 7).numpy()
     generate.save_z(folder / "preview" / "z.pkl", z)
     page_of = made(folder, "--report_n", 1)
-    assert "From the previews. A row is one latent" in page_of.text
+    assert "From the previews. A column is the step above it" in page_of.text
     assert "Spectrograms over time 10 30 40 60 70 90 100 120 From" in page_of.text
     pictures = [a for a in page_of.all("img") if a["alt"] == "generated at step 90"]
     data = base64.b64decode(pictures[1]["src"].removeprefix("data:image/png;base64,"))
-    np.testing.assert_array_equal(sections.decode_png(data), images[1])
+    got = tf.io.decode_png(data, channels=3)
+    np.testing.assert_array_equal(got, sheet.colour(images[1]))
     # the same latents as in the previews, then others
     np.testing.assert_array_equal(gather.latents(folder, 5, 100)[:3], z)
     assert len(gather.latents(folder, 5, 100)) == 5
@@ -484,6 +534,9 @@ def test_in_a_browser(trained, reported, tmp_path):
         for width, dark in ((1200, False), (360, True)):
             screenshot.look(driver, width, 900, dark=dark)
             driver.get(pathlib.Path(fp).as_uri())
+            driver.execute_script(
+                "document.querySelectorAll('details').forEach(d => d.open = true)"
+            )
             widths = driver.execute_script(
                 "return [...document.images].map(i => [i.naturalWidth, i.width])"
             )
@@ -491,6 +544,14 @@ def test_in_a_browser(trained, reported, tmp_path):
             assert all(natural == 128 and shown > 0 for natural, shown in widths)
             wide = driver.execute_script("return document.documentElement.scrollWidth")
             assert wide <= width, "nothing is cut off"
+            buttons = driver.execute_script(
+                "return [...document.querySelectorAll('.play')].map(p => {"
+                "  const b = p.getBoundingClientRect();"
+                "  const i = p.parentNode.querySelector('img').getBoundingClientRect();"
+                "  return [b.width, b.height, b.left - i.left, i.bottom - b.bottom] })"
+            )
+            assert len(buttons) == len(reported.all("audio"))
+            assert np.min(buttons, 0).tolist() >= [44, 44, 0, 0], "on its picture"
             ground, ink = driver.execute_script(
                 "const s = getComputedStyle(document.body);"
                 "return [s.backgroundColor, s.color]"

@@ -455,6 +455,58 @@ def test_changing_patterns(page):
     assert page.problems() == []
 
 
+def test_undo(page):
+    """Of the pad, of rows and of steps, back to the beginning."""
+    page.open("?seed=0")
+    state = (
+        "JSON.stringify([page.sequencer.tempo, Array.from(page.sound.z),"
+        " page.sequencer.rows.map(({ z, steps, level }) => [[...z], steps, level])])"
+    )
+    place = "return document.getElementById('place').textContent"
+    tempo = page.find("#tempo")
+    assert not page.find(".sound .undo").is_enabled()
+    states = [(page.tell(state), page.driver.execute_script(place))]
+    for change in (
+        lambda: page.find("#pad").send_keys(Keys.ARROW_RIGHT),
+        page.find("#fresh").click,
+        lambda: page.find(".row .take").click(),
+        lambda: page.all("[data-step]")[1].click(),
+        page.find("#add").click,
+        lambda: page.find(".row .remove").click(),
+        lambda: page.find(".row .renew").click(),
+        lambda: tempo.send_keys(Keys.ARROW_RIGHT),
+        lambda: page.find(".row .level input").send_keys(Keys.ARROW_LEFT),
+    ):
+        change()
+        page.until(lambda: page.tell(state) != states[-1][0])
+        states.append((page.tell(state), page.driver.execute_script(place)))
+    body = page.find("body")
+    states.pop()
+    for i, (values, text) in enumerate(reversed(states)):
+        if i % 2:
+            page.find(".beat .undo").click()
+        else:
+            body.send_keys(Keys.CONTROL + "z")
+        page.until(lambda values=values: page.tell(state) == values)
+        assert page.driver.execute_script(place) == text
+    assert not page.find(".sound .undo").is_enabled()
+    assert page.tell("page.sequencer.rows.length") == len(page.all(".row")) == 4
+    assert page.problems() == []
+
+
+def test_a_finger_hits_every_control(page):
+    """44 CSS pixels in both directions, on a phone and on a desk."""
+    small = (
+        "return [...document.querySelectorAll('button, .button, input[type=range]')]"
+        ".map(b => [b.outerHTML.slice(0, 60), b.getBoundingClientRect()])"
+        ".filter(([, r]) => r.width < 44 || r.height < 44).map(([name]) => name)"
+    )
+    for width in (390, 1100):
+        screenshot.look(page.driver, width)
+        page.open()
+        assert page.driver.execute_script(small) == []
+
+
 def test_files_that_are_no_use_are_named_and_the_model_stays(page, models, tmp_path):
     page.open()
     folder = models[1]

@@ -8,6 +8,7 @@ import { Sequencer, STEPS } from "./sequencer.js";
 
 const DEFAULT_MODEL = "model/synthesize.f32.tflite";
 const ROWS = { first: 4, most: 8 };
+const UNDO = 100; // changes that can be undone
 const RETRIGGER = 200; // ms between two sounds while the pad is dragged
 
 const $ = (id) => document.getElementById(id);
@@ -93,6 +94,7 @@ async function use(files) {
   enable(false);
   try {
     await model.load(await Promise.all(files));
+    forget();
     turn();
     await show();
     await fillRows();
@@ -118,6 +120,52 @@ function description() {
   parts.push(`${model.latentDim} latents`, `${model.sampleRate / 1000} kHz`);
   if (!sample_rate) parts.push("rate not in the file, so assumed");
   return parts.join(" \u00b7 ");
+}
+
+// Undo
+
+const UNDOS = document.querySelectorAll(".undo");
+let history = []; // states before each change: {way, place, tempo, rows}
+
+/** Call before any change, with the state that Undo is to restore. */
+function remember() {
+  const rows = sequencer.rows.map((row) => ({ ...row, steps: [...row.steps] }));
+  history = [...history, { way, place, tempo: sequencer.tempo, rows }].slice(-UNDO);
+  offerUndo();
+}
+
+function forget() {
+  history = [];
+  offerUndo();
+}
+
+function offerUndo() {
+  for (const button of UNDOS) button.disabled = !history.length;
+}
+
+async function undo() {
+  if (!history.length) return;
+  const { way: from, place: at, tempo, rows } = history.pop();
+  offerUndo();
+  const moved = from !== way || at.x !== place.x || at.y !== place.y;
+  way = from;
+  put(at.x, at.y);
+  $("tempo").value = tempo;
+  setTempo();
+  sequencer.rows = rows;
+  drawRows();
+  if (moved) await show(!sequencer.playing);
+}
+
+/** A slider's handler that remembers the state before the first of its moves. */
+function sliding(input, handler) {
+  let moving = false;
+  input.addEventListener("input", () => {
+    if (!moving) remember();
+    moving = true;
+    handler();
+  });
+  input.addEventListener("change", () => (moving = false));
 }
 
 // The sound and the pad
@@ -179,10 +227,12 @@ function play() {
 
 on("play", "click", play);
 on("fresh", "click", () => {
+  remember();
   turn();
   return show(true);
 });
 on("turn", "click", () => {
+  remember();
   turn(move(way, place.x, place.y)); // sounds the same, for now
 });
 on("save", "click", () => {
@@ -197,6 +247,7 @@ const drag = guarded((event) => {
 });
 $("pad").addEventListener("pointerdown", (event) => {
   $("pad").setPointerCapture(event.pointerId);
+  remember();
   drag(event);
 });
 $("pad").addEventListener("pointermove", (event) => {
@@ -215,6 +266,7 @@ const ARROWS = {
 on("pad", "keydown", (event) => {
   if (!(event.key in ARROWS)) return;
   event.preventDefault();
+  remember();
   const [dx, dy] = ARROWS[event.key].map((d) => d * (event.shiftKey ? 0.25 : 0.05));
   put(place.x + dx, place.y + dy);
   return show(true);
@@ -231,8 +283,16 @@ async function fillRows() {
     const { steps, level } = patterns[i] ?? row;
     Object.assign(row, { steps, level });
   }
+  drawRows();
+}
+
+/** Every row anew; what had the focus keeps it. */
+function drawRows() {
+  const parts = () => [...$("rows").querySelectorAll("button, input")];
+  const focused = parts().indexOf(document.activeElement);
   $("rows").replaceChildren(...sequencer.rows.map(rowElement));
   label();
+  if (focused >= 0) (parts()[focused] ?? $("add")).focus();
 }
 
 function freshSound() {
@@ -250,11 +310,18 @@ function rowElement(row) {
   const hear = () => player.play(row.audio, model.sampleRate);
   click(".hear", hear);
   click(".renew", async () => {
-    become(await freshSound());
+    const made = await freshSound();
+    if (!sequencer.rows.includes(row)) return; // undone, or removed, meanwhile
+    remember();
+    become(made);
     if (!sequencer.playing) hear();
   });
-  click(".take", () => become(sound));
+  click(".take", () => {
+    remember();
+    become(sound);
+  });
   click(".remove", () => {
+    remember();
     sequencer.rows.splice(sequencer.rows.indexOf(row), 1);
     element.remove();
     label();
@@ -262,7 +329,7 @@ function rowElement(row) {
   });
   const level = part(".level input");
   level.value = row.level;
-  level.addEventListener("input", () => (row.level = level.valueAsNumber));
+  sliding(level, () => (row.level = level.valueAsNumber));
   for (let step = 0; step < STEPS; step++) {
     const button = document.createElement("button");
     button.type = "button";
@@ -270,6 +337,7 @@ function rowElement(row) {
     button.tabIndex = step ? -1 : 0;
     button.setAttribute("aria-pressed", row.steps[step]);
     button.addEventListener("click", () => {
+      remember();
       row.steps[step] = !row.steps[step];
       button.setAttribute("aria-pressed", row.steps[step]);
     });
@@ -340,8 +408,15 @@ function setTempo() {
 }
 
 on("run", "click", run);
-on("tempo", "input", setTempo);
+sliding($("tempo"), setTempo);
+for (const button of UNDOS) button.addEventListener("click", guarded(undo));
+document.addEventListener("keydown", (event) => {
+  if (event.key !== "z" || !(event.ctrlKey || event.metaKey) || event.shiftKey) return;
+  event.preventDefault();
+  guarded(undo)();
+});
 on("add", "click", () => {
+  remember();
   const row = sequencer.add(sound);
   $("rows").append(rowElement(row));
   label();

@@ -1,13 +1,16 @@
 // Spectrograms and waveforms on canvases.
 
-// From silence to loud: near black, violet, red, orange, pale yellow.
+// Magma, from silence to loud: as in specgan_tf/sheet.py.
 const STOPS = [
-  [9, 7, 20],
-  [59, 15, 99],
-  [150, 38, 105],
-  [228, 79, 74],
-  [252, 160, 80],
-  [252, 246, 205],
+  [0, 0, 4],
+  [29, 17, 71],
+  [81, 18, 124],
+  [130, 38, 129],
+  [182, 54, 121],
+  [230, 81, 100],
+  [251, 136, 97],
+  [254, 194, 135],
+  [252, 253, 191],
 ];
 const COLOURS = Array.from({ length: 256 }, (_, i) => {
   const place = (i / 255) * (STOPS.length - 1);

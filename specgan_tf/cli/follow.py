@@ -7,7 +7,7 @@ import time
 import numpy as np
 import tensorflow as tf
 
-from specgan_tf import generate, spectral
+from specgan_tf import generate, sheet, spectral
 from specgan_tf.cli.generate import load_generator, warn_of_silence
 from specgan_tf.cli.settings import draw_seed, griffin_lim, load_moments
 from specgan_tf.files import InputError
@@ -68,14 +68,19 @@ def preview_checkpoint(prefix, args):
 
     made = generate.render(G, moments, z, griffin_lim(args))
     # original: half a slice of silence after each clip.  [train_specgan.py:423]
-    flat = spectral.flatten(made["G_z"], spectral.SLICE_LEN // 2)
-    writer = tf.summary.create_file_writer(preview_dir)
-    sheet = generate.contact_sheet(made["G_z_norm_uint8"])
+    pad = spectral.SLICE_LEN // 2
+    flat = spectral.flatten(made["G_z"], pad)
+    every = (spectral.SLICE_LEN + pad) / args.data_sample_rate
+    starts = [f"{i}: at {i * every:.1f} s" for i in range(len(z))]
+    picture = sheet.contact_sheet(made["G_z_norm_uint8"], starts, args.data_sample_rate)
+    # differs: the training's own run in TensorBoard shows the preview; the reference
+    # writes a second run, named preview.  [train_specgan.py:435]
+    writer = tf.summary.create_file_writer(args.train_dir, filename_suffix=".preview")
     with writer.as_default(step):
         tf.summary.audio("preview/audio", flat[tf.newaxis], args.data_sample_rate)
-        tf.summary.image("preview/image", sheet[tf.newaxis])
+        tf.summary.image("preview/image", picture[tf.newaxis])
     writer.close()
-    generate.write_png(f"{name}.png", sheet)
+    sheet.write_png(f"{name}.png", picture)
     flat_int16 = spectral.float_to_int16(flat)
     generate.write_wav(f"{name}.wav", flat_int16, args.data_sample_rate)  # last: done
     warn_of_silence(np.abs(made["G_z"]).max(axis=(1, 2)))

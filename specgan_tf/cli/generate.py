@@ -6,7 +6,7 @@ import re
 
 import numpy as np
 
-from specgan_tf import generate, spectral
+from specgan_tf import generate, sheet, spectral
 from specgan_tf.cli.settings import (
     draw_seed,
     griffin_lim,
@@ -54,8 +54,8 @@ def run_generate(args):
             write(os.path.join(out_dir, names[-1]), samples, args.data_sample_rate)
             images.append(image)
     columns = args.grid[1] if args.grid else 8
-    sheet = generate.contact_sheet(np.stack(images), columns)
-    generate.write_png(os.path.join(out_dir, "sheet.png"), sheet)
+    made = sheet.contact_sheet(images, names, args.data_sample_rate, columns)
+    sheet.write_png(os.path.join(out_dir, "sheet.png"), made)
     if not np.array_equal(drawn, z):
         generate.save_z(latents_fp, z)
         names.append(LATENTS)

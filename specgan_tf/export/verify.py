@@ -13,7 +13,7 @@ import tempfile
 import numpy as np
 import tensorflow as tf
 
-from specgan_tf import generate, spectral
+from specgan_tf import generate, sheet, spectral
 from specgan_tf.files import InputError
 from specgan_tf.spectral import GRIFFIN_LIM
 
@@ -156,9 +156,11 @@ def write_report(folder, about, ngl, rows, pictures):
     with open(os.path.join(folder, "report.json"), "w") as f:
         measured = [{"file": file, "signature": s, **row} for file, s, row in rows]
         json.dump({"model": about, "machine": machine, "rows": measured}, f, indent=2)
-    sheets = [generate.contact_sheet(spectral.f_to_img(x).numpy()) for _, x in pictures]
-    sheet = np.concatenate(sheets)
-    generate.write_png(os.path.join(folder, "spectrograms.png"), sheet)
+    images = np.concatenate([spectral.f_to_img(x) for _, x in pictures])
+    names = [what for what, x in pictures for _ in x]
+    rate = about.get("sample_rate", 16000)
+    made = sheet.contact_sheet(images, names, rate, columns=ROWS)
+    sheet.write_png(os.path.join(folder, "spectrograms.png"), made)
     with open(os.path.join(folder, "report.md"), "w") as f:
         f.write(_markdown(about, machine, ngl, rows, [what for what, _ in pictures]))
 

@@ -1,30 +1,34 @@
-"""What a training folder says, as one HTML file: curves, sounds, health, settings.
+"""A training folder as one HTML page: verdict, sounds, curves, settings.
 
-It takes the folder as it is. What is not there (summaries, previews, data, a
-checkpoint) is said where it would be.
+The page takes the folder as it is, and names what is missing (summaries, previews,
+data, a checkpoint) where it would be. It needs no network and holds no script; its
+policy forbids everything that it does not contain.
 """
 
-import logging
+import base64
+import datetime
+import hashlib
 import os
 
+import jinja2
+from markupsafe import Markup
+
 from specgan_tf.files import InputError, replacing
-from specgan_tf.report import page, sections
+from specgan_tf.report import charts, sections
 
 GENERATOR = "specgan_tf report"
+HERE = os.path.dirname(__file__)
 
-log = logging.getLogger("specgan_tf")
-
-
-# What was recorded
-
-
-# The sounds
-
-
-# All of it
-
-
-# The page
+with open(os.path.join(HERE, "style.css"), encoding="utf-8") as f:
+    STYLE = f.read()
+TEMPLATES = jinja2.Environment(
+    loader=jinja2.FileSystemLoader(HERE),
+    autoescape=True,
+    undefined=jinja2.StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+TEMPLATES.globals["charts"] = charts
 
 
 def write(fp, training):
@@ -34,20 +38,19 @@ def write(fp, training):
       InputError: anything else is at `fp`.
     """
     check_replaceable(fp)
-    found = [
-        sections.header(training),
-        page.section("Health", *sections.of_health(training)),
-        page.section("Curves", *sections.of_curves(training)),
-        page.section("Spectrograms over time", *sections.of_time(training)),
-        page.section("Listen", *sections.of_clips(training)),
-        page.section("Scores", *sections.of_scores(training)),
-        page.section("Data", *sections.of_data(training)),
-        page.section("Settings", *sections.of_settings(training)),
-        page.section("Versions", page.table(sections.versions())),
-    ]
+    html = TEMPLATES.get_template("template.html").render(
+        t=training,
+        s=sections,
+        generator=GENERATOR,
+        name=os.path.basename(os.path.abspath(training.folder)),
+        date=datetime.datetime.now().strftime("%Y-%m-%d %H:%M"),
+        style=Markup(STYLE),
+        digest=base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode(),
+        has_args=os.path.isfile(os.path.join(training.folder, "args.txt")),
+    )
     with replacing(fp) as f:
-        title = f"SpecGAN: {sections.name_of(training.folder)}"
-        f.write(page.page(title, GENERATOR, *found))
+        # File names may be any bytes, which Python holds as lone surrogates.
+        f.write(html.encode("utf-8", "backslashreplace"))
 
 
 def check_replaceable(fp):

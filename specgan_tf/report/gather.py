@@ -1,4 +1,7 @@
-"""What a training folder holds, for its report."""
+"""What a report is made of: summaries, previews, scores, sounds, the newest checkpoint.
+
+Each reader takes a training folder as it is; what is missing comes back empty.
+"""
 
 import dataclasses
 import json
@@ -15,9 +18,8 @@ from specgan_tf.eval import score
 from specgan_tf.files import InputError
 from specgan_tf.weights import checkpoint, folders
 
-PICTURES = 500  # of which that many steps at most are held
-
-CLIPS = 8  # of each kind, if nobody asks for more
+CLIPS = 8  # default for --report_n: clips of each kind
+PICTURES = 500  # steps whose pictures are kept while reading summaries
 POOL = 512  # real slices, among which the nearest are looked for
 POOL_SECS = 60  # for decoding them
 HEADERS = 20_000  # files whose rate and length are read
@@ -25,15 +27,18 @@ HEADERS = 20_000  # files whose rate and length are read
 log = logging.getLogger("specgan_tf")
 
 
-def read_events(train_dir):
-    """The summaries of a training, of all its runs.
+# What was recorded
 
-    Where a run went on from a checkpoint, it takes the place of what came after that.
-    A file that is cut off or damaged is read as far as it goes.
+
+def read_events(train_dir):
+    """The summaries of a training, over all its runs.
+
+    A run that resumed from a checkpoint replaces the summaries after that checkpoint.
+    A file that is cut off or damaged is read as far as possible.
 
     Returns:
       (series, images): tag -> (steps, values) of scalars; step -> [PNG file] of G_z,
-      of some steps where there are many.
+      for a subset of the steps where there are many.
     """
     from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
@@ -72,7 +77,7 @@ def _sorted(points):
 
 
 def read_previews(train_dir):
-    """step -> path of the pictures that the preview mode left."""
+    """step -> path of the sheet of pictures that `preview` wrote."""
     folder = os.path.join(train_dir, "preview")
     names = os.listdir(folder) if os.path.isdir(folder) else []
     found = (re.fullmatch(r"(\d{8,})\.png", name) for name in names)
@@ -80,7 +85,7 @@ def read_previews(train_dir):
 
 
 def read_scores(train_dir):
-    """step -> {"generated": numbers, "real": numbers}, that the score mode left."""
+    """step -> {"generated": numbers, "real": numbers}, as `score` wrote them."""
     folder = os.path.join(train_dir, "score")
     found = {}
     for name in sorted(os.listdir(folder)) if os.path.isdir(folder) else []:
@@ -104,13 +109,16 @@ def _mean_std(value):
     return float(mean), None if std is None else float(std)
 
 
+# Sounds
+
+
 @dataclasses.dataclass
 class Sounds:
-    """What a training learns from.
+    """The sounds a training learns from.
 
     folder: as the user named it; files: how many; headers: [(rate, seconds) or None]
-    of the first HEADERS; clips: float32 [n, 16384, 1], some slices; names: [n], where
-    each is from; skipped: [(path, why)].
+    of the first HEADERS; clips: float32 [n, 16384, 1], a sample of slices; names: [n],
+    the file and time of each slice; skipped: [(path, reason)].
     """
 
     folder: str
@@ -122,12 +130,12 @@ class Sounds:
 
 
 def read_sounds(folder, fps, decoding, slicing, lengths=None, pool=POOL):
-    """`Sounds`, of at most `pool` slices, files by chance but always the same ones.
+    """`Sounds` with at most `pool` slices, from files drawn with a fixed seed.
 
     Args:
-      decoding, slicing: keyword arguments, as of `loader.decode_extract_and_batch`;
-        random starts are left out.
-      lengths: what a checkpoint knows of the files: 0 samples are unreadable.
+      decoding, slicing: keyword arguments, as for `loader.decode_extract_and_batch`;
+        random offsets are not applied.
+      lengths: samples in each file as a checkpoint records them; 0: unreadable.
     """
     import soundfile
 
@@ -169,24 +177,27 @@ def read_sounds(folder, fps, decoding, slicing, lengths=None, pool=POOL):
     return Sounds(folder, len(fps), headers, clips, names[:pool], [*skipped.items()])
 
 
+# The training
+
+
 @dataclasses.dataclass
 class Training:
-    """What the sections are made of.
+    """Everything the sections show.
 
     Args:
-      folder: the training's.
+      folder: the training folder.
       settings: [(name, value, whether it is the default)].
-      sounds: `Sounds`, or in one line why there are none.
+      sounds: `Sounds`, or one line with the reason why there are none.
       n: clips of each kind.
-      griffin_lim: `spectral.GriffinLim` of generated sounds.
-      upsample: of a generator whose checkpoint does not tell.
+      griffin_lim: `spectral.GriffinLim` for generated sounds.
+      upsample: the generator's upsampling, where its checkpoint does not record it.
       moments_fp: a moments file, if the folder has none.
 
     Attributes:
       series, images: see `read_events`.
-      prefix, step: the newest checkpoint, or None and the last step of `series`.
+      prefix: the newest checkpoint, or None; step: its step, or the last of `series`.
       moments: `moments.Moments`, or None.
-      made: `generate.render` of `n` latents, or None, and `missing` says why.
+      made: `generate.render` of `n` latents, or None; then `missing` is the reason.
       near: `score.nearest` of these among the sounds, or None; apart: the mean distance
         of a real clip to its nearest other.
     """
@@ -200,8 +211,8 @@ class Training:
     moments_fp: str | None = None
 
     def __post_init__(self):
-        said = {name: value for name, value, _ in self.settings}
-        self.loss, self.sample_rate = said["specgan_loss"], said["data_sample_rate"]
+        chosen = {name: value for name, value, _ in self.settings}
+        self.loss, self.sample_rate = chosen["specgan_loss"], chosen["data_sample_rate"]
         self.series, self.images = read_events(self.folder)
         self.prefix = folders.latest(self.folder)
         self.moments = self.made = self.near = None
@@ -210,8 +221,14 @@ class Training:
         if self.prefix:
             self.step = checkpoint.step_of(self.prefix)
         try:
-            self.moments = self.load_moments(said)
-            self.made = self.render() if self.prefix else None
+            self.moments = self.load_moments(chosen)
+            if self.prefix and self.step:
+                self.made = self.render()
+            elif self.prefix:
+                self.missing = (
+                    "Nothing saved since step 0, and an untrained generator makes near "
+                    "silence. Training saves every --train_save_secs and when it ends."
+                )
         except InputError as e:
             self.missing = f"No sounds: {e}."
         if self.has_sounds and not len(self.sounds.clips):
@@ -222,10 +239,10 @@ class Training:
             if len(real) > 1:
                 self.apart, _ = score.similarity(score.to_int16(real))
 
-    def load_moments(self, said):
+    def load_moments(self, chosen):
         found = folders.load_moments(self.folder, self.moments_fp)
         where = self.moments_fp or folders.moments_fp(self.folder)
-        how = {name: said[f"specgan_{name}"] for name in found.analysis}
+        how = {name: chosen[f"specgan_{name}"] for name in found.analysis}
         moments.require_analysis(found, how, where)
         return found
 
@@ -240,10 +257,45 @@ class Training:
 
 
 def latents(train_dir, n, latent_dim):
-    """The previews' latents, and as many more as it takes for `n`."""
+    """The latents of the previews, then further ones up to `n`."""
     fp = os.path.join(train_dir, "preview", "z.pkl")
     z = np.zeros([0, latent_dim], np.float32)
     if os.path.isfile(fp):
         z = generate.load_z(fp, latent_dim)
     more = generate.sample_z(max(n - len(z), 0), latent_dim, 0).numpy()
     return np.concatenate([z, more])[:n]
+
+
+def checkpoint_pictures(train_dir, prefixes, n, upsample):
+    """step -> `n` pictures uint8 [128, 128, 1] of the same latents, by each checkpoint.
+
+    prefixes: step -> checkpoint. One that cannot be read is reported and left out.
+    """
+    rows = {}
+    for step, prefix in prefixes.items():
+        try:
+            G = checkpoint.load_generator(prefix, upsample)
+            z = latents(train_dir, n, G.latent_dim)
+        except InputError as e:
+            log.warning("%s", e)
+            continue
+        rows[step] = [*spectral.f_to_img(G(z)).numpy()]
+    return rows
+
+
+def find_checkpoints(train_dir):
+    """step -> every checkpoint in the folder and in its backup."""
+    found = {}
+    for folder in (os.path.join(train_dir, "backup"), train_dir):
+        for name in os.listdir(folder) if os.path.isdir(folder) else []:
+            if match := re.fullmatch(r"(model\.ckpt-(\d+))\.index", name):
+                found[int(match[2])] = os.path.join(folder, match[1])
+    return found
+
+
+def decode_png(data):
+    """uint8 [h, w, 1], or None if `data` is no PNG file."""
+    try:
+        return tf.io.decode_png(data, channels=1).numpy()
+    except tf.errors.OpError:
+        return None

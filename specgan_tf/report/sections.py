@@ -1,48 +1,29 @@
-"""The sections of a report, from what `gather` found."""
+"""The sections of a report: plain values for template.html, from a `Training`."""
 
+import base64
 import collections
-import datetime
-import logging
+import io
 import os
 import platform
-import re
 from importlib import metadata
 
 import numpy as np
-import tensorflow as tf
 
 import specgan_tf
-from specgan_tf import spectral
+from specgan_tf import sheet, spectral
 from specgan_tf.eval import comparison, health
-from specgan_tf.files import InputError
-from specgan_tf.report import gather, page
-from specgan_tf.report.page import element
-from specgan_tf.weights import checkpoint
+from specgan_tf.report import gather
+from specgan_tf.report.charts import chart
 
-STEPS, LATENTS = 8, 4  # of spectrograms over time
+STEPS, LATENTS = 8, 4  # in spectrograms over time
 NAMED = 10  # skipped files that are named
 
-log = logging.getLogger("specgan_tf")
+
+# Health
 
 
-def name_of(folder):
-    return os.path.basename(os.path.abspath(folder))
-
-
-def header(t):
-    said = [f"step {t.step}", t.loss]
-    if t.prefix:
-        said.append(f"newest checkpoint {os.path.basename(t.prefix)}")
-    said.append(datetime.datetime.now().strftime("report of %Y-%m-%d %H:%M"))
-    title = element("h1", f"SpecGAN training “{name_of(t.folder)}”")
-    return element("header", title, faint(" · ".join(said)))
-
-
-def faint(text):
-    return element("p", text, class_="faint")
-
-
-def of_health(t):
+def verdict(t):
+    """{kind: "good", "bad" or "early"; headline; signs; note}"""
     signs = health.of_training(t.loss, t.series)
     judged = [] if health.is_early(t.series) else ["losses"]
     if t.made and t.step >= health.LATE:
@@ -51,82 +32,185 @@ def of_health(t):
         signs += health.of_clips(t.step, real, t.made["G_z"])
         if t.near:
             signs += filter(None, [health.overfitting(t.near[1], t.apart)])
-    for sign in signs:
-        yield element(
-            "p",
-            element("strong", sign.name),
-            f": {sign.says}. {sign.remedy}",
-            class_="sign",
+    note, kind = "", "bad"
+    if signs:
+        headline = f"Trouble: {', '.join(sign.name for sign in signs)}"
+    elif judged:
+        kind, headline = "good", f"No sign of trouble in the {' or '.join(judged)}"
+    else:
+        kind, headline = "early", "Too early to tell"
+        note = (
+            f"Losses are judged by {health.ENOUGH} summaries from step {health.EARLY} "
+            f"on, sounds from step {health.LATE} on."
         )
-    if not judged and not signs:
-        yield faint(
-            f"Too early to tell: losses are judged by {health.ENOUGH} summaries from "
-            f"step {health.EARLY} on, sounds from step {health.LATE} on."
-        )
-    elif not signs:
-        yield element("p", f"No sign of trouble in the {' or '.join(judged)}.")
+    return {"kind": kind, "headline": headline, "signs": signs, "note": note}
 
 
-CURVES = [  # title, line -> tag
-    ("Losses", {"D_loss": "D_loss", "G_loss": "G_loss"}),
-    ("D(real) and D(generated)", {"D_x": "D_x", "D_G_z": "D_G_z"}),
-    ("Their difference", {"D_x - D_G_z": "D_x_minus_D_G_z"}),
-    ("Slopes of D", {"slopes": "slopes", "penalty": "gradient_penalty"}),
-    ("Norms of gradients", {"D": "D_gradient_norm", "G": "G_gradient_norm"}),
-    ("Diversity (1: as real clips)", {"diversity": "G_z_diversity"}),
-    ("Loudness, RMS", {"generated": "G_z_rms", "real": "x_rms"}),
-    ("Steps per second", {"steps/s": "steps_per_second"}),
-    ("Share of time waiting for data", {"share": "data_wait"}),
+# Sounds
+
+
+def listen(t):
+    """{missing, near, pairs, real}: generated clips, nearest real ones, more real ones.
+
+    A clip is {image, audio, caption}, the first two as data URIs.
+    """
+    said = {"missing": t.missing, "near": "", "pairs": [], "real": []}
+    if t.made is None:
+        return said
+    images = None
+    if t.near:
+        real, names = t.sounds.clips, t.sounds.names
+        images = spectral.f_to_img(t.moments.t_to_f(real)).numpy()
+        said["near"] = (
+            "Each generated clip, and the real one nearest to it among "
+            f"{len(real)} slices, by the distance between their log-mel spectra. A "
+            f"real clip is {t.apart:.0f} from its nearest other one."
+        )
+        said["real"] = [
+            clip(real[j], images[j], names[j], t.sample_rate)
+            for j in range(min(t.n, len(real)))
+        ]
+    else:
+        said["near"] = f"No real sounds to compare with: {t.sounds}."
+    for i, (G_z, image) in enumerate(
+        zip(t.made["G_z"], t.made["G_z_norm_uint8"], strict=True)
+    ):
+        pair = [clip(G_z, image, f"generated {i}", t.sample_rate)]
+        if t.near:
+            j, distance = t.near[0][i], t.near[1][i]
+            caption = f"{names[j]}, distance {distance:.0f}"
+            pair.append(clip(real[j], images[j], caption, t.sample_rate))
+        said["pairs"].append(pair)
+    return said
+
+
+def clip(x, image, caption, sample_rate):
+    from scipy.io import wavfile
+
+    # One that is too loud is turned down, as `generate` does.
+    samples = spectral.float_to_int16(spectral.turn_down(x[np.newaxis])[0])
+    encoded = io.BytesIO()
+    wavfile.write(encoded, sample_rate, np.asarray(samples))
+    audio = data_uri("audio/wav", encoded.getvalue())
+    return {"image": png(image), "audio": audio, "caption": caption}
+
+
+def png(image):
+    return data_uri("image/png", sheet.encode_png(image))
+
+
+def data_uri(kind, data):
+    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
+
+
+# Curves
+
+
+CURVES = [  # title, line -> tag, values on the y axis, what it shows
+    (
+        "Losses",
+        {"D_loss": "D_loss", "G_loss": "G_loss"},
+        (),
+        "What each network minimises; they pull against each other, so neither has to "
+        "fall.",
+    ),
+    (
+        "D(real) and D(generated)",
+        {"D_x": "D_x", "D_G_z": "D_G_z"},
+        (),
+        "The discriminator's mean output: the closer the lines, the harder it is to "
+        "tell generated sounds from real ones.",
+    ),
+    (
+        "Their difference",
+        {"D_x - D_G_z": "D_x_minus_D_G_z"},
+        (0,),
+        "Shrinks while the generator improves; below 0, D takes generated sounds for "
+        "real.",
+    ),
+    (
+        "Diversity",
+        {"diversity": "G_z_diversity"},
+        (0, 1),
+        "How much generated clips differ from each other: 1 is as much as real clips, "
+        "0 is the same sound every time.",
+    ),
+    (
+        "Loudness, RMS",
+        {"generated": "G_z_rms", "real": "x_rms"},
+        (0,),
+        "Generated sounds should become as loud as real ones.",
+    ),
+    (
+        "Slopes of D",
+        {"slopes": "slopes", "penalty": "gradient_penalty"},
+        (0, 1),
+        "The gradient penalty keeps the slopes near 1; the penalty itself stays small.",
+    ),
+    (
+        "Norms of gradients",
+        {"D": "D_gradient_norm", "G": "G_gradient_norm"},
+        (0,),
+        "The size of each update's gradient: a sudden or endless climb comes before "
+        "divergence.",
+    ),
+    (
+        "Steps per second",
+        {"steps/s": "steps_per_second"},
+        (0,),
+        "Updates of the generator, with the discriminator's updates in between.",
+    ),
+    (
+        "Share of time waiting for data",
+        {"share": "data_wait"},
+        (0, 1),
+        "Near 0, sounds are decoded fast enough; near 1, decoding limits training.",
+    ),
 ]
 
 
-def of_curves(t):
+def curves(t):
+    """Charts of the summaries, all on one x axis: from step 0 to the last."""
+    last = max((int(steps[-1]) for steps, _ in t.series.values()), default=0)
     charts = []
-    for title, tags in CURVES:
-        tags = {name: tag for name, tag in tags.items() if tag in t.series}
-        lines = [(name, *t.series[tag]) for name, tag in tags.items()]
-        charts.append(page.chart(title, lines))
-    charts = [c for c in charts if c]
-    if charts:
-        yield element("div", *charts, class_="grid")
-    else:
-        yield faint(
-            "No summaries in this folder: train writes them (--train_summary_secs)."
-        )
+    for title, tags, include, note in CURVES:
+        lines = [(n, *t.series[tag]) for n, tag in tags.items() if tag in t.series]
+        x_range = (0, max(last, 1))
+        charts.append(chart(title, lines, note, x_range=x_range, include=include))
+    return [c for c in charts if c]
 
 
-def of_time(t):
-    """The same latents step by step: from previews, summaries, or checkpoints kept."""
+# Spectrograms over time
+
+
+def over_time(t):
+    """(source, [(step, pictures as data URIs)]): the same latents, step by step.
+
+    From previews, or else summaries, or else the checkpoints that are kept.
+    """
     previews = gather.read_previews(t.folder)
     if len(previews) > 1:
         source = "From the previews."
-        found = {step: cut_sheet(previews[step]) for step in spread(previews)}
+        found = {step: sheet.first_row(previews[step]) for step in spread(previews)}
     elif len(t.images) > 1:
         source = "From the summaries."
-        found = {step: [*map(decode_png, t.images[step])] for step in spread(t.images)}
+        found = {
+            step: [
+                im for im in map(gather.decode_png, t.images[step]) if im is not None
+            ]
+            for step in spread(t.images)
+        }
     else:
         source = "Made by the checkpoints that are here."
-        found = of_checkpoints(t.folder, t.upsample)
+        kept = gather.find_checkpoints(t.folder)
+        kept = {step: kept[step] for step in spread(kept)} if kept else {}
+        found = gather.checkpoint_pictures(t.folder, kept, LATENTS, t.upsample)
     columns = [
-        element(
-            "div",
-            element("span", step),
-            *(page.png(image, f"generated at step {step}") for image in made[:LATENTS]),
-            class_="step",
-        )
+        (step, [png(image) for image in made[:LATENTS]])
         for step, made in sorted(found.items())
         if made
     ]
-    if not columns:
-        yield faint(
-            "No previews, no pictures in summaries, no checkpoint: none to show."
-        )
-        return
-    yield element("div", *columns, class_="steps")
-    yield faint(
-        f"{source} A row is one latent, a column the step above it; within a picture, "
-        "time runs to the right and frequency upwards."
-    )
+    return source, columns
 
 
 def spread(steps, n=STEPS):
@@ -136,95 +220,14 @@ def spread(steps, n=STEPS):
     return [steps[i] for i in picked]
 
 
-def cut_sheet(fp):
-    """The first row of a `generate.contact_sheet`: uint8 [128, 128, 1] each."""
-    with open(fp, "rb") as f:
-        sheet = decode_png(f.read())
-    side = spectral.NFRAMES
-    if sheet is None or sheet.shape[0] < side + 8:
-        return []
-    lefts = range(4, sheet.shape[1] - side, side + 4)
-    return [sheet[4 : 4 + side, left : left + side] for left in lefts]
-
-
-def decode_png(data):
-    """uint8 [h, w, 1], or None of what is none."""
-    try:
-        return tf.io.decode_png(data, channels=1).numpy()
-    except tf.errors.OpError:
-        return None
-
-
-def of_checkpoints(train_dir, upsample):
-    """step -> pictures of the same latents, by those that are kept or backed up."""
-    found = {}
-    for folder in (os.path.join(train_dir, "backup"), train_dir):
-        for name in os.listdir(folder) if os.path.isdir(folder) else []:
-            if match := re.fullmatch(r"(model\.ckpt-(\d+))\.index", name):
-                found[int(match[2])] = os.path.join(folder, match[1])
-    rows = {}
-    for step in spread(found) if found else []:
-        try:
-            G = checkpoint.load_generator(found[step], upsample)
-            z = gather.latents(train_dir, LATENTS, G.latent_dim)
-        except InputError as e:
-            log.warning("%s", e)
-            continue
-        rows[step] = [*spectral.f_to_img(G(z)).numpy()]
-    return rows
-
-
-def of_clips(t):
-    """Generated clips with the real one nearest to each, then real ones by chance."""
-
-    def clip(x, image, caption):
-        # One that is too loud is turned down, as `generate` does.
-        samples = spectral.float_to_int16(spectral.turn_down(x[np.newaxis])[0])
-        player = page.wav(samples, t.sample_rate, caption)
-        picture = page.png(image, f"spectrogram of {caption}")
-        caption = element("figcaption", caption)
-        return element("div", picture, player, caption, class_="clip")
-
-    if t.made is None:
-        yield faint(t.missing)
-        return
-    if t.near:
-        real = t.sounds.clips
-        images = spectral.f_to_img(t.moments.t_to_f(real)).numpy()
-        yield element(
-            "p",
-            "Each generated clip, and the real one that is nearest to it among "
-            f"{len(real)} slices, by the distance of their log-mel spectra. A real one "
-            f"is {t.apart:.0f} from its nearest other.",
-        )
-    else:
-        yield faint(f"No real sounds to hold them against: {t.sounds}.")
-    cards = []
-    for i, G_z in enumerate(t.made["G_z"]):
-        pair = [clip(G_z, t.made["G_z_norm_uint8"][i], f"generated {i}")]
-        if t.near:
-            j, distance = t.near[0][i], t.near[1][i]
-            pair.append(
-                clip(
-                    real[j], images[j], f"{t.sounds.names[j]}, distance {distance:.0f}"
-                )
-            )
-        cards.append(element("figure", element("div", *pair, class_="pair")))
-    yield element("div", *cards, class_="grid")
-    if t.near:
-        yield element("h3", "Real sounds, by chance")
-        cards = [
-            element("figure", clip(real[j], images[j], t.sounds.names[j]))
-            for j in range(min(t.n, len(real)))
-        ]
-        yield element("div", *cards, class_="grid small")
+# Scores
 
 
 WATCHED = {"incept": "incept_mean", "frechet": "frechet_log_mel"}  # folder -> tag
 
 
-def of_scores(t):
-    """What the modes score and incept left in the folder."""
+def scores(t):
+    """(header, rows, charts) of what `score` and `incept` left in the folder."""
     found = gather.read_scores(t.folder)
     names = [
         n
@@ -232,57 +235,31 @@ def of_scores(t):
         if any(n in s["generated"] for s in found.values())
     ]
 
-    def row(says, numbers):
+    def row(title, numbers):
         values = (numbers.get(name) for name in names)
-        return [says, *("" if v is None else shown(*v) for v in values)]
+        return [title, *("" if v is None else shown(*v) for v in values)]
 
+    rows = [row(f"step {step}", said["generated"]) for step, said in found.items()]
     if found:
-        rows = [row(f"step {step}", said["generated"]) for step, said in found.items()]
         rows.append(row("real sounds", [*found.values()][-1]["real"]))
-        yield page.table(rows, ["", *(comparison.MEASURES[name] for name in names)])
     charts = []
     for name in names if len(found) > 1 else []:
-        values = {
-            s: said["generated"].get(name, (np.nan,)) for s, said in found.items()
-        }
-        line = (name, [*values], [mean for mean, *_ in values.values()])
-        charts.append(page.chart(comparison.MEASURES[name], [line]))
+        values = [said["generated"].get(name, (np.nan,))[0] for said in found.values()]
+        charts.append(chart(comparison.MEASURES[name], [(name, [*found], values)]))
     for folder, tag in WATCHED.items():
         folder = os.path.join(t.folder, folder)
         series = gather.read_events(folder)[0] if os.path.isdir(folder) else {}
         if tag in series:
-            title = f"{tag} of each checkpoint"
-            charts.append(page.chart(title, [(tag, *series[tag])]))
-    charts = [c for c in charts if c]
-    if charts:
-        yield element("div", *charts, class_="grid")
-    if not found and not charts:
-        yield faint("None: the modes score and incept of train_specgan.py make them.")
+            charts.append(chart(f"{tag} of each checkpoint", [(tag, *series[tag])]))
+    header = ["", *(comparison.MEASURES[name] for name in names)]
+    return header, rows, [c for c in charts if c]
 
 
 def shown(mean, std):
     return f"{mean:.4g}" if std is None else f"{mean:.4g} ± {std:.2g}"
 
 
-def of_data(t):
-    if t.has_sounds:
-        yield page.table(facts(t.sounds, t.sample_rate))
-        skipped = [f"{fp}: {why}" if why else fp for fp, why in t.sounds.skipped]
-        if len(skipped) > NAMED:
-            skipped[NAMED:] = [f"and {len(skipped) - NAMED} more"]
-        if skipped:
-            yield element("ul", *(element("li", line) for line in skipped))
-    else:
-        yield faint(f"The sounds cannot be had: {t.sounds}.")
-    if t.moments is None:
-        yield faint("No moments in this folder.")
-        return
-    mean, std = (m.astype(np.float64) for m in t.moments[:2])
-    hertz = np.arange(len(mean)) * t.sample_rate / spectral.NFFT
-    bands = [(hertz, mean - std, mean + std)]
-    title = "Moments: mean log magnitude, ± standard deviation"
-    chart = page.chart(title, [("mean", hertz, mean)], "Hz", bands)
-    yield element("div", chart, class_="grid")
+# Data
 
 
 def facts(sounds, sample_rate):
@@ -294,14 +271,22 @@ def facts(sounds, sample_rate):
     if seconds:
         span = f"{min(seconds):.2g} to {max(seconds):.3g} s"
         rows += [
-            ["all together", duration(sum(seconds))],
-            ["each", f"{span}, half of them above {np.median(seconds):.2g} s"],
+            ["total length", duration(sum(seconds))],
+            ["length of a file", f"{span}, median {np.median(seconds):.2g} s"],
         ]
     counts = ", ".join(f"{n} at {rate} Hz" for rate, n in sorted(rates.items()))
     rows += [["sample rates", counts], ["trained at", f"{sample_rate} Hz"]]
     if len(sounds.headers) < sounds.files:
         rows.append(["these are of the first", f"{len(sounds.headers)} files"])
     return [*rows, ["skipped", f"{len(sounds.skipped)}"]]
+
+
+def skipped(sounds):
+    """Lines on unreadable files, the first NAMED of them."""
+    lines = [f"{fp}: {why}" if why else fp for fp, why in sounds.skipped]
+    if len(lines) > NAMED:
+        lines[NAMED:] = [f"and {len(lines) - NAMED} more"]
+    return lines
 
 
 def duration(seconds):
@@ -311,18 +296,26 @@ def duration(seconds):
     return f"{seconds:.3g} s"
 
 
-def of_settings(t):
-    if not os.path.isfile(os.path.join(t.folder, "args.txt")):
-        yield faint("No args.txt: what the checkpoint tells, and defaults.")
-    rows = [[name, page.text(value)] for name, value, _ in t.settings]
-    other = [
-        row
-        for row, (_, _, default) in zip(rows, t.settings, strict=True)
-        if not default
-    ]
-    yield page.table(other, ["not the default", ""])
-    summary = element("summary", "All settings")
-    yield element("details", summary, page.table(rows))
+def moments_chart(t):
+    if t.moments is None:
+        return None
+    mean, std = (m.astype(np.float64) for m in t.moments[:2])
+    hertz = np.arange(len(mean)) * t.sample_rate / spectral.NFFT
+    return chart(
+        "Moments: mean log magnitude, ± standard deviation",
+        [("mean", hertz, mean)],
+        "Spectrograms are normalised by these: a dip or a spike comes from the sounds.",
+        "Hz",
+        [(hertz, mean - std, mean + std)],
+    )
+
+
+# Settings and versions
+
+
+def settings(t, which):
+    """(name, value) of "all" settings, or of those "changed" from the default."""
+    return [row[:2] for row in t.settings if which == "all" or not row[2]]
 
 
 def versions():
