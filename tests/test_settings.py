@@ -230,6 +230,4 @@ def test_every_flag_is_of_a_mode_and_in_the_document():
     for flag in make_parser().defaults:
         assert any(takes(mode, flag) for mode in MODES), flag
     with open(os.path.join(ROOT, "docs", "FLAGS.md"), encoding="utf-8") as f:
-        assert f.read() == document(), (
-            "write it anew"
-        )
+        assert f.read() == document(), "write it anew"
