@@ -859,9 +859,9 @@ def test_the_same_latents_again(run, refused, trained, tmp_path):
 def test_short_names_of_the_inversion_mean_the_same(run, trained, tmp_path):
     argv = ["generate", trained, "--generate_n", 1, "--seed", 1, "--generate_dir"]
     for name, prefix in (("a", "--"), ("b", "--specgan_")):
-        flags = [f"{prefix}ngl", 2, f"{prefix}gl_window", "dual"]
-        flags += [f"{prefix}gl_momentum", 0.5]
-        assert run(*argv, tmp_path / name, *flags)[0] == 0
+        given = [f"{prefix}ngl", 2, f"{prefix}gl_window", "dual"]
+        given += [f"{prefix}gl_momentum", 0.5]
+        assert run(*argv, tmp_path / name, *given)[0] == 0
     assert run(*argv, tmp_path / "c", "--ngl", 2)[0] == 0
     a, b, c = ((tmp_path / name / "0000.wav").read_bytes() for name in "abc")
     assert a == b != c
@@ -883,7 +883,7 @@ def stand_in(tmp_path, monkeypatch):
     # of it most is rounding.
     mean, std = np.linspace(3, -3, 129, dtype=np.float32), np.ones(129, np.float32)
     bundled.save(fp, G, Moments(mean, std), {"step": 7, "sample_rate": 8000})
-    monkeypatch.setattr(bundled, "PATH", str(fp))
+    monkeypatch.setattr(bundled, "path_of", lambda name: str(fp))
     monkeypatch.chdir(tmp_path / "here")
     return fp
 
