@@ -872,7 +872,7 @@ def test_short_names_of_the_inversion_mean_the_same(run, trained, tmp_path):
 
 @pytest.fixture
 def stand_in(tmp_path, monkeypatch):
-    """An untrained model in place of the one that comes along, which has loud sounds;
+    """An untrained model in place of the bundled one, which has loud sounds;
     the working folder is empty."""
     (tmp_path / "box").mkdir()
     (tmp_path / "here").mkdir()
