@@ -137,13 +137,23 @@ def check_generate(parser, given):
 def start(parser, given):
     """The mode, with its settings; they may be read off a checkpoint, and by then
     TensorFlow has to know its workers."""
-    from specgan_tf.cli.settings import settle
+    from specgan_tf.cli.settings import STRUCTURE, settle
 
     if given["mode"] == "train":
         from specgan_tf import distribute
 
         given["strategy"] = distribute.create(given.get("train_distribute", "none"))
+    asked = [name for name in given if name in parser.modes]
     args = settle(parser, given)
+    # The reference takes every flag in every mode. Those of STRUCTURE were compared
+    # with the checkpoint.
+    unused = [
+        f"--{name}"
+        for name in asked
+        if given["mode"] not in parser.modes[name] and name not in STRUCTURE
+    ]
+    if unused:
+        log.info("%s does not use %s", given["mode"], ", ".join(unused))
     function_of(given["mode"])(args)
 
 
