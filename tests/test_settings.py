@@ -228,6 +228,14 @@ def test_the_help_of_a_mode_shows_its_flags_alone(mode, capsys):
         assert shown is (mode in modes), flag
 
 
+def test_the_help_without_a_mode_names_the_modes(capsys):
+    assert command.main(["--help"]) == 0
+    said = capsys.readouterr().out
+    for mode in MODES:
+        assert re.search(rf"^  {mode} ", said, re.MULTILINE), mode
+    assert "generate --help" in said and "--preview_n" not in said
+
+
 def test_every_flag_is_of_a_mode_and_in_the_document():
     for flag, modes in make_parser().modes.items():
         # This one does nothing, as --help says.

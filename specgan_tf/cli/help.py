@@ -1,9 +1,17 @@
-"""`--help` of one mode, and docs/FLAGS.md: python -m specgan_tf.cli.help"""
+"""`--help`, and docs/FLAGS.md: python -m specgan_tf.cli.help"""
 
 import argparse
 
 from specgan_tf.cli.flags import make_parser
 from specgan_tf.cli.modes import ABOUT, MODES
+
+
+def overview(prog):
+    """The text of `--help` without a mode: the modes, and where their flags are."""
+    lines = [f"usage: {prog} MODE [TRAIN_DIR] [--FLAG ...]", "", "modes:"]
+    lines += [f"  {mode:12}{about}" for mode, about in ABOUT.items()]
+    lines += ["", f"The flags of a mode: {prog} generate --help"]
+    return "\n".join([*lines, "All flags of all modes: docs/FLAGS.md"]) + "\n"
 
 
 def help_of(mode):

@@ -22,7 +22,7 @@ class Parser(argparse.ArgumentParser):
         files = what == "unrecognized arguments" and "data_dir" in self.defaults
         if files and any(map(os.path.isfile, names.split(" "))):
             message += ". --data_dir takes a folder, not files"
-        self.exit(2, f"{self.prog}: error: {message} (--help lists every flag)\n")
+        self.exit(2, f"{self.prog}: error: {message} (see --help)\n")
 
     def group(self, title, modes, recorded=True):
         """`flag` for a new group; modes and recorded are its flags' defaults."""

@@ -8,7 +8,7 @@ import sys
 import tempfile
 
 from specgan_tf.cli.flags import make_parser
-from specgan_tf.cli.help import help_of
+from specgan_tf.cli.help import help_of, overview
 from specgan_tf.cli.modes import MODES
 
 START = """SpecGAN learns to make one-second sounds from a folder of sounds:
@@ -24,7 +24,7 @@ START = """SpecGAN learns to make one-second sounds from a folder of sounds:
       a SavedModel and a .tflite, to make sound elsewhere
 
 The flags of a mode: python train_specgan.py generate --help
-Every mode and flag: python train_specgan.py --help"""
+The modes:           python train_specgan.py --help"""
 
 log = logging.getLogger("specgan_tf")
 
@@ -103,10 +103,11 @@ def main(argv=None):
     if not argv:
         print(START)
         return 0
-    if {"-h", "--help"} & {*argv} and argv[0] in MODES:
-        print(help_of(argv[0]), end="")
-        return 0
     parser = make_parser()
+    if {"-h", "--help"} & {*argv}:
+        mode = next((word for word in argv if word in MODES), None)
+        print(help_of(mode) if mode else overview(parser.prog), end="")
+        return 0
     given = vars(parser.parse_args(argv))
     folders = {"to_tf1": "TRAIN_DIR and OUT_DIR", "classifier": "DATA_DIR and OUT_DIR"}
     takes = folders.get(given["mode"], "TRAIN_DIR alone")
