@@ -151,9 +151,7 @@ def generator_options(shapes):
     dense = shapes.get("G/z_project/dense/kernel")
     zeros = shapes.get("G/upconv_0/conv2d_transpose/kernel")
     conv = zeros or shapes.get("G/upconv_0/conv2d/kernel")
-    if not dense or not conv or len(dense) != 2 or len(conv) != 4:
-        return None
-    if is_wavegan(shapes):
+    if is_wavegan(shapes) or not dense or not conv or (len(dense), len(conv)) != (2, 4):
         return None
     options = {
         "kernel_len": conv[0],
@@ -165,13 +163,10 @@ def generator_options(shapes):
 
 
 def is_wavegan(shapes):
-    """Whether these are the variables of the reference's WaveGAN.
+    """Whether these shapes, path -> shape, are the reference's WaveGAN's.
 
     Its scopes have the same names, but its kernels have one dimension: conv1d's, or
     those of a conv2d_transpose of height 1.  [wavegan.py:11-31]
-
-    Args:
-      shapes: as in `generator_options`.
     """
     if {"G/upconv_0/conv1d/kernel", "D/downconv_0/conv1d/kernel"} & set(shapes):
         return True
@@ -324,8 +319,8 @@ class SpecGANDiscriminator(keras.Model):
         self,
         kernel_len: int = 5,
         dim: int = 64,
-        use_batchnorm=False,
-        name="D",
+        use_batchnorm: bool = False,
+        name: str = "D",
         **kwargs,
     ) -> None:
         with float32_channels_last():
