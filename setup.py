@@ -34,7 +34,12 @@ setup(
     python_requires=">=3.10",
     packages=find_packages(include=["specgan_tf", "specgan_tf.*"]),
     package_data={
-        "specgan_tf": ["data/provenance.csv", "data/drums/*.wav", "data/models/*/*"],
+        "specgan_tf": [
+            "py.typed",
+            "data/provenance.csv",
+            "data/drums/*.wav",
+            "data/models/*/*",
+        ],
         "specgan_tf.report": ["*.html", "*.css"],
     },
     entry_points={

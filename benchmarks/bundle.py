@@ -340,14 +340,14 @@ ASIDE = "train_save_secs train_summary_secs train_keep train_backup_mins".split(
 
 def command(name, settings, step):
     """The training's command line, without the paths of one machine."""
-    from specgan_tf.cli.settings import INVERSION, MOMENTARY, PATHS
+    from specgan_tf.cli.settings import INVERSION, PATHS
 
     words = ["python train_specgan.py train ./train"]
     for flag, default in settings.defaults.items():
         value = getattr(settings, flag)
         if flag == "data_dir" and value:
             value = f"./{name}"
-        elif flag in {*MOMENTARY, *PATHS, *INVERSION, *ASIDE}:
+        elif flag not in settings.recorded - {*PATHS, *INVERSION, *ASIDE}:
             continue
         if value == default:
             continue

@@ -14,9 +14,13 @@ import os
 import pickle
 import shutil
 import tempfile
+from collections.abc import Iterator
+from typing import IO
 
 import filelock
 import numpy as np
+
+StrPath = str | os.PathLike
 
 MAX_PICKLE_BYTES = 64 << 20  # 160,000 latents of 100 float32; moments are 1.2 kB
 
@@ -31,7 +35,7 @@ os.umask(UMASK)
 
 
 @contextlib.contextmanager
-def replacing(path, mode="wb"):
+def replacing(path: StrPath, mode: str = "wb") -> Iterator[IO]:
     """Open a temporary file beside `path` that becomes `path` when the block succeeds.
 
     A crash, a full disk or an exception leaves whatever was at `path` as it was.
@@ -65,7 +69,7 @@ def naming(path):
 
 
 @contextlib.contextmanager
-def making_dir(path):
+def making_dir(path: StrPath) -> Iterator[None]:
     """Make a folder, with its parents; remove what is empty of it if the block fails.
 
     Folders that were there before stay.
@@ -86,7 +90,7 @@ def making_dir(path):
 
 
 @contextlib.contextmanager
-def only_training(folder):
+def only_training(folder: StrPath) -> Iterator[None]:
     """Keep other trainings out of a folder; a process that dies lets go of it.
 
     The file of the lock stays, unless the block fails and leaves nothing else.
@@ -115,7 +119,7 @@ def only_training(folder):
 
 
 @contextlib.contextmanager
-def replacing_dir(path):
+def replacing_dir(path: StrPath) -> Iterator[str]:
     """Yield an empty folder that becomes `path` when the block succeeds."""
     named, path = path, os.path.abspath(os.fspath(path))
     folder = os.path.dirname(path)
@@ -148,7 +152,7 @@ def put_in_place(new, path):
         shutil.rmtree(aside)
 
 
-def write_pickle(path, arrays):
+def write_pickle(path: StrPath, arrays: object) -> None:
     """Pickle float arrays (one, or a tuple) so that any numpy, 1.x or 2.x, reads them.
 
     A tuple may hold a dict of numbers too, see `read_pickle`.
@@ -200,7 +204,7 @@ _ArrayPickler.dispatch.update(
 )
 
 
-def read_pickle(path, options=False):
+def read_pickle(path: StrPath, options: bool = False) -> np.ndarray | list:
     """The float arrays of a pickle, as a tuple or a single `np.ndarray`.
 
     Reads what the reference (any numpy, Python 2 or 3) and `write_pickle` leave.

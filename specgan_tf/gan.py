@@ -8,8 +8,12 @@ import contextlib
 import keras
 import numpy as np
 import tensorflow as tf
+from tensorflow.types.experimental import TensorLike
 
 from specgan_tf import arguments, distribute, kernels, losses, tf1
+
+# What `compile` makes an optimizer of.
+Optimizer = keras.optimizers.Optimizer | str | dict | None
 
 
 @keras.saving.register_keras_serializable(package="specgan_tf")
@@ -40,7 +44,15 @@ class SpecGAN(keras.Model):
         disc_nupdates that is not a positive integer.
     """
 
-    def __init__(self, G, D, disc_nupdates=5, seed=None, name="SpecGAN", **kwargs):
+    def __init__(
+        self,
+        G: keras.Model,
+        D: keras.Model,
+        disc_nupdates: int = 5,
+        seed: int | None = None,
+        name: str = "SpecGAN",
+        **kwargs,
+    ) -> None:
         super().__init__(name=name, **{"dtype": "float32", **kwargs})
         arguments.require_network("G", G, "SpecGANGenerator", arguments.GENERATOR)
         arguments.require_network(
@@ -59,16 +71,16 @@ class SpecGAN(keras.Model):
 
     def compile(
         self,
-        loss="wgan-gp",
-        G_optimizer=None,
-        D_optimizer=None,
-        mixed_precision=False,
-        jit_compile=False,
-        ema_momentum=0.0,
-        run_eagerly=False,
-        steps_per_execution=1,
+        loss: str | losses.Loss = "wgan-gp",
+        G_optimizer: Optimizer = None,
+        D_optimizer: Optimizer = None,
+        mixed_precision: bool = False,
+        jit_compile: bool = False,
+        ema_momentum: float = 0.0,
+        run_eagerly: bool = False,
+        steps_per_execution: int = 1,
         **unknown,
-    ):
+    ) -> None:
         """Choose the loss, and the original's optimizers for it or others.
 
         Args:
@@ -155,7 +167,7 @@ class SpecGAN(keras.Model):
         self.G_optimizer.build(self.G.trainable_variables)
         self.D_optimizer.build(self.D.trainable_variables)
 
-    def get_compile_config(self):
+    def get_compile_config(self) -> dict:
         optimizers = {"G_optimizer": self.G_optimizer, "D_optimizer": self.D_optimizer}
         serialize = keras.saving.serialize_keras_object
         own = losses.LOSSES.get(self.loss_name) is not self.loss_spec
@@ -167,32 +179,32 @@ class SpecGAN(keras.Model):
             **{k: serialize(o) for k, o in optimizers.items()},
         }
 
-    def compile_from_config(self, config):
+    def compile_from_config(self, config: dict) -> None:
         for name in ("G_optimizer", "D_optimizer", "loss"):
             config[name] = keras.saving.deserialize_keras_object(config[name])
         self.compile(**config)
 
     @property
-    def metrics(self):
+    def metrics(self) -> list[keras.metrics.Metric]:
         return list(self.trackers.values())
 
     @property
-    def global_step(self):
+    def global_step(self) -> int:
         """Updates of G so far.  [train_specgan.py:274-275]"""
         return int(self.G_optimizer.iterations.numpy())
 
     # A property: as an attribute, Keras would count it among the model's weights.
     @property
-    def G_ema(self):
+    def G_ema(self) -> keras.Model | None:
         """The generator with averaged weights, or None without `ema_momentum`."""
         return self.average.network if self.average else None
 
     @property
-    def generator(self):
+    def generator(self) -> keras.Model:
         """The network to generate with: `G_ema` where there is one, else `G`."""
         return self.G if self.G_ema is None else self.G_ema
 
-    def call(self, z, training=False):
+    def call(self, z: TensorLike, training: bool = False) -> tf.Tensor:
         """Generate: latents [b, latent_dim] -> spectrograms [b, 128, 128, 1]."""
         net = self.G if training else self.generator
         return net(z, training=training)
@@ -319,7 +331,7 @@ class SpecGAN(keras.Model):
             return self.loss_spec.G(self.D(self.G(z, training=True)))
 
     @contextlib.contextmanager
-    def precision(self):
+    def precision(self) -> contextlib.AbstractContextManager:
         """For the block: convolutions compute in bfloat16, if this is mixed precision.
 
         Dense layers do not: bfloat16 would save nothing and leave logits three digits.
@@ -368,7 +380,7 @@ class SpecGAN(keras.Model):
         self.G_optimizer.apply(distribute.shares(gradients), G_vars)
         return {"G_loss": loss, "G_gradient_norm": tf.linalg.global_norm(gradients)}
 
-    def get_config(self):
+    def get_config(self) -> dict:
         return {
             "name": self.name,
             "G": keras.saving.serialize_keras_object(self.G),
@@ -377,7 +389,7 @@ class SpecGAN(keras.Model):
         }
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict) -> "SpecGAN":
         for net in ("G", "D"):
             config[net] = keras.saving.deserialize_keras_object(config[net])
         return cls(**config)

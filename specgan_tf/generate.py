@@ -9,18 +9,24 @@ uniformly from it. `interpolate`, `path`, `walk`, `grid` and `truncate` stay wit
 import io
 import itertools
 import os
+from collections.abc import Iterator
 
+import keras
 import numpy as np
 import tensorflow as tf
+from tensorflow.types.experimental import TensorLike
 
 from specgan_tf import spectral
-from specgan_tf.files import InputError, read_pickle, replacing, write_pickle
-from specgan_tf.spectral import GRIFFIN_LIM
+from specgan_tf.files import InputError, StrPath, read_pickle, replacing, write_pickle
+from specgan_tf.moments import Moments
+from specgan_tf.spectral import GRIFFIN_LIM, GriffinLim
 
 CHUNK = 64  # latents synthesized at a time
 
 
-def sample_z(n, latent_dim, seed):
+def sample_z(
+    n: int | tf.Tensor, latent_dim: int | tf.Tensor, seed: int | tf.Tensor
+) -> tf.Tensor:
     """Latents float32 [n, latent_dim], uniform in [-1, 1]; more of them begin alike.
 
     original: uniform, not normal.  [train_specgan.py:334]
@@ -31,7 +37,7 @@ def sample_z(n, latent_dim, seed):
     return tf.random.stateless_uniform([n, latent_dim], [seed, 0], -1.0, 1.0)
 
 
-def interpolate(z0, z1, steps):
+def interpolate(z0: np.ndarray, z1: np.ndarray, steps: int) -> np.ndarray:
     """The straight line from one latent to another, in equal steps.
 
     Straight, not spherical: the cube is convex, so no step leaves what G was trained
@@ -49,7 +55,7 @@ def interpolate(z0, z1, steps):
     return ((1.0 - t) * np.asarray(z0) + t * np.asarray(z1)).astype(np.float32)
 
 
-def path(z, steps):
+def path(z: np.ndarray, steps: int) -> np.ndarray:
     """`interpolate` from each latent to the next, through all of them.
 
     Args:
@@ -64,7 +70,7 @@ def path(z, steps):
     return np.concatenate([*legs, np.asarray(z[-1:], np.float32)])
 
 
-def walk(z0, n, step, seed):
+def walk(z0: np.ndarray, n: int, step: float, seed: int) -> np.ndarray:
     """A random walk through the cube, reflected at its walls; longer ones begin alike.
 
     Every coordinate moves by a uniform number in [-step, step] at a time. Reflected,
@@ -91,7 +97,7 @@ def walk(z0, n, step, seed):
     return np.concatenate([z0[np.newaxis], folded.astype(np.float32)])
 
 
-def grid(z, rows, columns):
+def grid(z: np.ndarray, rows: int, columns: int) -> np.ndarray:
     """A sheet between four latents, its corners.
 
     Args:
@@ -108,7 +114,7 @@ def grid(z, rows, columns):
     return np.concatenate(lines)
 
 
-def truncate(z, t):
+def truncate(z: np.ndarray, t: float) -> np.ndarray:
     """Latents drawn towards the centre: more alike, and nearer to the usual sound.
 
     Scaled. Normal latents are truncated by drawing those in the tails again; uniform
@@ -132,7 +138,12 @@ def _at_least(name, value, least):
         raise ValueError(f"{name} must be at least {least}. Received: {value!r}")
 
 
-def synthesize(G, moments, z, griffin_lim=GRIFFIN_LIM):
+def synthesize(
+    G: keras.Model,
+    moments: Moments,
+    z: TensorLike,
+    griffin_lim: GriffinLim = GRIFFIN_LIM,
+) -> dict[str, tf.Tensor]:
     """The original's inference graph, under its tensors' names.
 
     Args:
@@ -158,7 +169,12 @@ def synthesize(G, moments, z, griffin_lim=GRIFFIN_LIM):
     }
 
 
-def render_chunks(G, moments, z, griffin_lim=GRIFFIN_LIM):
+def render_chunks(
+    G: keras.Model,
+    moments: Moments,
+    z: TensorLike,
+    griffin_lim: GriffinLim = GRIFFIN_LIM,
+) -> Iterator[dict[str, np.ndarray]]:
     """`synthesize` for any number of latents: dicts of numpy arrays, chunk by chunk."""
     graph = tf.function(
         lambda z: synthesize(G, moments, z, griffin_lim),
@@ -168,7 +184,12 @@ def render_chunks(G, moments, z, griffin_lim=GRIFFIN_LIM):
         yield {name: t.numpy() for name, t in graph(z[i : i + CHUNK]).items()}
 
 
-def render(G, moments, z, griffin_lim=GRIFFIN_LIM):
+def render(
+    G: keras.Model,
+    moments: Moments,
+    z: TensorLike,
+    griffin_lim: GriffinLim = GRIFFIN_LIM,
+) -> dict[str, np.ndarray]:
     """`synthesize` for any number of latents, as numpy arrays.
 
     Args:
@@ -182,7 +203,7 @@ def render(G, moments, z, griffin_lim=GRIFFIN_LIM):
     return {name: np.concatenate([c[name] for c in chunks]) for name in chunks[0]}
 
 
-def load_z(fp, latent_dim):
+def load_z(fp: StrPath, latent_dim: int) -> np.ndarray:
     """Latents from a .npy file, or a pickle such as the original's preview/z.pkl.
 
     Raises:
@@ -217,7 +238,7 @@ def load_z(fp, latent_dim):
     return z.astype(np.float32)
 
 
-def save_z(fp, z):
+def save_z(fp: StrPath, z: TensorLike) -> None:
     """Write latents [n, latent_dim] as .npy, or else as a pickle the original reads."""
     z = np.asarray(z, np.float32)
     if str(fp).endswith(".npy"):
@@ -227,7 +248,7 @@ def save_z(fp, z):
         write_pickle(fp, z)
 
 
-def write_wav(fp, samples, sample_rate):
+def write_wav(fp: StrPath, samples: TensorLike, sample_rate: int) -> None:
     """Write int16 [n, 1] as a 16-bit PCM WAV file."""
     from scipy.io import wavfile
 
@@ -237,7 +258,7 @@ def write_wav(fp, samples, sample_rate):
         f.write(encoded.getbuffer())
 
 
-def write_flac(fp, samples, sample_rate):
+def write_flac(fp: StrPath, samples: TensorLike, sample_rate: int) -> None:
     """Write int16 [n, 1] as a 16-bit FLAC file: the same samples in less room.
 
     Raises:

@@ -21,28 +21,28 @@ def _cross_entropy(logits, label):
 
 
 # original: the losses of D are halved, those of G are not.  [train_specgan.py:183-206]
-def dcgan_D(D_x, D_G_z):
+def dcgan_D(D_x: tf.Tensor, D_G_z: tf.Tensor) -> tf.Tensor:
     return (_cross_entropy(D_G_z, 0.0) + _cross_entropy(D_x, 1.0)) / 2.0
 
 
-def dcgan_G(D_G_z):
+def dcgan_G(D_G_z: tf.Tensor) -> tf.Tensor:
     return _cross_entropy(D_G_z, 1.0)
 
 
-def lsgan_D(D_x, D_G_z):
+def lsgan_D(D_x: tf.Tensor, D_G_z: tf.Tensor) -> tf.Tensor:
     real = tf.reduce_mean(tf.square(D_x - 1.0))
     return (real + tf.reduce_mean(tf.square(D_G_z))) / 2.0
 
 
-def lsgan_G(D_G_z):
+def lsgan_G(D_G_z: tf.Tensor) -> tf.Tensor:
     return tf.reduce_mean(tf.square(D_G_z - 1.0))
 
 
-def wgan_D(D_x, D_G_z):
+def wgan_D(D_x: tf.Tensor, D_G_z: tf.Tensor) -> tf.Tensor:
     return tf.reduce_mean(D_G_z) - tf.reduce_mean(D_x)
 
 
-def wgan_G(D_G_z):
+def wgan_G(D_G_z: tf.Tensor) -> tf.Tensor:
     return -tf.reduce_mean(D_G_z)
 
 
@@ -100,7 +100,7 @@ class Loss:
     clip: float | None = None
     name: str = "custom"
 
-    def get_config(self):
+    def get_config(self) -> dict:
         functions = {"D": self.D, "G": self.G}
         serialize = keras.saving.serialize_keras_object
         return {
@@ -111,7 +111,7 @@ class Loss:
         }
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict) -> "Loss":
         for name in ("D", "G"):
             config[name] = keras.saving.deserialize_keras_object(config[name])
         return cls(**config)

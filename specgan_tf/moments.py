@@ -6,16 +6,21 @@ Port of train_specgan.py (chrisdonahue/wavegan 40e85e8), lines 572-613 and 724-7
 import math
 import os
 import re
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
+import tensorflow as tf
+from tensorflow.types.experimental import TensorLike
 
 from specgan_tf import spectral
-from specgan_tf.files import InputError, read_pickle, write_pickle
+from specgan_tf.files import InputError, StrPath, read_pickle, write_pickle
 
 HANN = np.hanning(spectral.NFFT + 1)[:-1].astype(np.float32)  # periodic
 RANGES = {"log_eps": (1e-10, 1.0), "clip_nstd": (1.0, 20.0)}
 SCALES = "std", "range"
+# Slices; per frequency bin mean, squared distances from it, largest value.
+Sums = tuple[int, np.ndarray, np.ndarray, np.ndarray]
 
 
 class Moments(NamedTuple):
@@ -37,25 +42,33 @@ class Moments(NamedTuple):
     clip_nstd: float = spectral.CLIP_NSTD
 
     @property
-    def analysis(self):
+    def analysis(self) -> dict[str, float | bool]:
         """All but mean and std, by name."""
         return {name: getattr(self, name) for name in self._fields[2:]}
 
-    def t_to_f(self, x):
+    def t_to_f(self, x: TensorLike) -> tf.Tensor:
         """`spectral.t_to_f` by these moments."""
         return spectral.t_to_f(x, self.mean, self.std, **self.analysis)
 
-    def f_to_t(self, X_norm, griffin_lim=spectral.GRIFFIN_LIM):
+    def f_to_t(
+        self,
+        X_norm: TensorLike,
+        griffin_lim: spectral.GriffinLim = spectral.GRIFFIN_LIM,
+    ) -> tf.Tensor:
         """`spectral.f_to_t` by these moments."""
         return spectral.f_to_t(
             X_norm, self.mean, self.std, *griffin_lim, **self.analysis
         )
 
-    def equals(self, other):
+    def equals(self, other: "Moments") -> bool:
         return self.analysis == other.analysis and np.array_equal(self[:2], other[:2])
 
 
-def moments(batches, log_eps=spectral.LOG_EPS, pad_front=False):
+def moments(
+    batches: Iterable[np.ndarray],
+    log_eps: float = spectral.LOG_EPS,
+    pad_front: bool = False,
+) -> tuple[np.ndarray, np.ndarray, int]:
     """Mean and standard deviation per frequency bin, over every frame of every slice.
 
     differs: the original holds all log magnitudes in memory, and a bare `except` ends
@@ -72,7 +85,9 @@ def moments(batches, log_eps=spectral.LOG_EPS, pad_front=False):
     return finish(*merge(sums(x, log_eps, pad_front) for x in batches))
 
 
-def of_range(top, mean, std, log_eps, clip_nstd):
+def of_range(
+    top: np.ndarray, mean: np.ndarray, std: np.ndarray, log_eps: float, clip_nstd: float
+) -> tuple[np.ndarray, np.ndarray]:
     """(mean, std) with which a spectrogram's [-1, 1] is from silence to the loudest.
 
     A frequency bin's log magnitudes go from log(log_eps), digital silence, to the
@@ -94,12 +109,16 @@ def of_range(top, mean, std, log_eps, clip_nstd):
     return tuple(np.append(new[:-1], old[-1]).astype(np.float32) for new, old in both)
 
 
-def sums(x, log_eps=spectral.LOG_EPS, pad_front=False):
+def sums(
+    x: np.ndarray, log_eps: float = spectral.LOG_EPS, pad_front: bool = False
+) -> Sums:
     """What `merge` takes, of waveforms float32 [b, 16384]."""
     return merge(sums_of_one(one, log_eps, pad_front) for one in np.asarray(x))
 
 
-def sums_of_one(x, log_eps=spectral.LOG_EPS, pad_front=False):
+def sums_of_one(
+    x: np.ndarray, log_eps: float = spectral.LOG_EPS, pad_front: bool = False
+) -> Sums:
     """`sums` of one waveform float32 [n], n <= 16384: zeros follow."""
     X_lmag = log_magnitude(x, log_eps, pad_front).astype(np.float64)
     mean, top = X_lmag.mean(axis=0), X_lmag.max(axis=0)
@@ -107,7 +126,9 @@ def sums_of_one(x, log_eps=spectral.LOG_EPS, pad_front=False):
     return 1, mean, np.einsum("ij,ij->j", X_lmag, X_lmag), top
 
 
-def log_magnitude(x, log_eps=spectral.LOG_EPS, pad_front=False):
+def log_magnitude(
+    x: np.ndarray, log_eps: float = spectral.LOG_EPS, pad_front: bool = False
+) -> np.ndarray:
     """As `spectral.log_magnitude`, of one waveform [n], n <= 16384, in numpy.
 
     One clip at a time stays in the cache, and the zeros that fill short sounds cost
@@ -129,7 +150,7 @@ def log_magnitude(x, log_eps=spectral.LOG_EPS, pad_front=False):
     return X_lmag
 
 
-def merge(parts):
+def merge(parts: Iterable[Sums]) -> Sums:
     """The sums of a whole from those of its parts, in float64.
 
     Each is (slices, mean, sum of the frames' squared distances from it, largest value);
@@ -168,7 +189,7 @@ def whole(merged, scale, analysis):
     return Moments(mean, std, **analysis), count
 
 
-def check(mean, std, where="moments"):
+def check(mean: np.ndarray, std: np.ndarray, where: str = "moments") -> None:
     """Refuse moments that would make NaN or infinity of every spectrogram.
 
     differs: the original has no guard.  [train_specgan.py:38]
@@ -194,7 +215,7 @@ def check(mean, std, where="moments"):
         )
 
 
-def check_analysis(analysis, where="moments"):
+def check_analysis(analysis: dict, where: str = "moments") -> None:
     """Refuse options, as in `Moments.analysis`, that no spectrogram can have.
 
     Raises:
@@ -241,7 +262,7 @@ def _flag(name, value):
     return f"--specgan_{name} {value}"
 
 
-def load(fp):
+def load(fp: StrPath) -> Moments:
     """`Moments` from a file of ours or the original's.
 
     Nothing the file names is imported or run.

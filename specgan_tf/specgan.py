@@ -12,6 +12,7 @@ import contextlib
 
 import keras
 import tensorflow as tf
+from tensorflow.types.experimental import TensorLike
 
 from specgan_tf import kernels, tf1
 
@@ -150,9 +151,7 @@ def generator_options(shapes):
     dense = shapes.get("G/z_project/dense/kernel")
     zeros = shapes.get("G/upconv_0/conv2d_transpose/kernel")
     conv = zeros or shapes.get("G/upconv_0/conv2d/kernel")
-    if not dense or not conv or len(dense) != 2 or len(conv) != 4:
-        return None
-    if is_wavegan(shapes):
+    if is_wavegan(shapes) or not dense or not conv or (len(dense), len(conv)) != (2, 4):
         return None
     options = {
         "kernel_len": conv[0],
@@ -164,13 +163,10 @@ def generator_options(shapes):
 
 
 def is_wavegan(shapes):
-    """Whether these are the variables of the reference's WaveGAN.
+    """Whether these shapes, path -> shape, are the reference's WaveGAN's.
 
     Its scopes have the same names, but its kernels have one dimension: conv1d's, or
     those of a conv2d_transpose of height 1.  [wavegan.py:11-31]
-
-    Args:
-      shapes: as in `generator_options`.
     """
     if {"G/upconv_0/conv1d/kernel", "D/downconv_0/conv1d/kernel"} & set(shapes):
         return True
@@ -200,14 +196,14 @@ class SpecGANGenerator(keras.Model):
 
     def __init__(
         self,
-        kernel_len=5,
-        dim=64,
-        use_batchnorm=False,
-        upsample="zeros",
-        latent_dim=100,
-        name="G",
+        kernel_len: int = 5,
+        dim: int = 64,
+        use_batchnorm: bool = False,
+        upsample: str = "zeros",
+        latent_dim: int = 100,
+        name: str = "G",
         **kwargs,
-    ):
+    ) -> None:
         with float32_channels_last():
             super().__init__(name=name, **kwargs)
         check_options(kernel_len, dim, latent_dim)
@@ -251,7 +247,7 @@ class SpecGANGenerator(keras.Model):
     def upconvs(self):
         return [getattr(self, f"upconv_{i}") for i in range(5)]
 
-    def call(self, z, training=False):
+    def call(self, z: TensorLike, training: bool = False) -> tf.Tensor:
         # FC and reshape for convolution
         # [100] -> [4, 4, 1024]  [specgan.py:61-68]
         output = self.z_project(z, training=training)
@@ -280,7 +276,7 @@ class SpecGANGenerator(keras.Model):
     def compute_output_shape(self, input_shape):
         return (input_shape[0], 128, 128, 1)
 
-    def get_config(self):
+    def get_config(self) -> dict:
         return {
             "name": self.name,
             "kernel_len": self.kernel_len,
@@ -292,7 +288,7 @@ class SpecGANGenerator(keras.Model):
 
 
 @tf.custom_gradient
-def lrelu(inputs):
+def lrelu(inputs: TensorLike) -> tf.Tensor:
     """[specgan.py:114-115]"""
     # original: not tf.nn.leaky_relu, which TF 2's graph remapper fails to fuse, loudly.
     output = tf.maximum(0.2 * inputs, inputs)
@@ -319,7 +315,14 @@ class SpecGANDiscriminator(keras.Model):
     [specgan.py:118-178]
     """
 
-    def __init__(self, kernel_len=5, dim=64, use_batchnorm=False, name="D", **kwargs):
+    def __init__(
+        self,
+        kernel_len: int = 5,
+        dim: int = 64,
+        use_batchnorm: bool = False,
+        name: str = "D",
+        **kwargs,
+    ) -> None:
         with float32_channels_last():
             super().__init__(name=name, **kwargs)
         check_options(kernel_len, dim)
@@ -350,11 +353,11 @@ class SpecGANDiscriminator(keras.Model):
     def downconvs(self):
         return [getattr(self, f"downconv_{i}") for i in range(5)]
 
-    def call(self, x, training=True):
+    def call(self, x: TensorLike, training: bool = True) -> tf.Tensor:
         # original: batch statistics always; `training` is here for Keras' sake only.
         return self.logits(self.features(x))
 
-    def features(self, x):
+    def features(self, x: TensorLike) -> tf.Tensor:
         """[b, 128, 128, 1] -> [b, 4 * 4 * dim * 16], what the logits see."""
         # Layer 0: [128, 128, 1] -> [64, 64, 64]  [specgan.py:134-139]
         output = self.downconv_0(x)
@@ -379,7 +382,7 @@ class SpecGANDiscriminator(keras.Model):
         # Flatten  [specgan.py:169-171]
         return tf.reshape(output, [-1, 4 * 4 * self.dim * 16])
 
-    def logits(self, features):
+    def logits(self, features: TensorLike) -> tf.Tensor:
         """[b, 4 * 4 * dim * 16] -> [b]."""
         # Connect to single logit  [specgan.py:173-174]
         return self.output_scope(features)[:, 0]
@@ -387,7 +390,7 @@ class SpecGANDiscriminator(keras.Model):
     def compute_output_shape(self, input_shape):
         return (input_shape[0],)
 
-    def get_config(self):
+    def get_config(self) -> dict:
         return {
             "name": self.name,
             "kernel_len": self.kernel_len,

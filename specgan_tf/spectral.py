@@ -10,6 +10,7 @@ exceed; spectrograms float32 [b, 128, 128, 1] in [-1, 1], time then frequency.
 from typing import NamedTuple
 
 import tensorflow as tf
+from tensorflow.types.experimental import TensorLike
 
 from specgan_tf import tf1
 
@@ -47,7 +48,9 @@ class GriffinLim(NamedTuple):
 GRIFFIN_LIM = GriffinLim()  # the original's
 
 
-def log_magnitude(x, log_eps=LOG_EPS, pad_front=False):
+def log_magnitude(
+    x: TensorLike, log_eps: float = LOG_EPS, pad_front: bool = False
+) -> tf.Tensor:
     """Waveform [b, 16384] -> log magnitude [b, 128, 129], natural log.
 
     Args:
@@ -66,7 +69,15 @@ def log_magnitude(x, log_eps=LOG_EPS, pad_front=False):
     return tf.math.log(tf.abs(X) + log_eps)
 
 
-def t_to_f(x, X_mean, X_std, *, log_eps=LOG_EPS, pad_front=False, clip_nstd=CLIP_NSTD):
+def t_to_f(
+    x: TensorLike,
+    X_mean: TensorLike,
+    X_std: TensorLike,
+    *,
+    log_eps: float = LOG_EPS,
+    pad_front: bool = False,
+    clip_nstd: float = CLIP_NSTD,
+) -> tf.Tensor:
     """Waveform [b, 16384, 1] -> normalised spectrogram [b, 128, 128, 1] in [-1, 1].
 
     Args:
@@ -87,8 +98,14 @@ def t_to_f(x, X_mean, X_std, *, log_eps=LOG_EPS, pad_front=False, clip_nstd=CLIP
 
 
 def invert_spectra_griffin_lim(
-    X_mag, nfft, nhop, ngl, window="hann", momentum=0.0, pad_front=False
-):
+    X_mag: TensorLike,
+    nfft: int,
+    nhop: int,
+    ngl: int | tf.Tensor,
+    window: str = "hann",
+    momentum: float = 0.0,
+    pad_front: bool = False,
+) -> tf.Tensor:
     """Magnitudes [b, 128, 129] -> waveform [b, 16384], by `ngl` Griffin-Lim steps.
 
     Args:
@@ -142,17 +159,17 @@ def invert_spectra_griffin_lim(
 
 
 def f_to_t(
-    X_norm,
-    X_mean,
-    X_std,
-    ngl=16,
-    window="hann",
-    momentum=0.0,
+    X_norm: TensorLike,
+    X_mean: TensorLike,
+    X_std: TensorLike,
+    ngl: int | tf.Tensor = 16,
+    window: str = "hann",
+    momentum: float = 0.0,
     *,
-    log_eps=LOG_EPS,
-    pad_front=False,
-    clip_nstd=CLIP_NSTD,
-):
+    log_eps: float = LOG_EPS,
+    pad_front: bool = False,
+    clip_nstd: float = CLIP_NSTD,
+) -> tf.Tensor:
     """Spectrogram [b, 128, 128, 1] in [-1, 1] -> waveform [b, 16384, 1].
 
     The waveform may exceed 1.
@@ -174,7 +191,7 @@ def f_to_t(
     return tf.reshape(x, [-1, SLICE_LEN, 1])
 
 
-def takes_off(log_eps):
+def takes_off(log_eps: float) -> bool:
     """Whether synthesis subtracts `log_eps` from magnitudes again.
 
     original: it does not. At the original's 1e-6 that cannot be heard; a larger one
@@ -183,7 +200,7 @@ def takes_off(log_eps):
     return log_eps != LOG_EPS
 
 
-def f_to_img(X_norm):
+def f_to_img(X_norm: TensorLike) -> tf.Tensor:
     """Spectrogram [b, 128, 128, 1] in [-1, 1] -> image uint8 [b, 128, 128, 1].
 
     Low frequencies at the bottom, time to the right.  [train_specgan.py:87-98]
@@ -195,13 +212,13 @@ def f_to_img(X_norm):
     return tf.reverse(tf.transpose(X_uint8, [0, 2, 1, 3]), [1])
 
 
-def float_to_int16(x):
+def float_to_int16(x: TensorLike) -> tf.Tensor:
     """Samples, clipped to [-1, 1] -> int16, truncating.  [train_specgan.py:356-361]"""
     x_int16 = tf.clip_by_value(x * 32767.0, -32767.0, 32767.0)
     return tf.cast(x_int16, tf.int16)
 
 
-def turn_down(x):
+def turn_down(x: TensorLike) -> tf.Tensor:
     """Waveforms [n, ...], of which those that exceed 1 are divided by their peaks.
 
     differs: in the original's 16-bit samples those peaks are clipped. Its tensors are
@@ -212,7 +229,7 @@ def turn_down(x):
     return x / tf.maximum(1.0, _peaks(x))
 
 
-def normalize(x):
+def normalize(x: TensorLike) -> tf.Tensor:
     """Waveforms [n, ...], each divided by its peak; silence stays silence."""
     return tf.math.divide_no_nan(x, _peaks(x))
 
@@ -221,7 +238,7 @@ def _peaks(x):
     return tf.reduce_max(tf.abs(x), axis=list(range(1, len(x.shape))), keepdims=True)
 
 
-def flatten(G_z, flat_pad):
+def flatten(G_z: TensorLike, flat_pad: int | tf.Tensor) -> tf.Tensor:
     """Clips [b, n, 1] -> one waveform [b * (n + flat_pad), 1], silence after each clip.
 
     [train_specgan.py:351-354]
@@ -229,7 +246,7 @@ def flatten(G_z, flat_pad):
     return tf.reshape(tf.pad(G_z, [[0, 0], [0, flat_pad], [0, 0]]), [-1, G_z.shape[-1]])
 
 
-def mel_magnitude(x, nfft):
+def mel_magnitude(x: TensorLike, nfft: int) -> tf.Tensor:
     """Waveform [b, 16384] -> magnitudes in mel bands [b, 128, 128], time then band.
 
     Args:
@@ -243,6 +260,6 @@ def mel_magnitude(x, nfft):
     return tf.matmul(X_mag, W)
 
 
-def log_mel(x, nfft):
+def log_mel(x: TensorLike, nfft: int) -> tf.Tensor:
     """Natural log of `mel_magnitude`.  [train.py:38, feats.py:47]"""
     return tf.math.log(mel_magnitude(x, nfft) + LOG_EPS)

@@ -13,13 +13,15 @@ sys.path.insert(0, ROOT)
 import train_specgan
 from specgan_tf import SpecGAN, SpecGANDiscriminator, SpecGANGenerator
 from specgan_tf import moments as moments_file
+from specgan_tf.cli import callbacks, settings, train
 from specgan_tf.cli import export as export_script
 from specgan_tf.cli import run as command
-from specgan_tf.cli import settings
 from specgan_tf.cli.data import find_files
 from specgan_tf.cli.flags import make_parser
 from specgan_tf.cli.help import document
-from specgan_tf.cli.modes import MODES, takes
+from specgan_tf.cli.modes import MODES
+from specgan_tf.losses import LOSSES
+from specgan_tf.specgan import UPSAMPLE_ALIASES
 from specgan_tf.weights import checkpoint, folders
 
 
@@ -221,13 +223,76 @@ def test_what_is_wrong_with_a_checkpoint_that_is_there_is_an_error(training):
 def test_the_help_of_a_mode_shows_its_flags_alone(mode, capsys):
     assert command.main([mode, "--help"]) == 0
     said = capsys.readouterr().out
-    for flag in make_parser().defaults:
+    for flag, modes in make_parser().modes.items():
         shown = re.search(rf"^  --{flag}\b", said, re.MULTILINE) is not None
-        assert shown is takes(mode, flag), flag
+        assert shown is (mode in modes), flag
+
+
+def test_the_help_without_a_mode_names_the_modes(capsys):
+    assert command.main(["--help"]) == 0
+    said = capsys.readouterr().out
+    for mode in MODES:
+        assert re.search(rf"^  {mode} ", said, re.MULTILINE), mode
+    assert "generate --help" in said and "--preview_n" not in said
 
 
 def test_every_flag_is_of_a_mode_and_in_the_document():
-    for flag in make_parser().defaults:
-        assert any(takes(mode, flag) for mode in MODES), flag
+    for flag, modes in make_parser().modes.items():
+        # This one does nothing, as --help says.
+        assert modes or flag == "data_prefetch_gpu_num"
+        assert {*modes} <= MODES.keys(), flag
     with open(os.path.join(ROOT, "docs", "FLAGS.md"), encoding="utf-8") as f:
         assert f.read() == document(), "write it anew"
+
+
+def test_given_flags_that_a_mode_does_not_use_are_named(run, training):
+    """The reference takes every flag in every mode; the networks' own are compared."""
+    train, _ = training
+    unused = "--preview_n", 3, "--specgan_loss", "lsgan"
+    status, out, err = run("backup", train, "--once", "--specgan_dim", 1, *unused)
+    assert status == 0, err
+    assert "backup does not use --preview_n, --specgan_loss\n" in out
+    status, out, _ = run("backup", train, "--once", "--train_backup_mins", 1)
+    assert status == 0 and "does not use" not in out
+
+
+def test_flags_offer_what_the_networks_know():
+    """make_parser names losses and upsamplings itself: it runs without TensorFlow."""
+    choices = make_parser().choices
+    assert choices["specgan_loss"] == [*LOSSES]
+    known = {*UPSAMPLE_ALIASES, *UPSAMPLE_ALIASES.values(), "zeros", "nn"}
+    assert {*choices["specgan_genr_upsample"]} == known
+
+
+# The warning of a training that has no GPU
+
+
+@pytest.mark.parametrize("fast", [True, False])
+@pytest.mark.parametrize("gpus", [[], ["a GPU"]])
+def test_large_networks_without_a_gpu_get_advice(monkeypatch, gpus, fast):
+    monkeypatch.setattr(train.tf.config, "list_physical_devices", lambda kind: gpus)
+    monkeypatch.setattr(train.kernels, "fast_bfloat16", lambda: (fast, ""))
+
+    def advice(*flags):
+        parser = make_parser()
+        args = vars(parser.parse_args(["train", "no such folder", *flags]))
+        return train.advice_without_gpu(settings.settle(parser, args))
+
+    assert advice("--specgan_dim", "63") is None
+    if gpus:
+        assert advice() is None
+        return
+    assert "--specgan_dim 8" in advice() and "--train_batch_size" in advice()
+    assert ("--mixed_precision" in advice()) is fast
+    assert "--mixed_precision" not in advice("--mixed_precision")
+
+
+def test_a_training_without_a_gpu_tells_the_time_of_a_step_once(caplog, monkeypatch):
+    times = iter([0, 100, 103.25, 200])  # of each step's begin, and the second's end
+    monkeypatch.setattr(callbacks.time, "monotonic", lambda: next(times))
+    slow = callbacks.SlowSteps("Be patient.")
+    with caplog.at_level("WARNING", "specgan_tf"):
+        for step in range(3):
+            slow.on_train_batch_begin(step)
+            slow.on_train_batch_end(step)
+    assert caplog.messages == ["A step takes 3.2 s without a GPU. Be patient."]

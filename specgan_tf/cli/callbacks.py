@@ -68,6 +68,27 @@ class Progress(keras.callbacks.Callback):
         self.shown = now
 
 
+class SlowSteps(keras.callbacks.Callback):
+    """Warn once how long a step takes, after the second: the first one traces too.
+
+    Args:
+      advice: what makes steps faster, a sentence.
+    """
+
+    def __init__(self, advice: str):
+        super().__init__()
+        self.advice, self.steps = advice, 0
+
+    def on_train_batch_begin(self, batch, logs=None):
+        self.began = time.monotonic()
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.steps += 1
+        if self.steps == 2:
+            secs = time.monotonic() - self.began
+            log.warning("A step takes %.1f s without a GPU. %s", secs, self.advice)
+
+
 class Divergence(keras.callbacks.Callback):
     """Raises FloatingPointError when a loss is NaN or infinite."""
 

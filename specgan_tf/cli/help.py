@@ -1,16 +1,24 @@
-"""`--help` of one mode, and docs/FLAGS.md: python -m specgan_tf.cli.help"""
+"""`--help`, and docs/FLAGS.md: python -m specgan_tf.cli.help"""
 
 import argparse
 
 from specgan_tf.cli.flags import make_parser
-from specgan_tf.cli.modes import ABOUT, MODES, takes
+from specgan_tf.cli.modes import ABOUT, MODES
+
+
+def overview(prog):
+    """The text of `--help` without a mode: the modes, and where their flags are."""
+    lines = [f"usage: {prog} MODE [TRAIN_DIR] [--FLAG ...]", "", "modes:"]
+    lines += [f"  {mode:12}{about}" for mode, about in ABOUT.items()]
+    lines += ["", f"The flags of a mode: {prog} generate --help"]
+    return "\n".join([*lines, "All flags of all modes: docs/FLAGS.md"]) + "\n"
 
 
 def help_of(mode):
     """The text of `MODE --help`: the flags that this mode takes."""
     parser = make_parser()
     for action in parser._actions:
-        if action.dest == "help" or not takes(mode, action.dest):
+        if mode not in parser.modes.get(action.dest, ()):
             action.help = argparse.SUPPRESS
     folders = {"to_tf1": "TRAIN_DIR OUT_DIR", "classifier": "DATA_DIR OUT_DIR"}
     parser.usage = f"{parser.prog} {mode} {folders.get(mode, 'TRAIN_DIR')} [--FLAG ...]"
@@ -24,7 +32,7 @@ def document():
     lines = [
         "# Flags",
         "",
-        "Written by `python -m specgan_tf.cli.flags > docs/FLAGS.md`.",
+        "Written by `python -m specgan_tf.cli.help > docs/FLAGS.md`.",
     ]
     lines += ["", "## Modes", "", "| | |", "|---|---|"]
     lines += [f"| `{mode}` | {about} |" for mode, about in ABOUT.items()]
@@ -35,7 +43,7 @@ def document():
         lines += ["", f"## {group.title}", "", "| flag | modes | |", "|---|---|---|"]
         for a in flags:
             names = ", ".join(f"`{n}`" for n in a.option_strings if "--no-" not in n)
-            modes = [mode for mode in MODES if takes(mode, a.dest)]
+            modes = [mode for mode in MODES if mode in parser.modes[a.dest]]
             said = "all" if len(modes) == len(MODES) else ", ".join(modes)
             help = a.help.replace("|", "\\|")
             if a.choices:

@@ -1,6 +1,7 @@
 """How flags are read: errors of one line, numbers in a range, nothing abbreviated."""
 
 import argparse
+import functools
 import os
 
 
@@ -12,7 +13,8 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, **kwargs):
         super().__init__(allow_abbrev=False, **kwargs)
-        self.defaults, self.types, self.choices = {}, {}, {}
+        self.defaults, self.types, self.choices, self.modes = {}, {}, {}, {}
+        self.recorded = set()
 
     def error(self, message):
         what, _, names = message.partition(": ")
@@ -20,11 +22,37 @@ class Parser(argparse.ArgumentParser):
         files = what == "unrecognized arguments" and "data_dir" in self.defaults
         if files and any(map(os.path.isfile, names.split(" "))):
             message += ". --data_dir takes a folder, not files"
-        self.exit(2, f"{self.prog}: error: {message} (--help lists every flag)\n")
+        self.exit(2, f"{self.prog}: error: {message} (see --help)\n")
 
-    def flag(self, group, name, default, help, short=None, **kwargs):
+    def group(self, title, modes, recorded=True):
+        """`flag` for a new group; modes and recorded are its flags' defaults."""
+        group = self.add_argument_group(title)
+        return functools.partial(self.flag, group, modes=modes, recorded=recorded)
+
+    def one_of(self, flag):
+        """`flag`, for flags of its group that exclude each other."""
+        group = flag.args[0].add_mutually_exclusive_group()
+        return functools.partial(self.flag, group, **flag.keywords)
+
+    def flag(
+        self, group, name, default, help, modes, recorded=True, short=None, **kwargs
+    ):
+        """Declare a flag: all there is to know of it.
+
+        Args:
+          group: the argparse group to add it to.
+          name: with its dashes.
+          default: False makes it a switch, with a --no- form.
+          help: what it does.
+          modes: the modes that use it, between spaces.
+          recorded: whether args.txt keeps it for the folder's later runs.
+          short: another name.
+          **kwargs: as `argparse` takes them: type, choices, metavar, action.
+        """
         dest = name.removeprefix("--")
-        self.defaults[dest] = default
+        self.defaults[dest], self.modes[dest] = default, modes.split()
+        if recorded:
+            self.recorded.add(dest)
         self.types[dest] = kwargs.get("type", str)
         self.choices[dest] = kwargs.get("choices")
         if isinstance(default, bool):

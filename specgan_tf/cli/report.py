@@ -5,7 +5,7 @@ import os
 
 from specgan_tf import report
 from specgan_tf.cli.data import decoding, find_files, slicing
-from specgan_tf.cli.settings import MOMENTARY, griffin_lim, upsample_of
+from specgan_tf.cli.settings import griffin_lim, upsample_of
 from specgan_tf.files import InputError
 from specgan_tf.report import gather
 from specgan_tf.weights import checkpoint, folders
@@ -29,9 +29,8 @@ def run_report(args):
         log.warning("Without the sounds: %s", e)
         sounds = str(e)
     settings = [
-        (name, value, value == args.defaults[name])
-        for name, value in sorted(vars(args).items())
-        if name in args.defaults and name not in MOMENTARY
+        (name, getattr(args, name), getattr(args, name) == args.defaults[name])
+        for name in sorted(args.recorded)
     ]
     training = gather.Training(
         args.train_dir,

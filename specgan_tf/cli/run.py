@@ -8,7 +8,7 @@ import sys
 import tempfile
 
 from specgan_tf.cli.flags import make_parser
-from specgan_tf.cli.help import help_of
+from specgan_tf.cli.help import help_of, overview
 from specgan_tf.cli.modes import MODES
 
 START = """SpecGAN learns to make one-second sounds from a folder of sounds:
@@ -24,7 +24,7 @@ START = """SpecGAN learns to make one-second sounds from a folder of sounds:
       a SavedModel and a .tflite, to make sound elsewhere
 
 The flags of a mode: python train_specgan.py generate --help
-Every mode and flag: python train_specgan.py --help"""
+The modes:           python train_specgan.py --help"""
 
 log = logging.getLogger("specgan_tf")
 
@@ -103,10 +103,11 @@ def main(argv=None):
     if not argv:
         print(START)
         return 0
-    if {"-h", "--help"} & {*argv} and argv[0] in MODES:
-        print(help_of(argv[0]), end="")
-        return 0
     parser = make_parser()
+    if {"-h", "--help"} & {*argv}:
+        mode = next((word for word in argv if word in MODES), None)
+        print(help_of(mode) if mode else overview(parser.prog), end="")
+        return 0
     given = vars(parser.parse_args(argv))
     folders = {"to_tf1": "TRAIN_DIR and OUT_DIR", "classifier": "DATA_DIR and OUT_DIR"}
     takes = folders.get(given["mode"], "TRAIN_DIR alone")
@@ -137,13 +138,23 @@ def check_generate(parser, given):
 def start(parser, given):
     """The mode, with its settings; they may be read off a checkpoint, and by then
     TensorFlow has to know its workers."""
-    from specgan_tf.cli.settings import settle
+    from specgan_tf.cli.settings import STRUCTURE, settle
 
     if given["mode"] == "train":
         from specgan_tf import distribute
 
         given["strategy"] = distribute.create(given.get("train_distribute", "none"))
+    asked = [name for name in given if name in parser.modes]
     args = settle(parser, given)
+    # The reference takes every flag in every mode. Those of STRUCTURE were compared
+    # with the checkpoint.
+    unused = [
+        f"--{name}"
+        for name in asked
+        if given["mode"] not in parser.modes[name] and name not in STRUCTURE
+    ]
+    if unused:
+        log.info("%s does not use %s", given["mode"], ", ".join(unused))
     function_of(given["mode"])(args)
 
 

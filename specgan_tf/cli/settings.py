@@ -34,46 +34,6 @@ ANALYSIS = {
 }
 # As in `spectral.GriffinLim`. Recorded, but a flag may say otherwise.
 INVERSION = "specgan_ngl", "specgan_gl_window", "specgan_gl_momentum"
-# Of one run, not of the folder:
-MOMENTARY = {
-    "mode",
-    "settle",
-    "defaults",
-    "strategy",
-    "train_dir",
-    "out_dir",
-    "train_max_steps",
-    "train_distribute",
-    "once",
-    "generate_n",
-    "generate_dir",
-    "generate_format",
-    "z_fp",
-    "interpolate",
-    "walk",
-    "grid",
-    "truncation",
-    "normalize",
-    "report_n",
-    "report_fp",
-    "shard",
-    "overwrite",
-    "incept_metagraph_fp",
-    "incept_ckpt_fp",
-    "incept_n",
-    "incept_k",
-    "incept_classifier",
-    "incept_measure",
-    "score_n",
-    "score_real_n",
-    "score_fp",
-    "fix_length",
-    "classifier_dim",
-    "classifier_optimizer",
-    "classifier_epochs",
-    "classifier_patience",
-    "classifier_test",
-}
 PATHS = "data_dir", "data_moments_fp", "data_cache"
 
 
@@ -90,6 +50,7 @@ def settle(parser, given):
     Returns:
       A namespace of each flag, mode, what else was given, and
         defaults: flag -> default.
+        recorded: the flags that args.txt keeps.
         settle: call it for the settings anew, of a folder that has changed.
 
     Raises:
@@ -113,7 +74,7 @@ def settle(parser, given):
         tensors.check_name(path)
     recorded, source = {}, os.path.join(folder, "args.txt")
     for name, text in folders.read_args(folder).items():
-        if name in MOMENTARY or name not in parser.types or text == "None":
+        if name not in parser.recorded or text == "None":
             continue
         try:
             recorded[name] = parser.parse_recorded(name, text)
@@ -156,7 +117,7 @@ def settle(parser, given):
         settings = ", ".join(f"{k} {v}" for k, v in sorted(kept.items()))
         log.info("As recorded in %s: %s", folder, settings)
     if prefix and mode == "train" and os.path.isfile(os.path.join(folder, "args.txt")):
-        log_changes(given, {**parser.defaults, **recorded})
+        log_changes(parser, given, {**parser.defaults, **recorded})
     again = {"settle": lambda: settle(parser, dict(given))}
     return namespace(parser, recorded, given | again)
 
@@ -202,8 +163,8 @@ def recorded_analysis(parser, given, args_fp):
 
 def namespace(parser, recorded, given):
     """What is given outranks what is recorded, and that the defaults."""
-    settings = {**parser.defaults, **recorded, **given, "defaults": parser.defaults}
-    return types.SimpleNamespace(**settings)
+    known = {"defaults": parser.defaults, "recorded": parser.recorded}
+    return types.SimpleNamespace(**{**parser.defaults, **recorded, **given, **known})
 
 
 def refuse_contradictions(given, recorded, names, source):
@@ -216,9 +177,9 @@ def refuse_contradictions(given, recorded, names, source):
             )
 
 
-def log_changes(given, before):
+def log_changes(parser, given, before):
     """Log the flags given whose value is not the training's so far."""
-    for name in sorted(given.keys() & before.keys() - {*MOMENTARY, *PATHS}):
+    for name in sorted(given.keys() & parser.recorded - {*PATHS}):
         if given[name] != before[name]:
             was = "unset" if before[name] is None else before[name]
             log.info("Changed: %s is %s from now on, was %s", name, given[name], was)
@@ -236,7 +197,7 @@ def require_known(prefix, has_args, settings):
 
 def settings(args):
     """The lines of args.txt; paths so that they hold from anywhere."""
-    settings = {k: v for k, v in vars(args).items() if k not in MOMENTARY}
+    settings = {name: getattr(args, name) for name in args.recorded}
     for name in PATHS:
         keyword = "memory" if name == "data_cache" else None
         if settings[name] not in (None, keyword):
@@ -246,7 +207,7 @@ def settings(args):
 
 def hparams(args):
     """The settings, but for paths, for TensorBoard's table of trainings."""
-    settings = {k: v for k, v in vars(args).items() if k not in {*MOMENTARY, *PATHS}}
+    settings = {name: getattr(args, name) for name in args.recorded - {*PATHS}}
     return {k: v for k, v in settings.items() if isinstance(v, (int, float, str))}
 
 

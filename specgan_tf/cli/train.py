@@ -8,6 +8,7 @@ import zlib
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from specgan_tf import distribute, kernels, loader, spectral
 from specgan_tf.cli import callbacks
@@ -163,6 +164,9 @@ def train_on(fps, args):
         health = callbacks.Health(summaries)
         progress = callbacks.Progress(args.train_max_steps)
         watch = [callbacks.Divergence(), progress, summaries, health, save, stop]
+        if advice := advice_without_gpu(args):
+            # First, so that a step's time is without what the others do after it.
+            watch.insert(0, callbacks.SlowSteps(advice))
         log.info("-" * 80)
         log.info("Training has started. Ctrl-C saves and ends. To monitor it:")
         log.info("  tensorboard --logdir=%s", args.train_dir)
@@ -245,6 +249,20 @@ def half_precision(asked):
     else:
         log.info("Precision: float32")
     return asked and fast
+
+
+def advice_without_gpu(args):
+    """What makes steps faster where there is no GPU; None for small networks."""
+    dim = args.defaults["specgan_dim"]
+    if args.specgan_dim < dim or tf.config.list_physical_devices("GPU"):
+        return None
+    advice = (
+        f"On a CPU, train smaller networks: --specgan_dim {dim // 8}, in a new "
+        "train_dir. A smaller --train_batch_size also makes steps faster"
+    )
+    if kernels.fast_bfloat16()[0] and not args.mixed_precision:
+        advice += ", and so does --mixed_precision"
+    return advice
 
 
 def print_vars(name, net):

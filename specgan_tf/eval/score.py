@@ -28,7 +28,7 @@ BANDS, PARTS = 16, (0, 16, 32, 64, 128)  # of 8 mels; frames: short first, as so
 # Inception score
 
 
-def inception_score(probabilities, k):
+def inception_score(probabilities: np.ndarray, k: int) -> tuple[float, float]:
     """exp of the mean KL divergence of p(y|x) from p(y), over k groups.
 
     differs: where a probability is zero, the original's logarithm makes NaN; here
@@ -179,7 +179,7 @@ def _nearest(train_set, query_set, n, spare=3):
 # Frechet distance
 
 
-def frechet_distance(features_a, features_b):
+def frechet_distance(features_a: np.ndarray, features_b: np.ndarray) -> float:
     """Squared Frechet distance of two sets, taken for samples of Gaussians.
 
     |mean_a - mean_b|^2 + tr(A + B - 2 (A B)^1/2), A and B the covariances.
@@ -225,7 +225,7 @@ def _mean_and_root(features):
     return mean, root
 
 
-def features_log_mel(x):
+def features_log_mel(x: np.ndarray) -> np.ndarray:
     """Waveforms -> what one hears at a glance, without a classifier: float64 [n, 64].
 
     Levels in dB of 16 mel bands in four parts of a clip, that double in length (0.13,
@@ -243,7 +243,7 @@ def features_log_mel(x):
 # Diversity
 
 
-def log_spectral_distances(x):
+def log_spectral_distances(x: np.ndarray) -> np.ndarray:
     """How different each two clips of a set sound, in dB: float64 [n, n].
 
     Root of the mean squared difference of their levels in 128 mel bands and frames,
@@ -258,7 +258,7 @@ def log_spectral_distances(x):
     return np.sqrt(np.maximum(distances, 0.0) / levels.shape[1])
 
 
-def diversity(x):
+def diversity(x: np.ndarray) -> float:
     """Mean of `log_spectral_distances` over the pairs of a set, dB."""
     distances = log_spectral_distances(x)
     return float(distances.sum() / (len(x) * (len(x) - 1)))

@@ -7,12 +7,15 @@ graph's tensors. Port of train_specgan.py (chrisdonahue/wavegan 40e85e8), lines 
 import json
 import os
 
+import keras
 import tensorflow as tf
 
 from specgan_tf import generate, spectral
 from specgan_tf.export.tflite import quiet
 from specgan_tf.export.verify import ExportError
-from specgan_tf.spectral import GRIFFIN_LIM
+from specgan_tf.files import StrPath
+from specgan_tf.moments import Moments
+from specgan_tf.spectral import GRIFFIN_LIM, GriffinLim
 
 NAME = "specgan"  # of the model, to a server
 
@@ -77,8 +80,13 @@ class SpecGANModule(tf.Module):
 
 
 def save_saved_model(
-    G, moments, path, griffin_lim=GRIFFIN_LIM, sample_rate=16000, about=None
-):
+    G: keras.Model,
+    moments: Moments,
+    path: StrPath,
+    griffin_lim: GriffinLim = GRIFFIN_LIM,
+    sample_rate: int = 16000,
+    about: dict | None = None,
+) -> None:
     """Write a SavedModel to the folder `path`, as TensorFlow Serving takes it.
 
     Args:

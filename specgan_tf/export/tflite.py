@@ -11,12 +11,15 @@ import json
 import os
 import sys
 import tempfile
+from collections.abc import Callable, Iterator
 
+import keras
 import numpy as np
 import tensorflow as tf
 
 from specgan_tf import generate, spectral
-from specgan_tf.files import InputError
+from specgan_tf.files import InputError, StrPath
+from specgan_tf.moments import Moments
 from specgan_tf.spectral import (
     GRIFFIN_LIM,
     NBINS,
@@ -24,6 +27,7 @@ from specgan_tf.spectral import (
     NFRAMES,
     NHOP,
     SLICE_LEN,
+    GriffinLim,
 )
 
 # How the generator's weights are stored; see `converting`.
@@ -119,7 +123,12 @@ class _Module(tf.Module):
 
 
 @contextlib.contextmanager
-def converting(G, moments, griffin_lim=GRIFFIN_LIM, about=None):
+def converting(
+    G: keras.Model,
+    moments: Moments,
+    griffin_lim: GriffinLim = GRIFFIN_LIM,
+    about: dict | None = None,
+) -> Iterator[Callable]:
     """A function of (path, signatures, variant) that writes .tflite files.
 
     Signatures, with batch one:
@@ -224,7 +233,7 @@ def _unfuse_relu(model, schema):
             graph.operators.append(after)
 
 
-def metadata(path):
+def metadata(path: StrPath) -> dict:
     """The dict that `converting` was told to put into a file."""
     from tensorflow.lite.tools import flatbuffer_utils
 

@@ -7,11 +7,12 @@ is [slice_len, 1, nch].
 import itertools
 import re
 import secrets
+from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
 
-from specgan_tf.files import InputError
+from specgan_tf.files import InputError, StrPath
 from specgan_tf.loader.decoder import Decoder
 from specgan_tf.loader.order import Order, Part
 from specgan_tf.loader.slices import Slices, slice_hop_len
@@ -26,30 +27,30 @@ def aligned_zeros(shape):
 
 
 def decode_extract_and_batch(
-    fps,
-    batch_size,
-    slice_len,
-    decode_fs,
-    decode_num_channels,
-    decode_normalize=True,
-    decode_fast_wav=False,
-    decode_parallel_calls=1,
-    slice_randomize_offset=False,
-    slice_first_only=False,
-    slice_overlap_ratio=0,
-    slice_pad_end=False,
-    repeat=False,
-    shuffle=False,
-    shuffle_buffer_size=None,
-    prefetch_size=None,
-    prefetch_gpu_num=None,
-    decode_resample="soxr_hq",
-    decode_cache=None,
-    seed=None,
-    skip=0,
-    lengths=None,
-    part=(0, 1),
-):
+    fps: Sequence[StrPath],
+    batch_size: int,
+    slice_len: int,
+    decode_fs: int,
+    decode_num_channels: int,
+    decode_normalize: bool = True,
+    decode_fast_wav: bool = False,
+    decode_parallel_calls: int = 1,
+    slice_randomize_offset: bool = False,
+    slice_first_only: bool = False,
+    slice_overlap_ratio: float = 0,
+    slice_pad_end: bool = False,
+    repeat: bool = False,
+    shuffle: bool = False,
+    shuffle_buffer_size: int | None = None,
+    prefetch_size: int | None = None,
+    prefetch_gpu_num: int | None = None,
+    decode_resample: str = "soxr_hq",
+    decode_cache: StrPath | None = None,
+    seed: int | None = None,
+    skip: int = 0,
+    lengths: np.ndarray | None = None,
+    part: tuple[int, int] = (0, 1),
+) -> tf.data.Dataset:
     """Decodes audio files into batches of slices.
 
     Args:

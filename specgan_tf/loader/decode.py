@@ -6,10 +6,11 @@ float32 [nsamps, 1, nch].
 
 import logging
 import os
+from collections.abc import Callable
 
 import numpy as np
 
-from specgan_tf.files import InputError
+from specgan_tf.files import InputError, StrPath
 from specgan_tf.loader import read
 from specgan_tf.loader.errors import UnreadableError
 from specgan_tf.loader.resample import RESAMPLERS, KaiserBest, Soxr
@@ -23,15 +24,15 @@ log = logging.getLogger("specgan_tf")
 
 
 def decode_audio(
-    fp,
-    fs=None,
-    num_channels=1,
-    normalize=False,
-    fast_wav=False,
-    resample="soxr_hq",
-    note=None,
-    reserve=None,
-):
+    fp: StrPath,
+    fs: int | None = None,
+    num_channels: int = 1,
+    normalize: bool = False,
+    fast_wav: bool = False,
+    resample: str = "soxr_hq",
+    note: Callable | None = None,
+    reserve: Callable | None = None,
+) -> np.ndarray:
     """Decodes one audio file.
 
     Channels are mixed and the rate is changed block by block, so that a file takes

@@ -8,7 +8,7 @@ import glob
 import logging
 import os
 
-from specgan_tf.files import InputError
+from specgan_tf.files import InputError, StrPath
 from specgan_tf.loader import ffmpeg
 
 SUFFIXES = tuple(
@@ -18,7 +18,7 @@ SUFFIXES = tuple(
 log = logging.getLogger("specgan_tf")
 
 
-def find_audio(data_dir, recursive=False):
+def find_audio(data_dir: StrPath, recursive: bool = False) -> list[str]:
     """Paths of the audio files in a folder, sorted; what is left out is named once.
 
     Sub-folders are looked into if `recursive`, or if there is no audio beside them:

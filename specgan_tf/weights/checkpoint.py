@@ -11,11 +11,12 @@ import logging
 import os
 import re
 
+import keras
 import numpy as np
 import tensorflow as tf
 
 from specgan_tf import tf1
-from specgan_tf.files import InputError
+from specgan_tf.files import InputError, StrPath
 from specgan_tf.losses import LOSSES
 from specgan_tf.specgan import (
     UPSAMPLE_ALIASES,
@@ -31,7 +32,7 @@ KEEP = 5  # checkpoints; tf.train.Saver's default
 log = logging.getLogger("specgan_tf")
 
 
-def step_of(prefix):
+def step_of(prefix: StrPath) -> int:
     """Updates of G when the checkpoint was written (0 if it does not say)."""
     if bundled.find(prefix):
         return bundled.read_card(prefix)["step"]
@@ -43,7 +44,7 @@ def step_of(prefix):
     )
 
 
-def options_of(prefix):
+def options_of(prefix: StrPath) -> dict:
     """The generator's options, as `specgan.generator_options` has them."""
     shapes = tensors.reader(prefix).get_variable_to_shape_map()
     options = generator_options(shapes)
@@ -57,7 +58,7 @@ def options_of(prefix):
     return options
 
 
-def loss_of(prefix):
+def loss_of(prefix: StrPath) -> str | None:
     """The loss a checkpoint was trained with, as far as its tensors tell; or None.
 
     A `losses.Loss` of one's own is recorded. RMSProp's slots are of lsgan, or of
@@ -86,7 +87,9 @@ def loss_of(prefix):
     return None
 
 
-def load_generator(path=None, upsample=None, average=True):
+def load_generator(
+    path: StrPath | None = None, upsample: str | None = None, average: bool = True
+) -> SpecGANGenerator:
     """The generator of a training, alone.
 
     Everything that generates from a training loads its generator here.
@@ -121,7 +124,13 @@ def load_generator(path=None, upsample=None, average=True):
     return G
 
 
-def save(gan, train_dir, data=None, keep=KEEP, moments=None):
+def save(
+    gan: keras.Model,
+    train_dir: StrPath,
+    data: dict[str, np.ndarray] | None = None,
+    keep: int = KEEP,
+    moments: tuple | None = None,
+) -> str:
     """Write a checkpoint of a compiled `SpecGAN`, keep the newest; its prefix.
 
     `restore` reads it, and with moments beside it so do generate and export.py. A crash
@@ -160,14 +169,14 @@ def save(gan, train_dir, data=None, keep=KEEP, moments=None):
     return prefix
 
 
-def data_of(prefix):
+def data_of(prefix: StrPath) -> dict[str, np.ndarray]:
     """What `save` was told of the data: arrays by name; {} if nothing."""
     ckpt = tensors.reader(prefix)
     names = [n for n in ckpt.get_variable_to_shape_map() if n.startswith(DATA)]
     return {n.removeprefix(DATA): tensors.read(ckpt, n, prefix) for n in names}
 
 
-def to_tf1(prefix, out_dir):
+def to_tf1(prefix: StrPath, out_dir: StrPath) -> str:
     """Write a checkpoint of a training into a folder, for the original to continue.
 
     It holds what the original's Saver would have written, and nothing else: weights,
@@ -206,7 +215,7 @@ def _write(prefix, values):
             os.fsync(f.fileno())
 
 
-def restore(gan, path):
+def restore(gan: keras.Model, path: StrPath) -> str:
     """Restore all that `save` wrote, or all that the original's Saver wrote.
 
     Every variable of the model is restored. What else the checkpoint holds, and this

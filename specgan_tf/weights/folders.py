@@ -17,13 +17,14 @@ import shutil
 import numpy as np
 
 from specgan_tf import moments
-from specgan_tf.files import InputError, replacing
+from specgan_tf.files import InputError, StrPath, replacing
+from specgan_tf.moments import Moments
 from specgan_tf.weights import bundled, tensors
 
 log = logging.getLogger("specgan_tf")
 
 
-def folder_of(path):
+def folder_of(path: StrPath) -> str:
     """The training folder: `path`, or where it lies if it is a checkpoint's prefix (or
     a generator's .npz)."""
     path = os.fspath(path)
@@ -32,7 +33,7 @@ def folder_of(path):
     return path
 
 
-def latest(path):
+def latest(path: StrPath) -> str | None:
     """The prefix of a checkpoint: a folder's newest, or `path` itself if it is one.
 
     None where a folder holds none. A damaged one is said, and the one before it taken:
@@ -69,7 +70,7 @@ def latest(path):
     )
 
 
-def require(path):
+def require(path: StrPath | None) -> str:
     """As `latest`, but a folder without a checkpoint is an `InputError`.
 
     A generator in one file (see bundled.py) is taken too, and for None the bundled one.
@@ -132,7 +133,7 @@ def _damage(prefix, *stamps):
     return None
 
 
-def read_args(train_dir):
+def read_args(train_dir: StrPath) -> dict[str, str]:
     """What `args.txt` in a training folder says, name -> text; {} if there is none.
 
     [train_specgan.py:720-722]
@@ -171,7 +172,7 @@ def _unquoted(text):
     return text
 
 
-def load_moments(path=None, given=None):
+def load_moments(path: StrPath | None = None, given: StrPath | None = None) -> Moments:
     """`Moments` of a training: those `given`, its folder's own, or those it records.
 
     differs: without --data_moments_fp the original fails.  [train_specgan.py:725-729]
@@ -187,7 +188,7 @@ def load_moments(path=None, given=None):
     return moments.load(moments_fp(path))
 
 
-def moments_fp(path):
+def moments_fp(path: StrPath) -> str:
     """The file that holds a training's moments: the folder's own, or one it records."""
     if generator := bundled.find(path):
         return generator
@@ -208,7 +209,7 @@ def save_moments(train_dir, given):
         raise InputError(f"{fp} holds other moments; use another folder")
 
 
-def back_up(train_dir):
+def back_up(train_dir: StrPath) -> str:
     """Copy the newest checkpoint, and what belongs to it, to TRAIN_DIR/backup.
 
     It is a training folder itself, whose list names the newest alone: a training that
@@ -220,7 +221,7 @@ def back_up(train_dir):
     return copy(require(train_dir), os.path.join(train_dir, "backup"))
 
 
-def copy(prefix, folder, name=None):
+def copy(prefix: StrPath, folder: StrPath, name: str | None = None) -> str:
     """Copy a checkpoint, and what belongs to it, to a folder; returns its prefix there.
 
     The folder's list names it alone.
@@ -267,7 +268,7 @@ def remove_unfinished(train_dir):
             os.remove(fp)
 
 
-def listed(train_dir):
+def listed(train_dir: StrPath) -> list[str]:
     """Prefixes of all checkpoints in a folder, the latest last.
 
     Those of `named_in_list` come last, in its order; before them, by step, those it
