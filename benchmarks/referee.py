@@ -230,6 +230,8 @@ def section(results):
 
 
 def document():
+    if not (results := read())["cases"]:
+        sys.exit(f"error: {RESULTS} has no results: run it with --original first")
     with open(PARITY) as f:
         text = f.read()
     old = re.search(rf"{HEAD}.*?(?=^## )", text, re.DOTALL | re.MULTILINE)
@@ -240,7 +242,7 @@ def document():
     )
     after = after if old else "## Seven things" + after
     with open(PARITY, "w") as f:
-        f.write(f"{before}{section(read())}\n{after}")
+        f.write(f"{before}{section(results)}\n{after}")
 
 
 def main():
