@@ -3,8 +3,9 @@
 Takes that checkpoint of a training whose sounds are nearest to the real ones, by the
 Frechet distance of log-mel features, and writes specgan_tf/data/models/NAME:
 generator.npz (see specgan_tf/weights/bundled.py), sounds.csv with whose sounds it
-learned from, and CARD.md with what it is and how good. `--document` writes what the
-cards of all models say into docs/SOUNDS.md.
+learned from, and CARD.md with what it is and how good. Writes what the cards of all
+models say into docs/SOUNDS.md, too; `python -m benchmarks.bundle document` does only
+that.
 
 Every figure is of latents that the choice was not made with.
 """
@@ -43,8 +44,8 @@ CHOOSE, MEASURE, COMPARE = 0, 1, 2  # seeds of latents
 
 def make_parser():
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    p.add_argument("name", choices=["drums", "digits"])
-    p.add_argument("train_dir")
+    p.add_argument("name", choices=["drums", "digits", "document"])
+    p.add_argument("train_dir", nargs="?")
     p.add_argument(
         "--sounds",
         default="specgan_tf/data/provenance.csv",
@@ -63,6 +64,35 @@ def make_parser():
     return p
 
 
+BEGIN, END = "<!-- benchmarks.bundle -->", "<!-- end of benchmarks.bundle -->"
+
+
+def document(path="docs/SOUNDS.md"):
+    """The section of a document that lies between the two marks, from the cards."""
+    from specgan_tf.eval import comparison
+    from specgan_tf.files import replacing
+    from specgan_tf.weights import bundled
+
+    lines = ["## The bundled models", "", "Written by `python -m benchmarks.bundle`."]
+    for name in bundled.MODELS:
+        card = bundled.read_card(bundled.path_of(name))
+        measures = {**comparison.MEASURES, **{k: k for k in card["sound"]["real"]}}
+        numbers = {c: card["scores"][c] | card["sound"][c] for c in COLUMNS}
+        lines += ["", f"### {name}", "", f"Step {card['step']}. "]
+        lines[-1] += f"[Its card](../specgan_tf/data/models/{name}/CARD.md) says more."
+        lines += ["", *table(measures, numbers), "", *classes(card)]
+    with open(path, encoding="utf-8") as f:
+        before, _, rest = f.read().partition(BEGIN)
+    _, _, after = rest.partition(END)
+    section = "\n".join([BEGIN, *lines, END])
+    with replacing(path, "w") as f:
+        f.write(f"{before}{section}{after}")
+
+
+def default_dir(name):
+    return f"specgan_tf/data/models/{name}"
+
+
 def make(args):
     """Choose, measure, and write everything beside OUT_DIR before it moves in."""
     import numpy as np
@@ -73,7 +103,7 @@ def make(args):
     from specgan_tf.files import InputError, replacing_dir
     from specgan_tf.weights import bundled, checkpoint
 
-    args.out_dir = args.out_dir or f"specgan_tf/data/models/{args.name}"
+    args.out_dir = args.out_dir or default_dir(args.name)
     there = set(os.listdir(args.out_dir)) if os.path.isdir(args.out_dir) else set()
     if there and not args.overwrite:
         raise InputError(f"{args.out_dir} is not empty; --overwrite replaces it")
@@ -450,7 +480,11 @@ def about(path, card, rows):
 
 def main(argv=None):
     args = make_parser().parse_args(argv)
-    return run("benchmarks.bundle", lambda: make(args))
+    if args.name != "document":
+        status = run("benchmarks.bundle", lambda: make(args))
+        if status or args.out_dir != default_dir(args.name):
+            return status
+    return run("benchmarks.bundle", document)
 
 
 if __name__ == "__main__":

@@ -18,29 +18,45 @@ import sys
 
 import numpy as np
 
+from specgan_tf.files import replacing
+
 CLIPS = 8
 QUIET = 1e-4  # of full scale: what follows is cut off
-# matplotlib's "magma", at equal distances.
-MAGMA = np.array(
-    [
-        (0, 0, 4),
-        (28, 16, 68),
-        (79, 18, 123),
-        (129, 37, 129),
-        (181, 54, 122),
-        (229, 80, 100),
-        (251, 135, 97),
-        (254, 194, 135),
-        (252, 253, 191),
-    ]
-)
-
-
-def in_colour(image):
-    """uint8 [h, w, 1] -> uint8 [h, w, 3]."""
-    place = image[..., 0] / 255 * (len(MAGMA) - 1)
-    channels = [np.interp(place, np.arange(len(MAGMA)), c) for c in MAGMA.T]
-    return np.stack(channels, axis=-1).round().astype(np.uint8)
+PAGE = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>SpecGAN: what it sounds like</title>
+<style>
+body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 64rem;
+       padding: 0 1rem; }
+.clips { display: grid; gap: 1rem;
+         grid-template-columns: repeat(auto-fill, minmax(13rem, 1fr)); }
+figure { margin: 0; }
+img { width: 100%; height: 8rem; image-rendering: pixelated; }
+audio { width: 100%; }
+</style>
+</head>
+<body>
+<h1>SpecGAN: what it sounds like</h1>
+<p>Eight clips of each, drawn by chance. Pictures: one second from left to right, 0 to
+8 kHz upwards; 60 dB from black to white.</p>
+{% for title, clips in sets %}
+<h2>{{ title }}</h2>
+<div class="clips">
+{% for sound, picture in clips %}
+<figure>
+<img src="{{ picture }}" alt="Spectrogram of clip {{ loop.index }}">
+<audio src="{{ sound }}" controls preload="none" aria-label="clip {{ loop.index }}">
+</audio>
+</figure>
+{% endfor %}
+</div>
+{% endfor %}
+</body>
+</html>
+"""
 
 
 def real(folder):
@@ -79,42 +95,31 @@ def mp3(x):
     return encoded.getvalue()
 
 
-def picture(x):
+def pictures(x):
     """float32 [n, 16384] -> PNGs in colour: 60 dB below each clip's loudest bin."""
     import tensorflow as tf
 
-    from specgan_tf import spectral
+    from specgan_tf import sheet, spectral
 
-    X = spectral.log_magnitude(tf.constant(x[:, :, np.newaxis])).numpy()[..., :128]
+    X = spectral.log_magnitude(tf.constant(x)).numpy()[..., :128]
     X = X - X.max(axis=(1, 2), keepdims=True)
     level = np.clip(1 + X / np.log(1000), 0, 1).transpose(0, 2, 1)[:, ::-1]
     images = (level * 255).astype(np.uint8)[..., np.newaxis]
-    return [tf.io.encode_png(in_colour(image)).numpy() for image in images]
+    return [sheet.encode_png(image) for image in images]
 
 
-def embedded(name, kind, data, **attributes):
-    from specgan_tf.report.page import element
-
-    uri = f"data:{kind};base64,{base64.b64encode(data).decode()}"
-    return element(name, src=uri, **attributes)
+def embedded(kind, data):
+    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
 
 
-def section(title, x, folder):
-    """A section of the page; the files of it are written, too."""
-    from specgan_tf.report import page
-
-    figures = []
+def clips_of(title, x, folder):
+    """(sound, picture) of each clip, embedded; the sounds are files, too."""
     stem = re.sub(r"\W+", "-", title)
-    for i, (clip, png) in enumerate(zip(x, picture(x), strict=True)):
-        sound, label = mp3(clip), f"{title}, clip {i + 1}"
-        with open(os.path.join(folder, f"{stem}-{i + 1}.mp3"), "wb") as f:
+    for i, (clip, png) in enumerate(zip(x, pictures(x), strict=True)):
+        sound = mp3(clip)
+        with replacing(os.path.join(folder, f"{stem}-{i + 1}.mp3")) as f:
             f.write(sound)
-        shown = embedded("img", "image/png", png, alt=f"Spectrogram of {label}")
-        player = embedded(
-            "audio", "audio/mpeg", sound, controls="", preload="none", aria_label=label
-        )
-        figures.append(page.element("figure", shown, player))
-    return page.section(title, page.element("div", *figures, class_="clips"))
+        yield embedded("audio/mpeg", sound), embedded("image/png", png)
 
 
 def main(argv=None):
@@ -122,26 +127,21 @@ def main(argv=None):
     p.add_argument("sets", nargs="+", metavar="NAME:WORDS=MODEL")
     p.add_argument("--out_dir", default="docs/sounds")
     args = p.parse_args(argv)
-    from specgan_tf.report import page
+    import jinja2
+
     from specgan_tf.weights import bundled
 
     os.makedirs(args.out_dir, exist_ok=True)
-    sections = [
-        page.element("h1", "SpecGAN: what it sounds like"),
-        page.element(
-            "p",
-            "Eight clips of each, drawn by chance. Pictures: one second from left to "
-            "right, 0 to 8 kHz upwards, 60 dB from black to white.",
-        ),
-    ]
+    sets = []
     for one in args.sets:
         title, _, path = one.partition("=")
-        name, _, words = title.partition(":")
+        title = title.replace(":", ", ", 1)
         model = bundled.find(path) or os.path.exists(os.path.join(path, "args.txt"))
         x = generated(path) if model or ".ckpt" in path else real(path)
-        sections.append(section(f"{name}, {words}", x, args.out_dir))
-    with open(os.path.join(args.out_dir, "index.html"), "wb") as f:
-        f.write(page.page("SpecGAN, sounds", "benchmarks.listen", *sections))
+        sets.append((title, list(clips_of(title, x, args.out_dir))))
+    page = jinja2.Environment(autoescape=True).from_string(PAGE).render(sets=sets)
+    with replacing(os.path.join(args.out_dir, "index.html"), "w") as f:
+        f.write(page)
 
 
 if __name__ == "__main__":

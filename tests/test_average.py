@@ -11,9 +11,9 @@ from specgan_tf import (
     SpecGAN,
     SpecGANDiscriminator,
     SpecGANGenerator,
-    callbacks,
     load_generator,
 )
+from specgan_tf.cli import callbacks
 from specgan_tf.weights import checkpoint, tensors
 
 SUFFIX = "/ExponentialMovingAverage"

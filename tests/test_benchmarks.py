@@ -1,14 +1,17 @@
 """What the benchmarks compare with computes the same."""
 
+import os
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import ROOT
 
 from specgan_tf import SpecGAN, SpecGANDiscriminator, SpecGANGenerator
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
-from benchmarks import torch_twin  # noqa: E402
+from benchmarks import speed, torch_twin  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -68,3 +71,15 @@ def test_a_step_moves_both_networks(pair):
     same = [torch.equal(a, b) for a, b in zip(before, after, strict=True)]
     assert sum(same) <= 1
     assert all(p.grad is not None for p in after)
+
+
+def test_the_picture_of_speed_has_six_bars(tmp_path):
+    """From the numbers that the document prints; a headline names a row of it."""
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+    ratios = speed.ratios_in(os.path.join(ROOT, "docs", "SPEED.md"))
+    assert ratios.keys() == {(what, than) for what, than, _ in speed.HEADLINES}
+    assert len(ratios) == 6 and all(ratio > 1 for ratio in ratios.values())
+    speed.picture(ratios, tmp_path / "speed.png")
+    image = tf.io.decode_png((tmp_path / "speed.png").read_bytes()).numpy()
+    bars = (image[..., :3] == [0x2B, 0x67, 0x77]).all(-1).any(1)
+    assert np.sum(np.diff(bars.astype(int)) == 1) == 6  # five, and one in the legend

@@ -288,7 +288,7 @@ def test_no_file(tmp_path):
     assert bundled.find(tmp_path / "b.npz") is None
 
 
-# The one that comes along
+# The bundled ones
 
 
 def test_the_one_that_comes_along_makes_sound():

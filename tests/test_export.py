@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 
 from benchmarks import readers
-from specgan_tf import SpecGANGenerator, generate, spectral
+from specgan_tf import SpecGANGenerator, generate, sheet, spectral
 from specgan_tf.export import artefact, saved_model, tflite, verify
 from specgan_tf.moments import Moments
 from specgan_tf.spectral import GriffinLim
@@ -330,7 +330,13 @@ def test_a_report(tmp_path, reference):
     text = (tmp_path / "report.md").read_text()
     assert "- step: 7" in text and "| `g.int8` | generate | 1.00 | 2.0 |" in text
     assert "From above: Keras, g.int8." in text
+    verdict = text.split("\n\n")[1]
+    assert verdict.startswith("**Passed.** All artefacts (1) compute what Keras")
+    assert "Least exact spectrograms: `g.int8`, 30 dB. Smallest: `g.int8`, 1 MB." in (
+        verdict
+    )
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["rows"] == [{"file": "g.int8", "signature": "generate", **row}]
     image = tf.io.decode_png((tmp_path / "spectrograms.png").read_bytes())
-    assert image.shape == (2 * 136, 8 * 132 + 4, 1)
+    rows = (sheet.CAPTION + 128) * 2 + sheet.BOTTOM
+    assert image.shape == (rows, sheet.LEFT + 8 * (128 + sheet.GAP), 3)

@@ -450,6 +450,7 @@ def test_of_an_empty_folder(tmp_path, capfd):
     assert "step 0 · wgan-gp · report of" in text
     for said in ("No checkpoint yet", "none to show", "No moments in this folder."):
         assert said in text.replace("No sounds: no moments file", "No checkpoint yet")
+    assert "Every setting has its default." in text
     assert train_specgan.main(["report", str(tmp_path / "none")]) == 2
     assert "none is not a folder" in capfd.readouterr().err
 

@@ -163,7 +163,7 @@ def main(argv=None):
     if reason := missing():
         p.error(reason)
     folder, name = os.path.split(os.path.abspath(args.model))
-    with serving(folder) as url, browser() as driver:
+    with serving(folder) as url, browser(["--hide-scrollbars"]) as driver:
         look(driver, args.width, dark=not args.light)
         driver.get(f"{url}?model=model/{name}&seed={args.seed}")
         if said := wait_until_ready(driver):

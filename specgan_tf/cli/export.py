@@ -39,8 +39,8 @@ def make_parser():
     p.add_argument(
         "train_dir",
         nargs="?",
-        help="training folder, a checkpoint's prefix, or a model in an .npz; without "
-        "it, the one that comes along",
+        help="training folder, a checkpoint's prefix, a model in an .npz, drums or digits; without "
+        "it, the bundled model of drums",
     )
     p.add_argument(
         "--out_dir", help="default TRAIN_DIR/export, without TRAIN_DIR ./exported"

@@ -14,9 +14,9 @@ from specgan_tf.cli.modes import MODES
 START = """SpecGAN learns to make one-second sounds from a folder of sounds:
 
   python train_specgan.py generate
-      makes drum sounds, with the small model that comes along
+      makes drum sounds with a small bundled model; digits has spoken digits
   python train_specgan.py train ./train --specgan_dim 8 --train_batch_size 16
-      learns from the drum sounds that come along, or your own: --data_dir FOLDER;
+      learns from the embedded drum sounds, or your own: --data_dir FOLDER;
       Ctrl-C saves and ends, the same command goes on
   python train_specgan.py generate ./train
       makes new sounds: WAV files and a picture of them

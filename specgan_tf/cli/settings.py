@@ -105,7 +105,7 @@ def settle(parser, given):
         if given.get(one):
             given[other] = False
     if bundled.find(path):
-        return settle_box(parser, given)
+        return settle_bundled(parser, given)
     folder = folders.folder_of(path)
     if folder != path and mode not in ("generate", "infer", "score", "to_tf1"):
         raise InputError(f"{path} is a checkpoint; {mode} takes its folder, {folder}")
@@ -170,7 +170,7 @@ def recorded_in(prefix):
     return prefix, told | ({"specgan_loss": loss} if loss else {})
 
 
-def settle_box(parser, given):
+def settle_bundled(parser, given):
     """`settle`, of a model in one file: its card says what args.txt does elsewhere."""
     path, mode = bundled.find(given["train_dir"]), given["mode"]
     if mode not in ("generate", "infer"):

@@ -175,6 +175,7 @@ def _markdown(about, machine, ngl, rows, pictures):
     listed = "\n".join(f"- {name}: {value}" for name, value in about.items())
     said = ", ".join(f"{name} {value}" for name, value in machine.items())
     return TEXT.format(
+        verdict=_verdict(rows),
         listed=listed,
         rows=ROWS,
         ngl=ngl,
@@ -186,7 +187,25 @@ def _markdown(about, machine, ngl, rows, pictures):
     )
 
 
+def _verdict(rows):
+    """The first sentences: a report is only written of artefacts that all passed."""
+    files = {file for file, _, _ in rows}
+    text = f"**Passed.** All artefacts ({len(files)}) compute what Keras computes."
+    for title, name in (
+        ("Least exact spectrograms", "spectrogram, SNR dB"),
+        ("Smallest", "size, MB"),
+        ("Fastest", "latency, ms"),
+    ):
+        known = [(row[name], file) for file, _, row in rows if name in row]
+        if known:
+            value, file = min(known)
+            text += f" {title}: `{file}`, {value:.3g} {name.split()[-1]}."
+    return text
+
+
 TEXT = """# Export
+
+{verdict}
 
 {listed}
 

@@ -93,7 +93,8 @@ def load_generator(path=None, upsample=None, average=True):
 
     Args:
       path: a training folder or the prefix of a checkpoint, ours or the original's; a
-        generator in one file (.npz), or None for the one that comes along.
+        generator in one file (.npz), the name of a bundled model, or None for the
+        default one.
       upsample: "nn", "lin" or "cub", which a checkpoint alone cannot tell apart; None
         takes what the folder's args.txt says.
       average: take the moving average of its weights where the checkpoint has one
