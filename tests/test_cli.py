@@ -133,16 +133,12 @@ def test_the_whole_way_on_the_embedded_drums(run, tmp_path):
 @pytest.mark.slow
 def test_the_demo_has_sound_in_it(run, tmp_path):
     """As `make demo`, with fewer steps: drums begin with a bang and fade."""
-    argv = [
-        "train",
-        tmp_path,
-        "--specgan_dim",
-        16,
-        "--train_batch_size",
-        8,
-        "--seed",
-        1,
-    ]
+    with open(os.path.join(ROOT, "Makefile")) as f:
+        small = re.search(r"^SMALL = (.*?[^\\])\n", f.read(), re.DOTALL | re.MULTILINE)[
+            1
+        ]
+    argv = ["train", tmp_path, "--seed", 1, *small.replace("\\\n", "").split()]
+    assert "--specgan_moments" in argv
     assert run(*argv, "--train_max_steps", 100)[0] == 0
     assert run("generate", tmp_path, "--generate_n", 8, "--seed", 1)[0] == 0
     made = tmp_path / "generate"

@@ -39,8 +39,8 @@ def make_parser():
     p.add_argument(
         "train_dir",
         nargs="?",
-        help="training folder, a checkpoint's prefix, a model in an .npz, drums or digits; without "
-        "it, the bundled model of drums",
+        help="training folder, a checkpoint's prefix, a model in an .npz, drums or "
+        "digits; without it, drums, the bundled model",
     )
     p.add_argument(
         "--out_dir", help="default TRAIN_DIR/export, without TRAIN_DIR ./exported"

@@ -37,8 +37,8 @@ def make_parser():
         nargs="?",
         default=argparse.SUPPRESS,
         help="training folder; of classifier the sounds; of score WAV files too; of "
-        "generate and infer a checkpoint's prefix, a model in an .npz, drums or digits (the "
-        "bundled models), or nothing: drums",
+        "generate and infer a checkpoint's prefix, a model in an .npz, drums or digits "
+        "(the bundled models), or nothing: drums",
     )
     p.add_argument(
         "out_dir",
