@@ -1,7 +1,7 @@
 """Is the cross-check's verdict right at every seed, for every size?
 
     python -m benchmarks.referee --original CHECKOUT --python PYTHON_WITH_TF1
-        [--seeds 0-99] [--dims 2-8] [--errors] [--keep FOLDER]
+        [--seeds 64,0-99] [--dims 2-8] [--errors] [--keep FOLDER]
     python -m benchmarks.referee --document
 
 The first has the reference compute records of each seed and dim, and runs their checks:
@@ -166,9 +166,13 @@ def found_out(args, seed, dim):
     return found, green
 
 
-def span(text):
-    first, _, last = text.partition("-")
-    return range(int(first), int(last or first) + 1)
+def spans(text):
+    """The numbers of a list as "64,99,0-9", in this order, each once."""
+    numbers = []
+    for part in text.split(","):
+        first, _, last = part.partition("-")
+        numbers += range(int(first), int(last or first) + 1)
+    return list(dict.fromkeys(numbers))
 
 
 def read():
@@ -226,6 +230,8 @@ def section(results):
 
 
 def document():
+    if not (results := read())["cases"]:
+        sys.exit(f"error: {RESULTS} has no results: run it with --original first")
     with open(PARITY) as f:
         text = f.read()
     old = re.search(rf"{HEAD}.*?(?=^## )", text, re.DOTALL | re.MULTILINE)
@@ -236,15 +242,15 @@ def document():
     )
     after = after if old else "## Seven things" + after
     with open(PARITY, "w") as f:
-        f.write(f"{before}{section(read())}\n{after}")
+        f.write(f"{before}{section(results)}\n{after}")
 
 
 def main():
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     p.add_argument("--original")
     p.add_argument("--python")
-    p.add_argument("--seeds", type=span, default=span("0-99"))
-    p.add_argument("--dims", type=span, default=span("2-8"))
+    p.add_argument("--seeds", type=spans, default=spans("0-99"))
+    p.add_argument("--dims", type=spans, default=spans("2-8"))
     p.add_argument("--errors", action="store_true")
     p.add_argument("--keep", help="folder of records, to be used again")
     p.add_argument("--document", action="store_true", help="write docs/PARITY.md")
@@ -262,7 +268,8 @@ def main():
                 if key in results["cases"]:
                     continue
                 keep = args.keep and os.path.join(args.keep, f"seed{seed}_dim{dim}")
-                wanted = names_of(dim == args.dims[0], dim)
+                done = {case.split()[0] for case in results["cases"]}
+                wanted = names_of(str(seed) not in done, dim)
                 with computed(args, [usual(dim)], seed, wanted, keep) as folder:
                     results["cases"][key] = judged(folder)
                 write(results)

@@ -29,11 +29,14 @@ def checks_of(name, folder=REDUCED):
     return list(replay.run([record]))
 
 
-def fallen(name, stage=""):
-    """Which checks of a reduced golden fall short."""
-    checks = checks_of(name)
-    assert checks
-    return [c.what for c in checks if c.verdict == "FAIL" and stage in c.stage]
+def falls_short(name, stage):
+    """Whether a check of a stage falls short, of a reduced golden.
+
+    The first will do; those after it may be whole trainings.
+    """
+    record = records.Record.read(os.path.join(REDUCED, f"{name}.npz"))
+    checks = replay.run([record])
+    return any(c.verdict == "FAIL" and c.stage == stage for c in checks)
 
 
 GOLDENS = [pytest.param(REDUCED, name, id=f"reduced-{name}") for name in names(REDUCED)]
@@ -117,7 +120,7 @@ def test_every_stage_has_a_golden():
 )
 def test_an_error_is_found_out(monkeypatch, error, name, stage):
     error(monkeypatch)
-    assert fallen(name, stage)
+    assert falls_short(name, stage)
 
 
 # The command line

@@ -173,6 +173,7 @@ def training(tmp_path):
     return train, go_on
 
 
+SCORE = ["score", "--score_n", 8, "--incept_k", 2]
 EXPORT = ["--formats", "tflite", "--tflite", "f32"]
 
 
@@ -182,6 +183,7 @@ EXPORT = ["--formats", "tflite", "--tflite", "f32"]
         (["generate", "--generate_n", 1], train_specgan, "generate/0000.wav", "listed"),
         (["generate", "--generate_n", 1], train_specgan, "generate/0000.wav", "read"),
         (["preview", "--once"], train_specgan, "preview/00000001.wav", "read"),
+        (SCORE, train_specgan, "score/00000001.json", "read"),
         (EXPORT, export_script, "export/report.json", "read"),
     ],
 )

@@ -126,27 +126,10 @@ def incept_checkpoint(prefix, args, judge):
 
 def run_score(args):
     """All measures of a generator's sounds, or of WAV files, against real sounds."""
-    prefix = folders.latest(args.train_dir)
-    folder = folders.folder_of(args.train_dir)
-    name = "score.json"
-    if prefix:
-        name = os.path.join("score", f"{checkpoint.step_of(prefix):08d}.json")
-    fp = args.score_fp or os.path.join(folder, name)
-    if os.path.exists(fp) and not args.overwrite:
-        raise InputError(f"{fp} exists; --overwrite replaces it")
     classifier = load_classifier(args)
-    if prefix:
-        n = args.score_n or 512
-        latent_dim = checkpoint.options_of(prefix)["latent_dim"]
-        z = generate.sample_z(n, latent_dim, args.seed or 0).numpy()
-        made = render_clips(prefix, z, args)
-        made = spectral.turn_down(made).numpy()  # as files have them
-        of = {"checkpoint": os.path.basename(prefix), "seed": args.seed or 0}
-    elif not any(name.endswith(".wav") for name in os.listdir(folder)):
-        raise InputError(f"{folder} holds neither a checkpoint nor WAV files")
-    else:
-        made = comparison.read_folder(args.train_dir, args.score_n, args.fix_length)
-        of = {"folder": os.path.abspath(folder)}
+    fp, made, of = folders.read_latest(
+        args.train_dir, lambda prefix: sounds(prefix, args), folders.latest
+    )
     real = read_real(args)
     measures = comparison.measure(made, real, classifier, args.incept_k)
     if classifier is None:
@@ -161,6 +144,35 @@ def run_score(args):
         json.dump({**of, **measures}, f, indent=1)
         f.write("\n")
     log.info("Wrote %s", fp)
+
+
+def sounds(prefix, args):
+    """What is scored: sounds of a checkpoint, or without one (None) a folder's WAVs.
+
+    Returns:
+      the path of the result; waveforms float32 [n, 16384]; and what these are from, for
+      the result.
+    """
+    folder = folders.folder_of(args.train_dir)
+    name = "score.json"
+    if prefix:
+        name = os.path.join("score", f"{checkpoint.step_of(prefix):08d}.json")
+    fp = args.score_fp or os.path.join(folder, name)
+    if os.path.exists(fp) and not args.overwrite:
+        raise InputError(f"{fp} exists; --overwrite replaces it")
+    if prefix:
+        n = args.score_n or 512
+        latent_dim = checkpoint.options_of(prefix)["latent_dim"]
+        z = generate.sample_z(n, latent_dim, args.seed or 0).numpy()
+        made = render_clips(prefix, z, args)
+        made = spectral.turn_down(made).numpy()  # as files have them
+        of = {"checkpoint": os.path.basename(prefix), "seed": args.seed or 0}
+    elif not any(name.endswith(".wav") for name in os.listdir(folder)):
+        raise InputError(f"{folder} holds neither a checkpoint nor WAV files")
+    else:
+        made = comparison.read_folder(args.train_dir, args.score_n, args.fix_length)
+        of = {"folder": os.path.abspath(folder)}
+    return fp, made, of
 
 
 def load_classifier(args):
