@@ -12,6 +12,7 @@ import zipfile
 import keras
 import numpy as np
 import pytest
+import soundfile
 from conftest import DRUMS, ROOT
 
 from specgan_tf import SpecGANGenerator, generate, load_generator, load_moments, moments
@@ -23,7 +24,7 @@ from specgan_tf.spectral import GriffinLim
 from specgan_tf.weights import bundled, checkpoint
 
 sys.path.insert(0, ROOT)
-from benchmarks import bundle
+from benchmarks import bundle, listen
 from specgan_tf.cli import flags
 
 CARD = {"step": 3, "sample_rate": 16000, "seed": 1}
@@ -442,3 +443,18 @@ def test_sounds_that_may_not_be_learned_from(training, tmp_path, capsys):
     assert bundle.main(argv) == 2
     assert "list.csv does not say whose " in capsys.readouterr().err
     assert not out.exists()
+
+
+def test_sounds_to_hear_before_installing(tmp_path):
+    """MP3 files of real and generated sounds, and all of them in one page."""
+    sets = [f"drums:real={DRUMS}", "digits:the bundled model=digits"]
+    listen.main([*sets, "--out_dir", str(tmp_path)])
+    files = sorted(p.name for p in tmp_path.glob("*.mp3"))
+    names = "digits-the-bundled-model", "drums-real"
+    assert files == [f"{name}-{i + 1}.mp3" for name in names for i in range(8)]
+    for name in files:
+        x, rate = soundfile.read(tmp_path / name)
+        assert rate == 16000 and np.abs(x).max() > 0.1, name
+    page = (tmp_path / "index.html").read_text()
+    assert page.count("data:audio/mpeg;base64,") == page.count("data:image/png") == 16
+    assert "<h2>drums, real</h2>" in page and "http" not in page
