@@ -66,7 +66,7 @@ def latest(path: StrPath) -> str | None:
         )
     raise InputError(
         f"{path} is neither a training folder nor a checkpoint (a prefix such as "
-        "TRAIN_DIR/model.ckpt-1000)"
+        f"TRAIN_DIR/model.ckpt-1000), nor a bundled model ({', '.join(bundled.MODELS)})"
     )
 
 
