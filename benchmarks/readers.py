@@ -24,7 +24,7 @@ from specgan_tf.export import verify
 from specgan_tf.files import replacing
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-ARTEFACT = os.path.join(ROOT, "specgan_tf", "artefact.py")
+ARTEFACT = os.path.join(ROOT, "specgan_tf", "export", "artefact.py")
 FOREIGN = os.path.join(ROOT, "benchmarks", "foreign_reader.py")
 FILES = ["generator.f32", "generator.f16", "generator.dr8", "generator.int8"]
 FILES += ["synthesize.f32", "invert.f32"]
