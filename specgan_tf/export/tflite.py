@@ -7,6 +7,7 @@ kernels.
 
 import contextlib
 import copy
+import itertools
 import json
 import os
 import sys
@@ -32,6 +33,7 @@ from specgan_tf.spectral import (
 
 # How the generator's weights are stored; see `converting`.
 VARIANTS = ("f32", "f16", "dr8", "int8")
+TANH_REACH = 4.0  # tanh of it is 0.9993
 CALIBRATION = 100  # latents from which int8's scales are taken
 METADATA = "specgan"  # name of the JSON inside of each file
 
@@ -122,6 +124,44 @@ class _Module(tf.Module):
         }
 
 
+def equalized(G, z):
+    """A generator that computes the same, fit for int8: a new one, or G itself.
+
+    int8 gives all channels of an activation one scale. Where some are much louder than
+    others, the quiet ones fall between two steps. ReLU(x / s) is ReLU(x) / s, so a
+    channel can be divided by its own largest value, and the next kernel multiplied by
+    it. With batch normalization G stays as it is.
+
+    Args:
+      z: float32 [n, latent_dim]; what these latents make counts.
+    """
+    if G.use_batchnorm:
+        return G
+    twin = type(G).from_config(G.get_config())
+    for v, value in zip(twin.variables, G.variables, strict=True):
+        v.assign(value)
+    blocks, x = [twin.z_project, *twin.upconvs], tf.constant(z)
+    for block, after in itertools.pairwise(blocks):
+        x = tf.nn.relu(block(x))
+        largest = tf.reduce_max(x, axis=[0, 1, 2])
+        largest = tf.maximum(largest, 1e-3 * tf.reduce_max(largest))
+        scale = largest / tf.exp(tf.reduce_mean(tf.math.log(largest)))
+        x = x / scale
+        kernel, bias = block.trainable_variables
+        # [..., out, in] of a transposed convolution, else [..., in, out].
+        transposed = G.upsample == "zeros"
+        if block is twin.z_project:  # its outputs are 4 x 4 times the channels
+            outputs = tf.tile(scale, [16])
+            kernel.assign(kernel / outputs)
+            bias.assign(bias / outputs)
+        else:
+            kernel.assign(kernel / (scale[:, tf.newaxis] if transposed else scale))
+            bias.assign(bias / scale)
+        kernel = after.trainable_variables[0]
+        kernel.assign(kernel * (scale if transposed else scale[:, tf.newaxis]))
+    return twin
+
+
 @contextlib.contextmanager
 def converting(
     G: keras.Model,
@@ -151,10 +191,21 @@ def converting(
         module = _Module(G, moments, griffin_lim)
         with quiet():
             tf.saved_model.save(module, folder, signatures=module.functions)
-        yield lambda *args: _convert(folder, G, about or {}, *args)
+
+        def convert(path, signatures, variant="f32"):
+            saved = folder
+            if variant == "int8":
+                saved = os.path.join(folder, "int8")
+                z = generate.sample_z(CALIBRATION, G.latent_dim, seed=1).numpy()
+                module = _Module(equalized(G, z), moments, griffin_lim)
+                with quiet():
+                    tf.saved_model.save(module, saved, signatures=module.functions)
+            _convert(saved, G, about or {}, path, signatures, variant)
+
+        yield convert
 
 
-def _convert(saved_model, G, about, path, signatures, variant="f32"):
+def _convert(saved_model, G, about, path, signatures, variant):
     if variant not in VARIANTS:
         raise ValueError(f"variant must be one of {VARIANTS}. Received: {variant!r}")
     converter = tf.lite.TFLiteConverter.from_saved_model(
@@ -189,6 +240,7 @@ def _finished(content, about):
 
     model = flatbuffer_utils.convert_bytearray_to_object(bytearray(content))
     _unfuse_relu(model, schema)
+    _narrow_tanh(model, schema)
     buffer, entry = schema.BufferT(), schema.MetadataT()
     buffer.data = list(json.dumps(about).encode())
     entry.name, entry.buffer = METADATA, len(model.buffers)
@@ -231,6 +283,27 @@ def _unfuse_relu(model, schema):
             op.outputs = after.inputs
             options.fusedActivationFunction = activation.NONE
             graph.operators.append(after)
+
+
+def _narrow_tanh(model, schema):
+    """In int8, let the input of tanh reach from -4 to 4 only.
+
+    Silence is -1, for which a generator learns values far below -4: int8's 256 steps
+    would be spent on a range where tanh is 1 within its own step of 1/128.
+    """
+    codes = [max(c.builtinCode, c.deprecatedBuiltinCode) for c in model.operatorCodes]
+    for graph in model.subgraphs:
+        for op in graph.operators:
+            tensor = graph.tensors[op.inputs[0]] if len(op.inputs) else None
+            if (
+                codes[op.opcodeIndex : op.opcodeIndex + 1]
+                == [schema.BuiltinOperator.TANH]
+                and tensor.type == schema.TensorType.INT8
+                and tensor.quantization.scale[0] > TANH_REACH / 127
+            ):
+                tensor.quantization.scale = [TANH_REACH / 127]
+                tensor.quantization.zeroPoint = [0]
+                tensor.quantization.min = tensor.quantization.max = None
 
 
 def metadata(path: StrPath) -> dict:
