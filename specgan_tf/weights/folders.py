@@ -36,7 +36,7 @@ def folder_of(path: StrPath) -> str:
 def latest(path: StrPath) -> str | None:
     """The prefix of a checkpoint: a folder's newest, or `path` itself if it is one.
 
-    None where a folder holds none. A damaged one is said, and the one before it taken:
+    None where a folder holds none. A damaged one is logged, and the one before it taken:
     in a folder, every tensor is held against its checksum.
 
     Raises:
