@@ -36,8 +36,8 @@ def folder_of(path: StrPath) -> str:
 def latest(path: StrPath) -> str | None:
     """The prefix of a checkpoint: a folder's newest, or `path` itself if it is one.
 
-    None where a folder holds none. A damaged one is logged, and the one before it taken:
-    in a folder, every tensor is held against its checksum.
+    None where a folder holds none. In a folder every tensor is held against its
+    checksum; a damaged checkpoint is logged, and the one before it taken.
 
     Raises:
       InputError: `path` is neither a folder nor a checkpoint, or all are damaged.
