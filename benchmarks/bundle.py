@@ -20,6 +20,7 @@ import logging
 import os
 import sys
 
+from benchmarks import description, sections
 from specgan_tf.cli import flags
 from specgan_tf.cli.run import run
 
@@ -64,13 +65,9 @@ def make_parser():
     return p
 
 
-BEGIN, END = "<!-- benchmarks.bundle -->", "<!-- end of benchmarks.bundle -->"
-
-
 def document(path="docs/SOUNDS.md"):
-    """The section of a document that lies between the two marks, from the cards."""
+    """Write the section of a document that shows the cards of all bundled models."""
     from specgan_tf.eval import comparison
-    from specgan_tf.files import replacing
     from specgan_tf.weights import bundled
 
     lines = ["## The bundled models", "", "Written by `python -m benchmarks.bundle`."]
@@ -81,12 +78,7 @@ def document(path="docs/SOUNDS.md"):
         lines += ["", f"### {name}", "", f"Step {card['step']}. "]
         lines[-1] += f"[Its card](../specgan_tf/data/models/{name}/CARD.md) says more."
         lines += ["", *table(measures, numbers), "", *classes(card)]
-    with open(path, encoding="utf-8") as f:
-        before, _, rest = f.read().partition(BEGIN)
-    _, _, after = rest.partition(END)
-    section = "\n".join([BEGIN, *lines, END])
-    with replacing(path, "w") as f:
-        f.write(f"{before}{section}{after}")
+    sections.write(path, "benchmarks.bundle", "\n".join(lines))
 
 
 def default_dir(name):
@@ -244,35 +236,55 @@ def choose(train_dir, moments, inversion, real):
     return best, {os.path.basename(p): round(d, 2) for p, d in distances.items()}
 
 
-def measure(model, real, seed, args):
-    """Scores and descriptions of the sounds of each of `COLUMNS`."""
+def beside(model, real, name, n, seed):
+    """The sets of sounds that `COLUMNS` names, but for the real ones: [m, 16384] each.
+
+    Args:
+      model: `bundled.Box`.
+      real: float32 [m, 16384], which went through the model's spectrograms, and whose
+        spectrum the noise has.
+      name: "drums" or "digits": how the noise is shaped.
+      n: clips of the model, and of the same network with fresh weights.
+      seed: of those weights.
+    """
     import keras
     import numpy as np
 
     from specgan_tf import SpecGANGenerator, spectral
-    from specgan_tf.eval import comparison
-    from specgan_tf.eval.classifier import Classifier
 
     keras.utils.set_random_seed(seed or 0)
     untrained = SpecGANGenerator(**model.card["options"])
     inversion = model.griffin_lim
-    n = min(len(real), MEASURED_BY)
-    order = np.random.RandomState(0).permutation(len(real))
-    some = real[order[:n]]
-    chunks = [some[i : i + 64, :, None] for i in range(0, n, 64)]
+    chunks = [real[i : i + 64, :, None] for i in range(0, len(real), 64)]
     back = [model.moments.f_to_t(model.moments.t_to_f(x), inversion) for x in chunks]
-    made = {
+    return {
         "round trip": spectral.turn_down(np.concatenate(back)).numpy()[:, :, 0],
         "model": sounds(model.G, model.moments, inversion, n, MEASURE),
-        "noise": shaped_noise(some, args.name),
+        "noise": shaped_noise(real, name),
         "untrained": sounds(untrained, model.moments, inversion, n, MEASURE),
     }
+
+
+def measure(model, real, seed, args):
+    """Scores and descriptions of the sounds of each of `COLUMNS`."""
+    import numpy as np
+
+    from specgan_tf.eval import comparison
+    from specgan_tf.eval.classifier import Classifier
+
+    n = min(len(real), MEASURED_BY)
+    some = real[np.random.RandomState(0).permutation(len(real))[:n]]
+    made = beside(model, some, args.name, n, seed)
     judge = args.classifier and Classifier.load(args.classifier)
     scores = {name: comparison.measure(x, real, judge, 1) for name, x in made.items()}
     scores = {"real": scores["model"]["real"]} | {
         name: both["generated"] for name, both in scores.items()
     }
-    sound = {name: describe(x) for name, x in {"real": some, **made}.items()}
+    rate = model.card["sample_rate"]
+    sound = {
+        name: description.describe(x, rate)
+        for name, x in {"real": some, **made}.items()
+    }
     found = {"scores": scores, "sound": sound}
     if judge:
         found["classifier"] = args.classifier_command
@@ -297,41 +309,10 @@ def shaped_noise(real, name, seed=0):
         envelope = np.exp(-np.arange(length) / 16000 / fade)
     else:
         spectrum = spectrum * np.abs(np.fft.rfft(real)).mean(axis=0)
-        power = np.square(real).reshape(n, -1, FRAME).mean(axis=(0, 2))
-        envelope = np.repeat(np.sqrt(power), FRAME)
+        power = np.square(real).reshape(n, -1, description.FRAME).mean(axis=(0, 2))
+        envelope = np.repeat(np.sqrt(power), description.FRAME)
     x = np.fft.irfft(spectrum, length) * envelope
     return (x / np.abs(x).max(axis=1, keepdims=True)).astype(np.float32)
-
-
-FRAME = 256  # samples
-
-
-def describe(x):
-    """Medians over clips float32 [n, 16384] of what an ear would say first."""
-    import numpy as np
-
-    from specgan_tf.eval import health
-
-    power = np.square(x.reshape(len(x), -1, FRAME)).mean(axis=2)
-    loudest = power.argmax(axis=1)
-    after = np.arange(power.shape[1]) >= loudest[:, np.newaxis]
-    faded = after & (power < power.max(axis=1, keepdims=True) / 100.0)
-    fade = np.where(faded.any(axis=1), faded.argmax(axis=1), power.shape[1])
-    spectrum = np.square(np.abs(np.fft.rfft(x, axis=1)))
-    bins = np.arange(spectrum.shape[1]) / x.shape[1]
-    centroid = (spectrum * bins).sum(axis=1) / np.maximum(spectrum.sum(axis=1), 1e-12)
-    heard = spectrum[:, 1:] + 1e-12  # without what is constant
-    flatness = np.exp(np.log(heard).mean(axis=1)) / heard.mean(axis=1)
-    quiet = np.abs(x).max(axis=1) < health.SILENCE
-    return {
-        "peak": float(np.median(np.abs(x).max(axis=1))),
-        "nearly silent": int(quiet.sum()),
-        "loudest at, of the clip": float(np.median(loudest)) / power.shape[1],
-        "20 dB down after, of the clip": float(np.median(fade - loudest))
-        / power.shape[1],
-        "centroid, of the sample rate": float(np.median(centroid)),
-        "flatness of the spectrum": float(np.median(flatness)),
-    }
 
 
 # Changes nothing in what is learned.
@@ -462,7 +443,13 @@ def about(path, card, rows):
         "",
         *table({key: key for key in card["sound"]["real"]}, card["sound"]),
         "",
-        "Of a tone the spectrum's flatness is 0, of white noise 0.56.",
+        "A tone's spectrum has a flatness of 0, white noise 0.56. The attack is the "
+        "time from 20 dB below the loudest moment to that moment. The strongest "
+        "partial is the strongest frequency, with 20 Hz on either side: a drum that "
+        "rings has much of its energy there. Roughness is the mean difference of "
+        "neighbouring bins of a spectrogram that both hold sound. A checkerboard "
+        "shows how far a pattern stands out that repeats every 2, 4 or 8 bins; real "
+        "sounds have none, 0 dB.",
         "",
         f"Weights in float16 change a spectrogram, in [-1, 1], by at most "
         f"{card['float16']['largest error of spectrograms']:.1g}, over "

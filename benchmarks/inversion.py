@@ -20,7 +20,8 @@ import time
 
 import numpy as np
 
-from specgan_tf.files import InputError, replacing
+from benchmarks import sections
+from specgan_tf.files import InputError
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 OUT = os.path.join(ROOT, "benchmarks", "out", "inversion.json")
@@ -36,7 +37,7 @@ FLOOR = -80.0  # dB below a clip's loudest bin: less is silence
 SOUND = -60.0  # dB: frames count whose loudest bin is above
 ATTACK = 16  # samples
 LOUD = 0.05  # RMS of an attack at the first sample, of full scale
-BEGIN, END = "<!-- benchmarks.inversion -->", "<!-- end of benchmarks.inversion -->"
+NAME = "benchmarks.inversion"  # of its section
 COLUMNS = {
     "spectral convergence": "{:.3f}",
     "log-spectral distance, dB": "{:.2f}",
@@ -264,21 +265,6 @@ is not offered.
 """
 
 
-def parts(document):
-    """What stands before and after the section; of a new document, a title."""
-    if not os.path.exists(document):
-        return "# Sounds\n\n", ""
-    with open(document, encoding="utf-8") as f:
-        old = f.read()
-    if BEGIN not in old and END not in old:
-        return f"{old.rstrip()}\n\n", ""
-    before, _, rest = old.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    if old.count(BEGIN) != 1 or rest.count(END) != 1 or old.count(END) != 1:
-        raise InputError(f"{document} must hold {BEGIN} and then {END}, once each")
-    return before, after.removeprefix("\n")
-
-
 def main(argv=None):
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     p.add_argument("--data_dir", help="folder of sounds (default: the embedded drums)")
@@ -287,7 +273,7 @@ def main(argv=None):
     p.add_argument("--json", default=OUT, help="the figures")
     args = p.parse_args(argv)
     if args.document:
-        before, after = parts(args.document)  # refused before the work
+        sections.around(args.document, NAME)  # refused before the work
     drums = os.path.join(ROOT, "specgan_tf", "data", "drums")
     x = read_sounds(args.data_dir or drums, args.clips)
     name = "of the embedded drums"
@@ -304,8 +290,7 @@ def main(argv=None):
     with open(args.json, "w") as f:
         json.dump(found, f, indent=1)
     if args.document:
-        with replacing(args.document, "w") as f:
-            f.write(f"{before}{BEGIN}\n{section(found)}{END}\n{after}")
+        sections.write(args.document, NAME, section(found))
 
 
 if __name__ == "__main__":

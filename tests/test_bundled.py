@@ -24,7 +24,7 @@ from specgan_tf.spectral import GriffinLim
 from specgan_tf.weights import bundled, checkpoint
 
 sys.path.insert(0, ROOT)
-from benchmarks import bundle, listen
+from benchmarks import bundle, description, listen
 from specgan_tf.cli import flags
 
 CARD = {"step": 3, "sample_rate": 16000, "seed": 1}
@@ -410,25 +410,51 @@ def test_the_command_makes_a_model(training, tmp_path, capsys):
 def test_what_an_ear_notices(measured):
     t, rs = np.arange(16384), np.random.RandomState(0)
     fading = 100.0 ** -(t / 8192)  # 40 dB in half of the clip
+    rising = np.minimum(1, t / 1600)  # the last 20 dB of 100 ms take 90
     sounds = {
         "tone": 0.5 * np.sin(2 * np.pi * t / 16) * fading,
         "noise": rs.uniform(-0.5, 0.5, t.shape) * fading,
+        "swelling": 0.5 * np.sin(2 * np.pi * t / 16) * rising * fading**0.1,
         "silence": np.zeros(t.shape),
     }
-    tone, noise, silence = (
-        bundle.describe(np.float32([sound] * 3)) for sound in sounds.values()
-    )
-    assert [d["nearly silent"] for d in (tone, noise, silence)] == [0, 0, 3]
+    found = {
+        name: description.describe(np.float32([sound] * 3))
+        for name, sound in sounds.items()
+    }
+    tone, noise = found["tone"], found["noise"]
+    assert [d["nearly silent"] for d in found.values()] == [0, 0, 0, 3]
+    assert all(np.isfinite(list(d.values())).all() for d in found.values())
     measured("peak of the tone", abs(tone["peak"] - 0.5), 0.02)
     for d in (tone, noise):
         assert d["loudest at, of the clip"] <= 1 / 64  # which is one frame
-        measured("20 dB down", abs(d["20 dB down after, of the clip"] - 1 / 4), 2 / 64)
-    measured("centroid", abs(tone["centroid, of the sample rate"] - 1 / 16), 0.001)
-    measured("centroid", abs(noise["centroid, of the sample rate"] - 1 / 4), 0.01)
+        measured("20 dB down, ms", abs(d["20 dB down after, ms"] - 256), 32)
+    assert tone["attack, ms"] == 0
+    measured("attack, ms", abs(found["swelling"]["attack, ms"] - 90), 8)
+    measured("centroid, Hz", abs(tone["centroid, Hz"] - 1000), 16)
+    measured("centroid, Hz", abs(noise["centroid, Hz"] - 4000), 160)
     flat = "flatness of the spectrum"
     measured("flatness of a tone", tone[flat], 0.01)
     # Of noise, bins are exponentially distributed: exp(-gamma) of their mean.
     measured("of noise", abs(noise[flat] - np.exp(-np.euler_gamma)), 0.02)
+    partial = "energy near the strongest partial"
+    assert tone[partial] > 0.95 and noise[partial] < 0.1
+
+
+def test_a_checkerboard_stands_out(measured):
+    """A ripple of 4 dB every four bins of noise, and none at other periods."""
+    rs = np.random.RandomState(0)
+    plain = 30 + rs.normal(0, 4, [2, 128, 128])
+    ripple = plain + 4 * np.cos(2 * np.pi * np.arange(128) / 4)
+    # The ripple's amplitude is half of 4 dB times the window's sum, 64; the noise's
+    # power is its variance times the sum of the window's squares, 48.
+    expected = 10 * np.log10(1 + (4 / 2 * 64) ** 2 / (16 * 48))
+    for period in (2, 4, 8):
+        stands = np.median(description.checkerboard(ripple, period))
+        measured(f"period {period}", abs(stands - (period == 4) * expected), 1.5)
+        measured("noise", abs(np.median(description.checkerboard(plain, period))), 1.5)
+    smooth = np.broadcast_to(np.arange(128.0), [1, 128, 128])
+    assert description.roughness(smooth + 1) == pytest.approx(1)
+    assert description.roughness(np.where(smooth < 64, 0, 50)) == 0
 
 
 def test_sounds_that_may_not_be_learned_from(training, tmp_path, capsys):
