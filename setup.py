@@ -55,6 +55,7 @@ setup(
         "numpy",
         "scipy",
         "librosa>=0.11",
+        "scikit-learn>=1.3",  # nearest neighbours; librosa needs it, too
         "soundfile>=0.12",  # librosa's decoder; 0.12 is the first with MP3
         "soxr>=0.5",  # librosa's resampler
         "filelock",  # one training a folder

@@ -103,6 +103,7 @@ LAZY = {
     "soxr",
     "resampy",
     "scipy",
+    "sklearn",
     "matplotlib",
     "ai_edge_litert",
 }

@@ -116,7 +116,7 @@ def plain_features(x):
 
 
 def test_similarity_is_that_of_float64(drums, monkeypatch, measured):
-    """And matrix products, in blocks, find the neighbours that differences find."""
+    """And the search by products finds the neighbours that differences find."""
     monkeypatch.setattr(score, "CHUNK", 3)
     a, b = of(drums, "kicks"), of(drums, "hihats")
     features = [plain_features(x) for x in (a, b)]

@@ -152,28 +152,23 @@ def similarity_features(x_int16):
 def _nearest(train_set, query_set, n, spare=3):
     """The `n` nearest of one set to each of another: indices and distances, [q, n].
 
-    Matrix products find the nearest few, `spare` more than asked for; their distances
-    are then computed as differences, which products would round.
+    scikit-learn's matrix products find the nearest few, `spare` more than asked for;
+    their distances are then computed as differences, which products would round.
     """
+    from sklearn.neighbors import NearestNeighbors
+
     train, query = (np.reshape(s, [len(s), -1]) for s in (train_set, query_set))
-    centre = train.mean(axis=0, dtype=np.float64)
     few = min(n + spare, len(train))
-    indices, distances = [], []
-    for i in range(0, len(query), 4 * CHUNK):
-        q = query[i : i + 4 * CHUNK] - centre
-        squares = []
-        for j in range(0, len(train), 8 * CHUNK):
-            t = train[j : j + 8 * CHUNK] - centre
-            squares.append(np.einsum("ij,ij->i", t, t) - 2.0 * (q @ t.T))
-        near = np.argpartition(np.hstack(squares), few - 1, axis=1)[:, :few]
-        exact = [
+    search = NearestNeighbors(n_neighbors=few, algorithm="brute").fit(train)
+    near = search.kneighbors(query, return_distance=False)
+    exact = np.array(
+        [
             np.linalg.norm(train[js].astype(np.float64) - x, axis=1)
-            for js, x in zip(near, query[i : i + 4 * CHUNK], strict=True)
+            for js, x in zip(near, query, strict=True)
         ]
-        order = np.argsort(exact, axis=1, kind="stable")[:, :n]
-        indices.append(np.take_along_axis(near, order, 1))
-        distances.append(np.take_along_axis(np.array(exact), order, 1))
-    return np.concatenate(indices), np.concatenate(distances)
+    )
+    order = np.argsort(exact, axis=1, kind="stable")[:, :n]
+    return np.take_along_axis(near, order, 1), np.take_along_axis(exact, order, 1)
 
 
 # Frechet distance
