@@ -1,11 +1,12 @@
-"""What says which class a sound is of: the network behind the inception score.
+"""The classifier of sounds behind the inception score.
 
 Port of eval/inception/train.py (chrisdonahue/wavegan 40e85e8). `Classifier` is that
-network, `Training` teaches it the labels of any folder of sounds, and `MetaGraph` is
-one in the original's files.
+network, `fit.Training` trains it on a folder of labelled sounds, and
+`metagraph.MetaGraph` runs a classifier from the original's files.
 
-differs: the original learns from TFRecords, whose maker is gone, for ever, by SGD, and
-another process keeps the best. Here it is one process that ends.  [train.py:75-258]
+differs: the original trains without end, by SGD, on TFRecords that nothing here can
+make, while another process keeps the best weights. Here one process trains, keeps the
+best, and ends.  [train.py:75-258]
 
 Waveforms are float32 [n, 16384, 1] or [n, 16384], full scale at +-1.
 """
@@ -14,39 +15,42 @@ import logging
 import os
 import zipfile
 import zlib
+from collections.abc import Iterable, Iterator, Sequence
 
 import keras
 import numpy as np
 import tensorflow as tf
+from numpy.typing import ArrayLike
 
 from specgan_tf import spectral
 from specgan_tf.files import InputError, replacing
 
-NFFT = 1024  # samples; of the log-mel spectrogram that the network sees
+NFFT = 1024  # samples: window of the log-mel spectrogram that the network gets
 CHUNK = 100  # clips classified at a time  [train_specgan.py:529, score.py:13]
-MAX_BYTES = 2 << 30  # of a classifier's file
+MAX_BYTES = 2 << 30  # limit of the arrays in a classifier's file
 BEST = "classifier.npz"
-# The features of the original's graph; `model` has them as its second output.
+# The features in the original's graph; they are the second output of `model`.
 FEATURES = "classifier/max_pooling2d_4/MaxPool"
 
 log = logging.getLogger("specgan_tf")
 
 
-def model(nlogits, dim=128):
+def model(nlogits: int, dim: int = 128) -> keras.Model:
     """Log-mel spectrograms [b, 128, 128] -> logits [b, nlogits], features [b, dim].
 
-    The features are the last hidden layer's, averaged over its 8 x 8 places, as those
-    of the Inception network are.
+    Features are the last hidden layer's values, averaged over its 8 x 8 positions, as
+    in the Inception network.
 
     Args:
-      dim: channels of each convolution; the original's is 128.
+      nlogits: classes.
+      dim: channels of each convolution; the original has 128.
 
     Variables have the original's names, without its `classifier/`.
 
-    original: a dropout of 0.5 is defined and not used.  [train.py:42]
+    original: defines a dropout of 0.5 and does not use it.  [train.py:42]
 
-    differs: momentum .9 of the moving averages, not .99, since an epoch of a small
-    folder is some dozen steps.  [train.py:44]
+    differs: moving averages have momentum 0.9, not 0.99, because an epoch of a small
+    folder has only a few dozen steps.  [train.py:44]
 
     [train.py:9-72]
     """
@@ -69,14 +73,14 @@ def model(nlogits, dim=128):
 
 
 class Classifier:
-    """A network and what its classes are called.
+    """A network, and the names of its classes.
 
     Args:
       labels: names of the classes, in the order of the network's outputs.
       dim: as in `model`.
     """
 
-    def __init__(self, labels, dim=128):
+    def __init__(self, labels: Sequence[str], dim: int = 128):
         self.labels, self.dim = list(labels), dim
         self.net = model(len(self.labels), dim)
         self.graph = tf.function(
@@ -84,14 +88,15 @@ class Classifier:
             input_signature=[tf.TensorSpec([None, spectral.SLICE_LEN], tf.float32)],
         )
 
-    def logits(self, x):
+    def logits(self, x: ArrayLike) -> np.ndarray:
+        """Waveforms [n, 16384(, 1)] -> float32 [n, classes]."""
         return self._run(x)[0]
 
-    def probabilities(self, x):
+    def probabilities(self, x: ArrayLike) -> np.ndarray:
         """Waveforms [n, 16384(, 1)] -> float32 [n, classes]."""
         return tf.nn.softmax(self.logits(x)).numpy()
 
-    def features(self, x):
+    def features(self, x: ArrayLike) -> np.ndarray:
         """Waveforms [n, 16384(, 1)] -> float32 [n, dim], for a Frechet distance."""
         return self._run(x)[1]
 
@@ -99,26 +104,29 @@ class Classifier:
         parts = [self.graph(part) for part in chunks(x)]
         return [np.concatenate(p) for p in zip(*parts, strict=True)]
 
-    def values(self):
-        """Variables by the original's names."""
+    def values(self) -> dict[str, keras.Variable]:
+        """The variables by the original's names."""
         return {f"classifier/{v.path}": v for v in self.net.variables}
 
-    def save(self, fp, **more):
-        """Write it to one file that holds arrays and nothing else (.npz)."""
+    def save(self, fp: str, **more: ArrayLike) -> None:
+        """Write the classifier, and `more` arrays, to one .npz file."""
         arrays = {name: v.numpy() for name, v in self.values().items()}
         with replacing(fp) as f:
             np.savez(f, labels=np.array(self.labels), **arrays, **more)
 
-    def digest(self):
-        """Tells it from others: of its weights, as text."""
+    def digest(self) -> str:
+        """Checksum of the weights, which tells one classifier from another."""
         return digest(v.numpy() for v in self.net.variables)
 
     @classmethod
-    def load(cls, path):
-        """What `save` wrote; `path` is the file, or the folder of a training.
+    def load(cls, path: str | os.PathLike) -> "Classifier":
+        """Read what `save` wrote.
+
+        Args:
+          path: the file, or the folder of a training.
 
         Raises:
-          InputError: not there, not a classifier, or damaged.
+          InputError: the file is missing, damaged, or not a classifier.
         """
         path = os.fspath(path)
         fp = os.path.join(path, BEST) if os.path.isdir(path) else path
@@ -129,39 +137,42 @@ class Classifier:
         return cls.of(read_arrays(fp), fp)
 
     @classmethod
-    def of(cls, arrays, fp):
-        """From the arrays of a file."""
+    def of(cls, arrays: dict[str, np.ndarray], fp: str) -> "Classifier":
+        """Make a classifier of the arrays of the file `fp`."""
         labels, kernel = arrays.get("labels"), arrays.get("classifier/conv2d/kernel")
         named = getattr(labels, "ndim", 0) == 1 and labels.dtype.kind == "U"
         fits = named and np.shape(arrays.get("classifier/dense/bias")) == labels.shape
         if not fits or len(labels) < 2 or np.ndim(kernel) != 4:
             raise InputError(f"{fp} is not a classifier")
         if not 1 <= kernel.shape[3] <= 1024:
-            raise InputError(f"{fp}: a dim of {kernel.shape[3]} cannot be")
+            raise InputError(
+                f"{fp}: dim must be from 1 to 1024. Received: {kernel.shape[3]}"
+            )
         self = cls([str(label) for label in labels], kernel.shape[3])
         assign(self.values(), arrays, fp)
         return self
 
 
-def digest(parts):
+def digest(parts: Iterable[bytes | np.ndarray]) -> str:
+    """CRC-32 of some buffers, as text."""
     crc = 0
     for part in parts:
         crc = zlib.crc32(part, crc)
     return f"{crc:08x}"
 
 
-def chunks(x):
-    """Waveforms, some at a time, as float32 [m, 16384].
+def chunks(x: ArrayLike) -> Iterator[np.ndarray]:
+    """Waveforms [n, 16384(, 1)] -> `CHUNK` of them at a time, float32 [m, 16384].
 
     Raises:
-      InputError: clips that are not finite.
-      ValueError: of another length.
+      InputError: a clip is not finite.
+      ValueError: clips have another length, or there are none.
     """
     x = np.asarray(x, np.float32)
     x = x[:, :, 0] if x.ndim == 3 else x
     if x.ndim != 2 or x.shape[1] != spectral.SLICE_LEN or not len(x):
         raise ValueError(
-            f"clips must be [n, {spectral.SLICE_LEN}], of any n but 0. "
+            f"clips must be [n, {spectral.SLICE_LEN}], n at least 1. "
             f"Received: {x.shape}"
         )
     bad = np.flatnonzero(~np.isfinite(x).all(axis=1))
@@ -170,8 +181,12 @@ def chunks(x):
     return (x[i : i + CHUNK] for i in range(0, len(x), CHUNK))
 
 
-def read_arrays(fp):
-    """The arrays of an .npz file, without running what it says."""
+def read_arrays(fp: str) -> dict[str, np.ndarray]:
+    """Read the arrays of an .npz file. No code in the file is run.
+
+    Raises:
+      InputError: the file is damaged, too large, or no .npz.
+    """
     try:
         with zipfile.ZipFile(fp) as z:
             if sum(info.file_size for info in z.infolist()) > MAX_BYTES:
@@ -180,12 +195,18 @@ def read_arrays(fp):
             return dict(arrays)
     except (InputError, OSError):
         raise
-    except Exception:  # whatever a hostile file makes the parser trip over
+    except Exception:  # whatever the parser raises on a hostile file
         raise InputError(f"{fp} is not a classifier, or damaged") from None
 
 
-def assign(variables, arrays, fp):
-    """Every variable by name, all checked before any is set."""
+def assign(
+    variables: dict[str, keras.Variable], arrays: dict[str, np.ndarray], fp: str
+) -> None:
+    """Set every variable from the array of its name; check all before setting any.
+
+    Raises:
+      InputError: an array is missing, not finite, or has another shape.
+    """
     for name, v in variables.items():
         got = arrays.get(name)
         if got is None or got.shape != tuple(v.shape) or got.dtype.kind not in "fiu":
@@ -196,6 +217,3 @@ def assign(variables, arrays, fp):
             raise InputError(f"{fp}: {name} is not finite")
     for name, v in variables.items():
         v.assign(arrays[name])
-
-
-# fit.Training

@@ -1,34 +1,43 @@
-"""Every measure of some sounds beside the same of real ones, and the table of them."""
+"""Measures generated sounds and real ones, and tabulates both."""
 
 import os
 import random
 import warnings
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from specgan_tf import spectral
 from specgan_tf.eval import score
+from specgan_tf.eval.classifier import Classifier
+from specgan_tf.eval.metagraph import MetaGraph
 from specgan_tf.files import InputError
 
 
-def measure(generated, real, classifier=None, k=10):
-    """Every measure of generated sounds, and the same of real ones beside them.
+def measure(
+    generated: ArrayLike,
+    real: ArrayLike,
+    classifier: Classifier | MetaGraph | None = None,
+    k: int = 10,
+) -> dict[str, dict[str, Any]]:
+    """Measure generated sounds, and as many real ones beside them.
 
-    Of the real sounds as many are taken as there are generated ones, and (Frechet, half
-    of them at most) compared with the others: what a perfect generator would reach.
+    The real sounds are compared with each other: for a Frechet distance, as many of
+    them as there are generated ones (half of them at most) with the rest. That is what
+    a perfect generator would reach.
 
     Args:
       generated, real: waveforms float32 [n, 16384(, 1)] and [m, 16384(, 1)].
-      classifier: with `probabilities`, `features` and `labels`; None leaves out what
-        needs one.
-      k: groups of the inception score.
+      classifier: None leaves out the measures that need one.
+      k: number of groups for the inception score.
 
     Returns:
-      {"generated": numbers, "real": numbers}, by the names in `MEASURES`; `classes` are
-      a dict of label -> clips.
+      {"generated": measures, "real": measures}. Measures have the names in `MEASURES`;
+      "classes" is a dict of label -> number of clips.
 
     Raises:
-      InputError: too few clips; a clip that is not finite.
+      InputError: there are fewer than 4 clips, or a clip is not finite.
     """
     generated, real = (score.flat(np.asarray(x, np.float32)) for x in (generated, real))
     for name, x in (("generated", generated), ("real", real)):
@@ -79,22 +88,22 @@ MEASURES = {
 }
 
 
-def caution(measures):
-    """What to heed when reading what `measure` returns, as a line; or None."""
+def caution(measures: dict[str, dict[str, Any]]) -> str | None:
+    """A warning if the two columns of `measure` cannot be compared, else None."""
     n, m = (measures[of]["clips"] for of in ("generated", "real"))
     half = min(n, m // 2)
     if half == n:
         return None
     return (
-        f"Caution: of {m} real clips, {half} are compared with the other {m - half} in "
-        f"the column real, but {n} generated clips with all {m}. Fewer clips make a "
-        "Frechet distance larger, so these two cannot be compared: take --score_n "
-        f"{half}, or more real sounds"
+        f"Caution: the column real compares {half} real clips with the other "
+        f"{m - half}, the column generated {n} clips with all {m} real ones. Fewer "
+        "clips make a Frechet distance larger, so the two columns cannot be compared. "
+        f"Use --score_n {half}, or more real sounds"
     )
 
 
-def table(measures):
-    """What `measure` returns, as lines of text."""
+def table(measures: dict[str, dict[str, Any]]) -> list[str]:
+    """Lines of text: a row for each measure that `measure` returns."""
 
     def shown(value):
         if value is None:
@@ -119,24 +128,29 @@ def table(measures):
     return [f"{name:30}{made:>18}{true:>18}".rstrip() for name, made, true in lines]
 
 
-def read_folder(folder, n=None, fix_length=False):
-    """The WAV files of a folder, as the original scores them: float32 [n, 16384].
+def read_folder(
+    folder: str, n: int | None = None, fix_length: bool = False
+) -> np.ndarray:
+    """Read the WAV files of a folder as the original does: float32 [n, 16384].
 
-    In an order that is shuffled but always the same; the first `n`, or all.
+    The order is shuffled, but the same every time.
 
     Args:
-      fix_length: cut or fill with zeros what is not of 16384 samples.
+      n: read the first `n`; None reads all.
+      fix_length: cut files to 16384 samples, or pad them with zeros.
 
     Raises:
-      InputError: fewer than `n` files; one that is not mono, at 16 kHz, 16-bit or
-        float, or of another length.
+      InputError: there are fewer than `n` files, or a file is not mono, not at 16 kHz,
+        neither 16-bit nor float, or not 16384 samples long.
 
     [score.py:49-69, 134-140]
     """
     names = sorted(name for name in os.listdir(folder) if name.endswith(".wav"))
     random.Random(0).shuffle(names)
     if len(names) < (n or 1):
-        raise InputError(f"{folder} holds {len(names)} WAV files, not {n or 1}")
+        raise InputError(
+            f"{folder} holds {len(names)} WAV files; {n or 1} or more are needed"
+        )
     return np.stack(
         [_read_wav(os.path.join(folder, name), fix_length) for name in names[:n]]
     )
@@ -147,19 +161,20 @@ def _read_wav(fp, fix_length):
 
     try:
         with warnings.catch_warnings():
-            # Chunks that are not audio do not matter; missing audio does.
+            # Ignore chunks that are not audio; refuse missing audio.
             warnings.simplefilter("ignore", wavfile.WavFileWarning)
             warnings.filterwarnings("error", "Reached EOF prematurely")
             fs, x = wavfile.read(fp)
     except wavfile.WavFileWarning:
         raise InputError(f"{fp} is truncated: make it again, or remove it") from None
-    except Exception as e:  # scipy raises whatever an odd header makes it stumble over
+    except Exception as e:  # whatever scipy raises on an odd header
         raise InputError(f"{fp} cannot be read: {e}") from None
     if fs != score.RATE:
-        raise InputError(f"{fp} is at {fs} Hz, not {score.RATE}")
+        raise InputError(f"{fp} is at {fs} Hz, not {score.RATE}: resample it")
     if x.ndim != 1 or x.dtype not in (np.int16, np.float32):
         raise InputError(
-            f"{fp} is {x.dtype} {list(x.shape)}; scores take mono WAV, 16-bit or float"
+            f"{fp} must be a mono WAV, 16-bit or float. Received: {x.dtype} "
+            f"{list(x.shape)}"
         )
     if x.dtype == np.int16:
         # original: 32767 here, though decoding divides by 32768.  [score.py:54-56]
@@ -169,7 +184,7 @@ def _read_wav(fp, fix_length):
         x = np.pad(x, (0, spectral.SLICE_LEN - len(x)))
     if len(x) != spectral.SLICE_LEN:
         raise InputError(
-            f"{fp} has {len(x)} samples, not {spectral.SLICE_LEN}; --fix_length cuts, "
-            "or adds zeros"
+            f"{fp} has {len(x)} samples, not {spectral.SLICE_LEN}; --fix_length cuts "
+            "it or pads it with zeros"
         )
     return x

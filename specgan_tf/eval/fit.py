@@ -1,4 +1,4 @@
-"""Teach a `Classifier` the labels in the names of a folder of sounds.
+"""Trains a `Classifier` on a folder of labelled sounds.
 
 Port of eval/inception/train.py (chrisdonahue/wavegan 40e85e8).
 """
@@ -9,18 +9,20 @@ import logging
 import os
 import re
 import time
+from collections.abc import Iterable, Sequence
 
 import keras
 import numpy as np
 import tensorflow as tf
+from numpy.typing import ArrayLike
 
 from specgan_tf import loader, spectral
 from specgan_tf.eval import classifier
 from specgan_tf.files import InputError, replacing
 
-TRAINING = "training.npz"  # what an interrupted one goes on from
-SEPARATORS = "_- ."  # a label in a file's name ends before one of these
-HELD_OUT = 0.1  # of the clips of each label, to know when to stop
+TRAINING = "training.npz"  # the state from which a training resumes
+SEPARATORS = "_- ."  # end the label in a file's name
+HELD_OUT = 0.1  # share of each label's clips that decides when to stop
 OPTIMIZERS = {
     "adam": lambda: keras.optimizers.Adam(1e-3),
     "sgd": lambda: keras.optimizers.SGD(1e-4),  # the original's  [train.py:242]
@@ -29,20 +31,22 @@ OPTIMIZERS = {
 log = logging.getLogger("specgan_tf")
 
 
-def label_of(fp, data_dir):
-    """What a file is a sound of: its sub-folder of `data_dir`, or where there is none
-    how its name begins, up to one of SEPARATORS: `7_speaker_3.wav`, `kick__x.wav`."""
+def label_of(fp: str, data_dir: str) -> str:
+    """A file's label: its sub-folder of `data_dir`, or else the start of its name.
+
+    The label in a name ends before one of SEPARATORS: `7_speaker_3.wav`, `kick__x.wav`.
+    """
     folder = os.path.relpath(os.path.dirname(fp), data_dir)
     if folder != os.curdir:
         return folder.split(os.sep)[0]
     return re.split(f"[{re.escape(SEPARATORS)}]", os.path.basename(fp))[0]
 
 
-def require_classes(labels, data_dir):
+def require_classes(labels: Iterable[str], data_dir: str) -> list[str]:
     """The different labels, sorted.
 
     Raises:
-      InputError: there is one alone, or one of a single sound.
+      InputError: all labels are the same, or a label has one sound only.
     """
     counts = collections.Counter(map(str, labels))
     how = (
@@ -50,22 +54,28 @@ def require_classes(labels, data_dir):
         "and an underscore"
     )
     if len(counts) < 2:
-        raise InputError(f"{data_dir} has one label, {min(counts)!r}, for all: {how}")
+        raise InputError(
+            f"all sounds in {data_dir} have one label, {min(counts)!r}: {how}"
+        )
     alone = sorted(label for label, n in counts.items() if n < 2)
     if alone:
         more = f" and {len(alone) - 1} more" if len(alone) > 1 else ""
         raise InputError(
-            f"{data_dir}: {alone[0]!r}{more} is the label of one sound only, and at "
-            f"least two are needed. If these are no labels, {how}"
+            f"{data_dir}: {alone[0]!r}{more} is the label of one sound only; each "
+            f"label needs two or more. If these are not labels, {how}"
         )
     return sorted(counts)
 
 
-def read_clips(fps, **decoding):
-    """The first slice of each file, filled with zeros: float32 [n, 16384], and which.
+def read_clips(fps: Sequence[str], **decoding) -> tuple[np.ndarray, np.ndarray]:
+    """Read the first slice of each file, padded with zeros.
+
+    Args:
+      decoding: as `loader.decode_and_extract` takes it.
 
     Returns:
-      (clips, indices into `fps` of those that could be read).
+      (clips, indices): float32 [n, 16384], and int [n] into `fps`: the files that could
+      be read.
     """
     lengths = np.full(len(fps), -1)
     slices = loader.decode_and_extract(
@@ -85,8 +95,8 @@ def read_clips(fps, **decoding):
     return clips[:n], np.flatnonzero(lengths > 0)
 
 
-def split(y, fraction, seed):
-    """Indices of the rest, and of the held out: that fraction of each label."""
+def split(y: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Hold out a fraction of each label: (indices of the rest, of the held out)."""
     rng, held = np.random.default_rng([seed, 0]), []
     for label in np.unique(y):
         of = rng.permutation(np.flatnonzero(y == label))
@@ -94,11 +104,12 @@ def split(y, fraction, seed):
     return np.setdiff1d(np.arange(len(y)), held), np.sort(held)
 
 
-def augmented(x, rng):
-    """Clips as they could have been recorded too, and as Griffin-Lim could make them.
+def augmented(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Vary clips float32 [n, 16384] in time, level and noise.
 
-    Up to 0.1 s later and up to 12 dB quieter; every other one over noise of -100 to
-    -40 dB, since what is made has no such silence as the zeros that fill real clips.
+    Up to 0.1 s later and up to 12 dB quieter. Every other clip gets noise of -100 to
+    -40 dB: generated clips have no digital silence, unlike real ones, which are padded
+    with zeros.
     """
     out = np.zeros_like(x)
     for row, clip, shift in zip(out, x, rng.integers(1600, size=len(x)), strict=True):
@@ -112,26 +123,37 @@ def augmented(x, rng):
 
 
 class Training:
-    """Trains a `Classifier` and keeps the best one; goes on where it was interrupted.
+    """Trains a `Classifier`, keeps the best one, and resumes where it was interrupted.
 
-    After each epoch, `folder` has `classifier.npz`, the best by its accuracy on clips
-    held out, and `training.npz`, all that it takes to go on.
+    After each epoch, `folder` holds `classifier.npz`, the best so far by accuracy on
+    the clips held out, and `training.npz`, the state from which to resume.
+
+    Keras' `fit` with EarlyStopping and BackupAndRestore would not resume exactly: the
+    best score and the epochs without a better one are not in the backup.
 
     Args:
       x, y: waveforms float32 [n, 16384] and the indices of their labels, int [n].
       labels: names of the classes.
-      folder: exists.
-      dim: as in `model`.
-      optimizer: "adam" (1e-3), or "sgd" (1e-4), the original's.
+      folder: an existing folder.
+      dim: as in `classifier.model`.
+      optimizer: "adam" (learning rate 1e-3), or the original's "sgd" (1e-4).
       batch_size: clips.
-      seed: of weights, order, augmentation, and which clips are held out.
+      seed: for weights, order, augmentation, and the choice of clips to hold out.
 
     Raises:
-      InputError: the folder has a training of other clips or settings.
+      InputError: the folder holds a training with other clips or settings.
     """
 
     def __init__(
-        self, x, y, labels, folder, dim=128, optimizer="adam", batch_size=64, seed=0
+        self,
+        x: np.ndarray,
+        y: ArrayLike,
+        labels: Sequence[str],
+        folder: str,
+        dim: int = 128,
+        optimizer: str = "adam",
+        batch_size: int = 64,
+        seed: int = 0,
     ):
         self.x, self.y, self.folder, self.seed = x, np.asarray(y), folder, seed
         self.batch_size = batch_size
@@ -160,18 +182,20 @@ class Training:
         if os.path.isfile(self.fp):
             self.restore()
 
-    def values(self):
+    def values(self) -> dict[str, keras.Variable]:
+        """The variables to save, by name: the classifier's and the optimizer's."""
         slots = enumerate(self.net.optimizer.variables)
         return self.classifier.values() | {f"optimizer/{i}": v for i, v in slots}
 
-    def restore(self):
+    def restore(self) -> None:
+        """Read what `save` wrote."""
         arrays = classifier.read_arrays(self.fp)
         try:
             state = json.loads(str(arrays["state"]))
             settings, numbers = state["settings"], state["numbers"]
             self.epoch, self.since, self.best, self.slowed, self.seconds = numbers
         except (KeyError, TypeError, ValueError):
-            raise InputError(f"{self.fp} is damaged: remove it to begin anew") from None
+            raise InputError(f"{self.fp} is damaged: remove it to start over") from None
         for name, value in self.settings.items():
             if settings.get(name) != value:
                 raise InputError(
@@ -179,18 +203,22 @@ class Training:
                     f"not {value}; use another folder"
                 )
         classifier.assign(self.values(), arrays, self.fp)
-        log.info("Going on after epoch %d", self.epoch)
+        log.info("Resuming after epoch %d", self.epoch)
 
-    def save(self):
+    def save(self) -> None:
+        """Write the state from which to resume."""
         numbers = [self.epoch, self.since, self.best, self.slowed, self.seconds]
         state = json.dumps({"settings": self.settings, "numbers": numbers})
         arrays = {name: np.asarray(v) for name, v in self.values().items()}
         with replacing(self.fp) as f:
             np.savez(f, state=np.array(state), **arrays)
 
-    def run(self, epochs=100, patience=5):
-        """Train until `patience` epochs in a row are no better, and from the best again
-        at a tenth of the rate; returns the best."""
+    def run(self, epochs: int = 100, patience: int = 5) -> classifier.Classifier:
+        """Train, and return the best classifier.
+
+        After `patience` epochs in a row without a better one, training goes back to the
+        best, at a tenth of the learning rate; after as many again, it ends.
+        """
         while self.epoch < epochs:
             if self.since >= patience:
                 if self.slowed:
@@ -216,8 +244,12 @@ class Training:
             )
         return classifier.Classifier.load(self.folder)
 
-    def slow_down(self):
-        log.info("No better for %d epochs: on from the best, slower", self.since)
+    def slow_down(self) -> None:
+        """Go back to the best weights, at a tenth of the learning rate."""
+        log.info(
+            "No better for %d epochs: back to the best, at a tenth of the rate",
+            self.since,
+        )
         best_fp = os.path.join(self.folder, classifier.BEST)
         classifier.assign(
             self.classifier.values(), classifier.read_arrays(best_fp), best_fp
@@ -226,8 +258,8 @@ class Training:
         rate.assign(0.1 * rate)  # saved with the optimizer's other variables
         self.since, self.slowed = 0, True
 
-    def run_epoch(self):
-        """Every clip once; the mean loss."""
+    def run_epoch(self) -> float:
+        """Train on every clip once; return the mean loss."""
         rng, losses = np.random.default_rng([self.seed, 1, self.epoch]), []
         order = rng.permutation(self.rest)
         for i in range(0, len(order), self.batch_size):
@@ -241,15 +273,15 @@ class Training:
                 )
         return float(np.mean(losses))
 
-    def evaluate(self, indices):
-        """(accuracy, mean cross entropy) of some of the clips."""
+    def evaluate(self, indices: np.ndarray) -> tuple[float, float]:
+        """(accuracy, mean cross entropy) on the clips at `indices`."""
         logits, y = self.classifier.logits(self.x[indices]), self.y[indices]
         xent = keras.losses.sparse_categorical_crossentropy(y, logits, from_logits=True)
         return float(np.mean(logits.argmax(axis=1) == y)), float(np.mean(xent))
 
 
-def confusion(y, predicted, n):
-    """int [n, n]: clips of each label (row) that were taken for each (column)."""
+def confusion(y: np.ndarray, predicted: np.ndarray, n: int) -> np.ndarray:
+    """Confusion matrix of `n` classes, int [n, n]: row y, column predicted."""
     matrix = np.zeros([n, n], int)
     np.add.at(matrix, (y, predicted), 1)
     return matrix

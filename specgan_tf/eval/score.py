@@ -3,8 +3,8 @@
 Port of eval/inception/score.py, eval/similarity/feats.py and sim.py
 (chrisdonahue/wavegan 40e85e8), and of train_specgan.py, lines 538-550.
 
-Waveforms are float32 [n, 16384, 1] or [n, 16384], full scale at +-1, or int16 where it
-says so. Everything is computed in float64 from float32 spectra.
+Waveforms are float32 [n, 16384, 1] or [n, 16384], full scale at +-1, unless a function
+takes int16. Scores are computed in float64 from float32 spectra.
 """
 
 import itertools
@@ -12,17 +12,18 @@ import math
 
 import numpy as np
 import tensorflow as tf
+from numpy.typing import ArrayLike
 
 from specgan_tf import spectral
 from specgan_tf.files import InputError
 
-RATE = spectral.MEL_RATE  # Hz, of classifiers
-CHUNK = 64  # clips whose spectra are held at a time
+RATE = spectral.MEL_RATE  # Hz, of the sounds that classifiers take
+CHUNK = 64  # clips whose spectra are in memory at a time
 CLASSIFIER_NFFT, SIMILARITY_NFFT = 1024, 2048
-# A full-scale sine peaks at half the sum of the window. 80 dB below is silence: between
-# zeros, as sounds are padded with, and noise that nobody hears, logarithms see a gulf.
+# A full-scale sine peaks at half the sum of the window. Levels 80 dB below it count as
+# silence: the logarithms of padding zeros and of inaudible noise are far apart.
 FULL_SCALE, FLOOR_DB = CLASSIFIER_NFFT / 4, -80.0
-BANDS, PARTS = 16, (0, 16, 32, 64, 128)  # of 8 mels; frames: short first, as sounds are
+BANDS, PARTS = 16, (0, 16, 32, 64, 128)  # of 8 mels each; frames, finer at the start
 
 
 # Inception score
@@ -36,14 +37,14 @@ def inception_score(probabilities: np.ndarray, k: int) -> tuple[float, float]:
 
     Args:
       probabilities: [n, classes], a row for each clip.
-      k: groups of n // k rows, in their order; what is left over is not used.
+      k: number of groups of n // k consecutive rows; the rest is not used.
 
     Returns:
       (mean, standard deviation) over the groups; between 1 and the number of classes.
 
     Raises:
-      InputError: fewer rows than groups.
-      ValueError: not probabilities.
+      InputError: there are fewer rows than groups.
+      ValueError: rows are not probabilities.
 
     [score.py:80-88]
     """
@@ -54,7 +55,8 @@ def inception_score(probabilities: np.ndarray, k: int) -> tuple[float, float]:
         (p >= 0).all() and np.allclose(p.sum(axis=1), 1.0, rtol=0, atol=1e-3)
     ):
         raise ValueError(
-            f"probabilities must be [n, classes], and sum to 1. Received: {p.shape}"
+            "probabilities must be [n, classes], at least 0, and each row must sum to "
+            f"1. Received: {p.shape}"
         )
     size = len(p) // k
     if not size:
@@ -68,8 +70,8 @@ def inception_score(probabilities: np.ndarray, k: int) -> tuple[float, float]:
     return float(np.mean(scores)), float(np.std(scores))
 
 
-def class_counts(probabilities):
-    """How many clips are most likely of each class: int [classes].  [score.py:76-78]"""
+def class_counts(probabilities: ArrayLike) -> np.ndarray:
+    """Number of clips of each likeliest class: int [classes].  [score.py:76-78]"""
     p = np.asarray(probabilities)
     return np.bincount(p.argmax(axis=1), minlength=p.shape[1])
 
@@ -77,19 +79,21 @@ def class_counts(probabilities):
 # Similarity
 
 
-def similarity(a_int16, b_int16=None):
-    """|D|self of a set, or |D|train: mean distance of its clips to their nearest.
+def similarity(
+    a_int16: np.ndarray, b_int16: np.ndarray | None = None
+) -> tuple[float, float]:
+    """|D|self or |D|train: mean distance of a set's clips to their nearest neighbours.
 
     Args:
-      a_int16: int16 [n, samples(, 1)], cut or filled with zeros to 16384.
-      b_int16: the set to look in; None looks among the others of `a_int16`.
+      a_int16: int16 [n, samples(, 1)]; cut to 16384 samples, or padded with zeros.
+      b_int16: the set of the neighbours, likewise; None: the other clips of `a_int16`.
 
     Returns:
       (mean, standard deviation) over the clips of `a_int16`. A small |D|self means that
-      they are alike; a |D|train smaller than that of real sounds, that they are copies.
+      the clips are alike; a |D|train below that of real sounds, that they are copies.
 
     Raises:
-      InputError: an empty set; one clip alone, without `b_int16`.
+      InputError: a set is empty, or `a_int16` has one clip and `b_int16` is None.
 
     [feats.py:33-57, sim.py:53-61]
     """
@@ -99,8 +103,8 @@ def similarity(a_int16, b_int16=None):
     )
 
 
-def nearest(x, real):
-    """The real clip that is nearest to each of `x`, as `similarity` hears.
+def nearest(x: np.ndarray, real: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The nearest real clip of each clip of `x`, by the distance of `similarity`.
 
     Args:
       x, real: waveforms, float or int16.
@@ -113,15 +117,17 @@ def nearest(x, real):
     return index[:, 0], distance[:, 0]
 
 
-def nn_dist(train_set, query_set, exclude_self):
+def nn_dist(
+    train_set: np.ndarray, query_set: np.ndarray, exclude_self: bool
+) -> tuple[float, float]:
     """Mean and standard deviation of the distances to the nearest neighbours.
 
-    original: of the two nearest, the first is passed over only if its distance is
-    exactly zero, as a clip's own is.  [sim.py:25-33]
+    original: skips the first of the two nearest only if its distance is exactly zero,
+    as the distance of a clip to itself is.  [sim.py:25-33]
 
     Args:
       train_set, query_set: features, [m, ...] and [n, ...].
-      exclude_self: the sets are one.
+      exclude_self: both are the same set.
 
     [sim.py:9-37]
     """
@@ -136,10 +142,10 @@ def nn_dist(train_set, query_set, exclude_self):
     return float(np.mean(dists)), float(np.std(dists))
 
 
-def similarity_features(x_int16):
+def similarity_features(x_int16: np.ndarray) -> np.ndarray:
     """int16 [n, samples(, 1)] -> log-mel spectra, float32 [n, 16384].
 
-    original: samples are not scaled to +-1.  [feats.py:54-56]
+    original: does not scale samples to +-1.  [feats.py:54-56]
     """
     x = np.asarray(x_int16)
     if x.dtype != np.int16:
@@ -181,18 +187,19 @@ def frechet_distance(features_a: np.ndarray, features_b: np.ndarray) -> float:
 
     With X the centred features over the root of n - 1, A is X^T X, and tr (A B)^1/2 is
     the sum of the singular values of X Y^T: nothing is squared first, so that singular
-    covariances (fewer clips than features) lose no digits, and equal sets are at zero.
+    covariances (fewer clips than features) lose no digits, and equal sets have distance
+    zero.
 
-    Covariances of few clips make it too large: two sets of one kind are not at zero,
-    but the further apart the fewer they are. Compare sets of equal size, and hold them
-    against the distance of some of the real clips from the others, as `measure` does.
+    Few clips make the distance too large: two sets of one kind are the further apart,
+    the fewer clips they have. Compare sets of equal size, beside the distance of some
+    real clips from the others, as `comparison.measure` does.
 
     Args:
       features_a, features_b: [n, d] and [m, d], n and m at least 2.
 
     Raises:
-      InputError: fewer than two clips in a set.
-      ValueError: features that do not fit, or are not finite.
+      InputError: a set has fewer than two clips.
+      ValueError: features differ in their number, or are not finite.
     """
     sets = [np.asarray(f, np.float64) for f in (features_a, features_b)]
     if any(f.ndim != 2 for f in sets) or sets[0].shape[1] != sets[1].shape[1]:
@@ -221,12 +228,12 @@ def _mean_and_root(features):
 
 
 def features_log_mel(x: np.ndarray) -> np.ndarray:
-    """Waveforms -> what one hears at a glance, without a classifier: float64 [n, 64].
+    """Waveforms -> features that need no classifier: float64 [n, 64].
 
-    Levels in dB of 16 mel bands in four parts of a clip, that double in length (0.13,
-    0.13, 0.26 and 0.51 s at 16 kHz): how its colour changes while it fades. From the
-    classifier's mel spectra (STFT 1024/128), 8 mels to a band, not below -80 dB of a
-    full-scale sine. 64 numbers, so that some hundred clips tell their covariance.
+    Levels in dB of 16 mel bands in four parts of a clip (0.13, 0.13, 0.26 and 0.51 s at
+    16 kHz): how the timbre changes as the sound fades. Each band averages 8 mels of the
+    classifier's spectra (STFT 1024/128), which end at -80 dB of a full-scale sine. A
+    few hundred clips suffice for the covariance of 64 features.
     """
     levels = _levels(x).astype(np.float64)
     levels = levels.reshape(len(levels), spectral.NFRAMES, BANDS, -1).mean(axis=3)
@@ -239,11 +246,11 @@ def features_log_mel(x: np.ndarray) -> np.ndarray:
 
 
 def log_spectral_distances(x: np.ndarray) -> np.ndarray:
-    """How different each two clips of a set sound, in dB: float64 [n, n].
+    """Distance of each two clips of a set, in dB: float64 [n, n].
 
-    Root of the mean squared difference of their levels in 128 mel bands and frames,
-    taken from -80 dB of a full-scale sine upwards. Their mean is a set's diversity; it
-    falls when a generator collapses to few sounds.
+    Root mean square difference of their levels in 128 mel bands and 128 frames, where
+    levels below -80 dB of a full-scale sine count as -80 dB. The mean distance is a
+    set's diversity; it falls when a generator collapses to few sounds.
     """
     levels = _levels(x).reshape(len(x), -1).astype(np.float64)
     levels -= levels.mean(axis=0)
@@ -254,7 +261,7 @@ def log_spectral_distances(x: np.ndarray) -> np.ndarray:
 
 
 def diversity(x: np.ndarray) -> float:
-    """Mean of `log_spectral_distances` over the pairs of a set, dB."""
+    """Mean of `log_spectral_distances` over the pairs of a set, in dB."""
     distances = log_spectral_distances(x)
     return float(distances.sum() / (len(x) * (len(x) - 1)))
 
@@ -264,7 +271,7 @@ def _levels(x):
     x = flat(np.asarray(x, np.float32))
     if x.shape[1] != spectral.SLICE_LEN:
         raise ValueError(
-            f"clips must be of {spectral.SLICE_LEN} samples. Received: {x.shape[1]}"
+            f"clips must have {spectral.SLICE_LEN} samples. Received: {x.shape[1]}"
         )
     return _in_chunks(_level_spectra, x)
 
@@ -285,20 +292,18 @@ def _level_spectra(x):
 
 
 def _in_chunks(function, x):
-    """A function of float32 tensors, of some clips at a time: float32 [n, whatever]."""
+    """Apply a function to `CHUNK` clips at a time, as tensors: float32 [n, m]."""
     parts = (x[i : i + CHUNK].astype(np.float32) for i in range(0, len(x), CHUNK))
     made = [function(tf.constant(part)).numpy() for part in parts]
     return np.concatenate(made).reshape(len(x), -1) if made else np.zeros([0, 1])
 
 
-def flat(x):
+def flat(x: np.ndarray) -> np.ndarray:
+    """[n, samples(, 1)] -> [n, samples]."""
     return x[:, :, 0] if x.ndim == 3 else x
 
 
-def to_int16(x):
-    """Waveforms as int16: as the original writes them, where they are floats."""
+def to_int16(x: ArrayLike) -> np.ndarray:
+    """Convert waveforms to int16, as the original writes WAV files; keep int16."""
     x = np.asarray(x)
     return x if x.dtype == np.int16 else spectral.float_to_int16(x).numpy()
-
-
-# All of them
