@@ -10,7 +10,11 @@ VERSION = re.search(
 LITERT = (
     "ai-edge-litert"  # runs .tflite files; tf.lite.Interpreter is leaving TensorFlow
 )
-BENCHMARKS = ["torch>=2.4", "matplotlib"]  # the twin compared with, and the picture
+BENCHMARKS = [
+    "torch>=2.4",  # the twin compared with
+    "matplotlib",  # the pictures
+    "pocketsphinx>=5",  # the third recogniser of digits
+]
 NOTEBOOK = ["nbclient", "ipykernel"]  # run examples/specgan.ipynb
 SERVE = [  # python -m specgan_tf.serving
     "starlette>=1.0",
