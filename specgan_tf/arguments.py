@@ -63,29 +63,32 @@ def require_network(name, net, kind, attributes):
         )
 
 
-def wanted(n):
+def wanted(n, frames):
     """What a dataset's elements have to be."""
-    return f"float32 [disc_nupdates, b, 128, 128, 1], here [{n}, b, 128, 128, 1]"
-
-
-def incomplete(n):
-    """The error for an element that holds another number of batches than `n`."""
     return (
-        f"each element of the dataset must be {wanted(n)}. Received: another number of "
-        "batches; if Dataset.batch makes the elements, it needs drop_remainder=True"
+        f"float32 [disc_nupdates, b, {frames}, 128, 1], here [{n}, b, {frames}, 128, 1]"
     )
 
 
-def checked(x, n):
+def incomplete(n, frames):
+    """The error for an element that holds another number of batches than `n`."""
+    return (
+        f"each element of the dataset must be {wanted(n, frames)}. Received: another "
+        "number of batches; if Dataset.batch makes the elements, it needs "
+        "drop_remainder=True"
+    )
+
+
+def checked(x, n, frames):
     """`x`, an element of a dataset: `n` real batches. Else it is a ValueError."""
-    shape = tf.TensorShape([n, None, 128, 128, 1])
+    shape = tf.TensorShape([n, None, frames, 128, 1])
     if x.dtype != tf.float32 or not shape.is_compatible_with(x.shape):
         raise ValueError(
-            f"each element of the dataset must be {wanted(n)}. "
+            f"each element of the dataset must be {wanted(n, frames)}. "
             f"Received: {tf.as_dtype(x.dtype).name} {x.shape}"
         )
     if x.shape[0] is None:  # known when it is there
-        right = tf.debugging.assert_equal(tf.shape(x)[0], n, incomplete(n))
+        right = tf.debugging.assert_equal(tf.shape(x)[0], n, incomplete(n, frames))
         with tf.control_dependencies([right]):
-            x = tf.reshape(x, [n, -1, 128, 128, 1])
+            x = tf.reshape(x, [n, -1, frames, 128, 1])
     return x

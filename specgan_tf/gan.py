@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.types.experimental import TensorLike
 
-from specgan_tf import arguments, distribute, kernels, losses, tf1
+from specgan_tf import arguments, distribute, kernels, losses, spectral, tf1
 
 # What `compile` makes an optimizer of.
 Optimizer = keras.optimizers.Optimizer | str | dict | None
@@ -41,7 +41,7 @@ class SpecGAN(keras.Model):
 
     Raises:
       ValueError: networks that are not a generator and a discriminator, in this order;
-        disc_nupdates that is not a positive integer.
+        disc_nupdates that is not a positive integer; two different slice_len.
     """
 
     def __init__(
@@ -63,6 +63,12 @@ class SpecGAN(keras.Model):
             raise ValueError(
                 f"disc_nupdates must be a positive integer. Received: {disc_nupdates!r}"
             )
+        lengths = [getattr(net, "slice_len", spectral.SLICE_LEN) for net in (G, D)]
+        if lengths[0] != lengths[1]:
+            raise ValueError(
+                f"G and D must have one slice_len. Received: {lengths[0]}, {lengths[1]}"
+            )
+        self.frames = lengths[0] // spectral.NHOP
         self.G, self.D, self.disc_nupdates = G, D, int(disc_nupdates)
         self.seed_generator = keras.random.SeedGenerator(seed, name="seed_generator")
         self.trackers = {}
@@ -221,7 +227,7 @@ class SpecGAN(keras.Model):
                 "a SpecGAN learns from spectrograms alone: its dataset must yield x or "
                 f"(x,). Received: {len(data)} values"
             )
-        x = arguments.checked(x, self.disc_nupdates)
+        x = arguments.checked(x, self.disc_nupdates, self.frames)
         batch_size = tf.shape(x)[1]
         for x_i in tf.unstack(x, self.disc_nupdates):
             values = self.update_D(x_i, self.draw_z(batch_size), self.draw_alpha(x_i))
@@ -255,7 +261,7 @@ class SpecGAN(keras.Model):
         if isinstance(x, (np.ndarray, tf.Tensor)):
             raise ValueError(
                 "fit takes a tf.data.Dataset of iterations, "
-                f"{arguments.wanted(self.disc_nupdates)}; of an array "
+                f"{arguments.wanted(self.disc_nupdates, self.frames)}; of an array "
                 "[iterations, *that], tf.data.Dataset.from_tensor_slices makes one. "
                 f"Received: an array of shape {tuple(x.shape)}"
             )
@@ -264,7 +270,8 @@ class SpecGAN(keras.Model):
         try:
             return super().fit(x, *args, **kwargs)
         except tf.errors.InvalidArgumentError as e:
-            if (message := arguments.incomplete(self.disc_nupdates)) not in str(e):
+            message = arguments.incomplete(self.disc_nupdates, self.frames)
+            if message not in str(e):
                 raise
             raise ValueError(message) from None
 

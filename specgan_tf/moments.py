@@ -19,7 +19,8 @@ from specgan_tf.files import InputError, StrPath, read_pickle, write_pickle
 HANN = np.hanning(spectral.NFFT + 1)[:-1].astype(np.float32)  # periodic
 RANGES = {"log_eps": (1e-10, 1.0), "clip_nstd": (1.0, 20.0)}
 SCALES = "std", "range"
-# Slices; per frequency bin mean, squared distances from it, largest value.
+# Slices of 128 frames; per frequency bin mean, squared distances from it, largest
+# value.
 Sums = tuple[int, np.ndarray, np.ndarray, np.ndarray]
 
 
@@ -76,11 +77,12 @@ def moments(
     held, and errors are errors.  [train_specgan.py:599-610]
 
     Args:
-      batches: iterable of waveforms float32 [b, 16384].
+      batches: iterable of waveforms float32 [b, 16384], or longer ones.
       log_eps, pad_front: as in `spectral.log_magnitude`.
 
     Returns:
-      (mean, std, count): float32 [129] twice, and the number of slices.
+      (mean, std, count): float32 [129] twice, and the number of slices; a longer one
+        counts as several.
     """
     return finish(*merge(sums(x, log_eps, pad_front) for x in batches))
 
@@ -113,23 +115,35 @@ def sums(
     x: np.ndarray, log_eps: float = spectral.LOG_EPS, pad_front: bool = False
 ) -> Sums:
     """What `merge` takes, of waveforms float32 [b, 16384]."""
-    return merge(sums_of_one(one, log_eps, pad_front) for one in np.asarray(x))
+    x = np.asarray(x)
+    return merge(sums_of_one(one, log_eps, pad_front, x.shape[1]) for one in x)
 
 
 def sums_of_one(
-    x: np.ndarray, log_eps: float = spectral.LOG_EPS, pad_front: bool = False
+    x: np.ndarray,
+    log_eps: float = spectral.LOG_EPS,
+    pad_front: bool = False,
+    slice_len: int = spectral.SLICE_LEN,
 ) -> Sums:
-    """`sums` of one waveform float32 [n], n <= 16384: zeros follow."""
-    X_lmag = log_magnitude(x, log_eps, pad_front).astype(np.float64)
+    """`sums` of one waveform float32 [n], n <= slice_len: zeros follow."""
+    X_lmag = log_magnitude(x, log_eps, pad_front, slice_len).astype(np.float64)
     mean, top = X_lmag.mean(axis=0), X_lmag.max(axis=0)
     X_lmag -= mean
-    return 1, mean, np.einsum("ij,ij->j", X_lmag, X_lmag), top
+    return (
+        slice_len // spectral.SLICE_LEN,
+        mean,
+        np.einsum("ij,ij->j", X_lmag, X_lmag),
+        top,
+    )
 
 
 def log_magnitude(
-    x: np.ndarray, log_eps: float = spectral.LOG_EPS, pad_front: bool = False
+    x: np.ndarray,
+    log_eps: float = spectral.LOG_EPS,
+    pad_front: bool = False,
+    slice_len: int = spectral.SLICE_LEN,
 ) -> np.ndarray:
-    """As `spectral.log_magnitude`, of one waveform [n], n <= 16384, in numpy.
+    """As `spectral.log_magnitude`, of one waveform [n], n <= slice_len, in numpy.
 
     One clip at a time stays in the cache, and the zeros that fill short sounds cost
     nothing: half the time of TensorFlow's passes over a batch.
@@ -139,13 +153,14 @@ def log_magnitude(
     from scipy import fft
 
     first = spectral.NHOP if pad_front else 0
-    n = min(-(-(first + len(x)) // spectral.NHOP), spectral.NFRAMES)
+    frames = slice_len // spectral.NHOP
+    n = min(-(-(first + len(x)) // spectral.NHOP), frames)
     rows = np.zeros((n + 1, spectral.NHOP), np.float32)  # a frame is two of them
     rows.reshape(-1)[first : first + len(x)] = x
-    frames = np.concatenate([rows[:-1], rows[1:]], axis=1)
-    X_mag = np.abs(fft.rfft(frames * HANN))
+    windowed = np.concatenate([rows[:-1], rows[1:]], axis=1) * HANN
+    X_mag = np.abs(fft.rfft(windowed))
     log_eps = np.float32(log_eps)
-    X_lmag = np.full((spectral.NFRAMES, spectral.NBINS), np.log(log_eps))
+    X_lmag = np.full((frames, spectral.NBINS), np.log(log_eps))
     np.log(X_mag + log_eps, out=X_lmag[:n])
     return X_lmag
 

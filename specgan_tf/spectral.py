@@ -4,7 +4,8 @@ Port of train_specgan.py (chrisdonahue/wavegan 40e85e8), lines 19-98 and 351-363
 what eval/ hears with.
 
 Waveforms are float32 [b, 16384, 1], full scale at +-1, which what `f_to_t` makes may
-exceed; spectrograms float32 [b, 128, 128, 1] in [-1, 1], time then frequency.
+exceed; spectrograms float32 [b, 128, 128, 1] in [-1, 1], time then frequency. Longer
+slices, of 16384 * m samples, have 128 * m frames.
 """
 
 from typing import NamedTuple
@@ -16,7 +17,7 @@ from specgan_tf import tf1
 
 NFFT, NHOP = 256, 128  # samples
 NBINS = NFFT // 2 + 1  # 129, with the Nyquist bin
-SLICE_LEN = 16384  # samples; 1.024 s at 16 kHz
+SLICE_LEN = 16384  # samples, unless more are asked for; 1.024 s at 16 kHz
 NFRAMES = SLICE_LEN // NHOP  # 128
 CLIP_NSTD = 3.0  # standard deviations that reach +-1
 LOG_EPS = 1e-6
@@ -128,6 +129,7 @@ def invert_spectra_griffin_lim(
     if nfft != 2 * nhop:
         raise ValueError(f"nfft must be 2 * nhop. Received: {nfft}, {nhop}")
     synthesis = GL_WINDOWS[window](nfft, dtype=tf.float32)
+    length = X_mag.shape[1] * nhop
 
     def inverse_stft(X):
         # tf.signal's, for any hop, takes longer.
@@ -135,7 +137,7 @@ def invert_spectra_griffin_lim(
         first, second = frames[:, :, :nhop], frames[:, :, nhop:]
         overlapping = first[:, 1:] + second[:, :-1]
         rows = tf.concat([first[:, :1], overlapping, second[:, -1:]], axis=1)
-        return tf.reshape(rows, [-1, SLICE_LEN + nhop])
+        return tf.reshape(rows, [-1, length + nhop])
 
     def b(i, X_best, X_prev):
         # original: no pad_end here, unlike t_to_f; 128 frames either way.
@@ -155,7 +157,7 @@ def invert_spectra_griffin_lim(
         lambda i, *_: i < ngl, b, [tf.constant(0), X, X if momentum else tf.constant(0)]
     )
     x = inverse_stft(X)  # 16512 samples
-    return tf.stop_gradient(x[:, nhop:] if pad_front else x[:, :SLICE_LEN])
+    return tf.stop_gradient(x[:, nhop:] if pad_front else x[:, :length])
 
 
 def f_to_t(
@@ -188,7 +190,7 @@ def f_to_t(
     if takes_off(log_eps):
         X_mag = tf.maximum(X_mag - log_eps, 0.0)
     x = invert_spectra_griffin_lim(X_mag, NFFT, NHOP, ngl, window, momentum, pad_front)
-    return tf.reshape(x, [-1, SLICE_LEN, 1])
+    return x[:, :, tf.newaxis]
 
 
 def takes_off(log_eps: float) -> bool:

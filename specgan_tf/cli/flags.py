@@ -22,6 +22,7 @@ from specgan_tf.cli.parser import (
     stride,
     two_or_more,
 )
+from specgan_tf.specgan import SLICE_LENS
 
 # Modes that cut files into slices, decode files, make sounds, need moments.
 SLICES = "train moments report incept score to_tf1"
@@ -66,6 +67,15 @@ def make_parser():
         16000,
         "audio samples per second",
         type=positive,
+        modes=f"{SOUNDS} moments to_tf1",
+    )
+    flag(
+        "--data_slice_len",
+        SLICE_LENS[0],
+        "samples in a slice, and in each sound made: 65536 are 4 s at 16 kHz; a "
+        "checkpoint says its own",
+        choices=[*SLICE_LENS],
+        type=integer,
         modes=f"{SOUNDS} moments to_tf1",
     )
     flag("--data_overlap_ratio", 0.0, "overlap of slices, [0, 1)", type=ratio)

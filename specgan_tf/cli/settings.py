@@ -25,6 +25,7 @@ STRUCTURE = {
     "specgan_batchnorm": "use_batchnorm",
     "specgan_latent_dim": "latent_dim",
     "specgan_genr_upsample": "upsample",
+    "data_slice_len": "slice_len",
 }
 # How spectrograms are computed: networks have learned those, and moments are of those.
 ANALYSIS = {

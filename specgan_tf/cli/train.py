@@ -211,6 +211,7 @@ def build(args):
         "kernel_len": args.specgan_kernel_len,
         "dim": args.specgan_dim,
         "use_batchnorm": args.specgan_batchnorm,
+        "slice_len": args.data_slice_len,
     }
     try:
         G = SpecGANGenerator(

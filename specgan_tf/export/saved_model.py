@@ -32,7 +32,7 @@ class SpecGANModule(tf.Module):
         super().__init__()
         latents = tf.TensorSpec([None, G.latent_dim], tf.float32, name="z")
         spectrograms = tf.TensorSpec(
-            [None, spectral.NFRAMES, spectral.NBINS - 1, 1], tf.float32, name="G_z_norm"
+            G.compute_output_shape([None, G.latent_dim]), tf.float32, name="G_z_norm"
         )
 
         def scalar(name):

@@ -25,9 +25,7 @@ from specgan_tf.spectral import (
     GRIFFIN_LIM,
     NBINS,
     NFFT,
-    NFRAMES,
     NHOP,
-    SLICE_LEN,
     GriffinLim,
 )
 
@@ -91,7 +89,8 @@ def f_to_t(X_norm, moments, griffin_lim=GRIFFIN_LIM):
         lambda i, *_: i < ngl, step, [tf.constant(0), X, X if momentum else 0.0]
     )
     first = 1 if moments.pad_front else 0  # of 129 hops, the one before is cut
-    return tf.reshape(inverse_stft(X)[first : first + NFRAMES], [1, SLICE_LEN, 1])
+    hops = inverse_stft(X)[first : first + X_mag.shape[0]]
+    return tf.reshape(hops, [1, X_mag.shape[0] * NHOP, 1])
 
 
 class _Module(tf.Module):
@@ -100,7 +99,8 @@ class _Module(tf.Module):
     def __init__(self, G, moments, griffin_lim):
         super().__init__()
         z = tf.TensorSpec([1, G.latent_dim], tf.float32, name="z")
-        X_norm = tf.TensorSpec([1, NFRAMES, NBINS - 1, 1], tf.float32, name="G_z_norm")
+        shape = G.compute_output_shape([1, G.latent_dim])
+        X_norm = tf.TensorSpec(shape, tf.float32, name="G_z_norm")
         ngl = tf.TensorSpec([], tf.int32, name="ngl")
 
         def audio(X_norm, ngl):
@@ -150,8 +150,8 @@ def equalized(G, z):
         kernel, bias = block.trainable_variables
         # [..., out, in] of a transposed convolution, else [..., in, out].
         transposed = G.upsample == "zeros"
-        if block is twin.z_project:  # its outputs are 4 x 4 times the channels
-            outputs = tf.tile(scale, [16])
+        if block is twin.z_project:  # its outputs are a grid times the channels
+            outputs = tf.tile(scale, [len(bias) // len(scale)])
             kernel.assign(kernel / outputs)
             bias.assign(bias / outputs)
         else:

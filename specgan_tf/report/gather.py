@@ -173,7 +173,7 @@ def read_sounds(folder, fps, decoding, slicing, lengths=None, pool=POOL):
             clips.append(np.pad(x, [(0, slicing["slice_len"] - len(x)), (0, 0)]))
             at = f" at {k * hop / decoding['decode_fs']:.1f} s" if k else ""
             names.append(os.path.relpath(fps[i], folder) + at)
-    clips = np.stack(clips[:pool]) if clips else np.zeros([0, spectral.SLICE_LEN, 1])
+    clips = np.stack(clips[:pool]) if clips else np.zeros([0, slicing["slice_len"], 1])
     return Sounds(folder, len(fps), headers, clips, names[:pool], [*skipped.items()])
 
 
@@ -213,6 +213,7 @@ class Training:
     def __post_init__(self):
         chosen = {name: value for name, value, _ in self.settings}
         self.loss, self.sample_rate = chosen["specgan_loss"], chosen["data_sample_rate"]
+        self.frames = chosen["data_slice_len"] // spectral.NHOP
         self.series, self.images = read_events(self.folder)
         self.prefix = folders.latest(self.folder)
         self.moments = self.made = self.near = None

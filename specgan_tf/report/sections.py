@@ -191,7 +191,9 @@ def over_time(t):
     previews = gather.read_previews(t.folder)
     if len(previews) > 1:
         source = "From the previews."
-        found = {step: sheet.first_row(previews[step]) for step in spread(previews)}
+        found = {
+            step: sheet.first_row(previews[step], t.frames) for step in spread(previews)
+        }
     elif len(t.images) > 1:
         source = "From the summaries."
         found = {

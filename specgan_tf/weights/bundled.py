@@ -16,14 +16,15 @@ import numpy as np
 
 from specgan_tf.files import InputError, replacing
 from specgan_tf.moments import Moments, check, check_analysis
-from specgan_tf.specgan import UPSAMPLES, SpecGANGenerator, generator_options
+from specgan_tf.specgan import SLICE_LENS, UPSAMPLES, SpecGANGenerator
 from specgan_tf.spectral import GL_WINDOWS, GRIFFIN_LIM, GriffinLim
+from specgan_tf.weights.tensors import generator_options
 
 MODELS = DEFAULT, _ = "drums", "digits"  # that are bundled, by name
 MAX_BYTES = 64 << 20  # of its arrays; a generator of dim 64 has 38 million
 CARD, MEAN, STD = "card", "moments/mean", "moments/std"
 MAX_NGL = 1000  # Griffin-Lim steps that a card may ask for: half a second a clip
-OPTIONS = "kernel_len", "dim", "use_batchnorm", "upsample", "latent_dim"
+OPTIONS = "kernel_len dim use_batchnorm upsample latent_dim slice_len".split()
 
 
 class Box(NamedTuple):
@@ -172,6 +173,7 @@ def _check(path, arrays):
         options, step, rate = (card[k] for k in ("options", "step", "sample_rate"))
         said = {type(step), type(rate)} == {int} and step >= 0 and rate >= 1
         said = said and options["upsample"] in UPSAMPLES
+        options.setdefault("slice_len", SLICE_LENS[0])  # older cards leave it out
     except (ValueError, TypeError, KeyError, RecursionError):
         said = False
     if not said:

@@ -22,8 +22,6 @@ from specgan_tf.specgan import (
     UPSAMPLE_ALIASES,
     UPSAMPLES,
     SpecGANGenerator,
-    generator_options,
-    is_wavegan,
 )
 from specgan_tf.weights import bundled, folders, tensors
 
@@ -45,10 +43,10 @@ def step_of(prefix: StrPath) -> int:
 
 
 def options_of(prefix: StrPath) -> dict:
-    """The generator's options, as `specgan.generator_options` has them."""
+    """The generator's options, as `tensors.generator_options` has them."""
     shapes = tensors.reader(prefix).get_variable_to_shape_map()
-    options = generator_options(shapes)
-    if options is None and is_wavegan(shapes):
+    options = tensors.generator_options(shapes)
+    if options is None and tensors.is_wavegan(shapes):
         raise InputError(
             f"{prefix} holds a WaveGAN, which makes waveforms without spectrograms. "
             "This program reads SpecGAN checkpoints only"
