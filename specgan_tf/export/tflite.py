@@ -151,7 +151,7 @@ def equalized(G, z):
         # [..., out, in] of a transposed convolution, else [..., in, out].
         transposed = G.upsample == "zeros"
         if block is twin.z_project:  # its outputs are a grid times the channels
-            outputs = tf.tile(scale, [len(bias) // len(scale)])
+            outputs = tf.tile(scale, [bias.shape[0] // scale.shape[0]])
             kernel.assign(kernel / outputs)
             bias.assign(bias / outputs)
         else:
