@@ -190,9 +190,9 @@ EXPORT = ["--formats", "tflite", "--tflite", "f32"]
 def test_a_checkpoint_that_is_deleted_gives_way_to_the_next(
     run, training, monkeypatch, argv, script, made, when
 ):
-    """Deleted while its tensors are read, or after the folder was listed."""
+    """Deleted before its tensors are read, or after the folder was listed."""
     train, go_on = training
-    name = {"read": "_assign", "listed": "_damage"}[when]
+    name = {"read": "load_generator", "listed": "_damage"}[when]
     module = {"read": checkpoint, "listed": folders}[when]
     call, calls = getattr(module, name), []
 

@@ -16,7 +16,8 @@ from specgan_tf.eval import comparison, score
 from specgan_tf.eval.classifier import Classifier
 from specgan_tf.eval.metagraph import MetaGraph
 from specgan_tf.files import InputError, replacing
-from specgan_tf.weights import checkpoint, folders
+from specgan_tf.weights import folders
+from specgan_tf.weights.tensors import Checkpoint
 
 log = logging.getLogger("specgan_tf")
 
@@ -83,9 +84,10 @@ def incept_checkpoint(prefix, args, judge):
     """The score of one checkpoint, from the folder's fixed latents."""
     folder = os.path.join(args.train_dir, judge.folder)
     os.makedirs(folder, exist_ok=True)
-    step, z_fp = checkpoint.step_of(prefix), os.path.join(folder, "z.pkl")
+    ckpt, z_fp = Checkpoint.open(prefix), os.path.join(folder, "z.pkl")
+    step = ckpt.step
     if not os.path.exists(z_fp):
-        latent_dim = checkpoint.options_of(prefix)["latent_dim"]
+        latent_dim = ckpt.options["latent_dim"]
         z = generate.sample_z(args.incept_n, latent_dim, draw_seed(args))
         generate.save_z(z_fp, z)
     z = generate.load_z(z_fp, args.specgan_latent_dim)
@@ -156,13 +158,13 @@ def sounds(prefix, args):
     folder = folders.folder_of(args.train_dir)
     name = "score.json"
     if prefix:
-        name = os.path.join("score", f"{checkpoint.step_of(prefix):08d}.json")
+        name = os.path.join("score", f"{Checkpoint.open(prefix).step:08d}.json")
     fp = args.score_fp or os.path.join(folder, name)
     if os.path.exists(fp) and not args.overwrite:
         raise InputError(f"{fp} exists; --overwrite replaces it")
     if prefix:
         n = args.score_n or 512
-        latent_dim = checkpoint.options_of(prefix)["latent_dim"]
+        latent_dim = Checkpoint.open(prefix).options["latent_dim"]
         z = generate.sample_z(n, latent_dim, args.seed or 0).numpy()
         made = render_clips(prefix, z, args)
         made = spectral.turn_down(made).numpy()  # as files have them

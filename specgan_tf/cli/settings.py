@@ -13,7 +13,8 @@ from specgan_tf import moments, spectral
 from specgan_tf.files import InputError, replacing
 from specgan_tf.losses import LOSSES
 from specgan_tf.specgan import UPSAMPLE_ALIASES
-from specgan_tf.weights import bundled, checkpoint, folders, tensors
+from specgan_tf.weights import bundled, folders, tensors
+from specgan_tf.weights.tensors import Checkpoint
 
 log = logging.getLogger("specgan_tf")
 
@@ -126,9 +127,9 @@ def recorded_in(prefix):
     """(prefix, the flags that its tensors tell: name -> value); {} for None."""
     if prefix is None:
         return None, {}
-    options, loss = checkpoint.options_of(prefix), checkpoint.loss_of(prefix)
-    told = {flag: options[o] for flag, o in STRUCTURE.items() if o in options}
-    return prefix, told | ({"specgan_loss": loss} if loss else {})
+    ckpt = Checkpoint.open(prefix)
+    told = {f: ckpt.options[o] for f, o in STRUCTURE.items() if o in ckpt.options}
+    return prefix, told | ({"specgan_loss": ckpt.loss} if ckpt.loss else {})
 
 
 def settle_bundled(parser, given):

@@ -34,6 +34,7 @@ from specgan_tf.gan import SpecGAN
 from specgan_tf.moments import Moments
 from specgan_tf.specgan import SpecGANDiscriminator, SpecGANGenerator
 from specgan_tf.weights import checkpoint, folders
+from specgan_tf.weights.tensors import Checkpoint
 
 log = logging.getLogger("specgan_tf")
 
@@ -294,7 +295,7 @@ def data_state(prefix, fps, args, lengths):
         "slices": np.int64(0),
         "lengths": lengths,
     }
-    old = checkpoint.data_of(prefix) if prefix else {}
+    old = Checkpoint.open(prefix).data if prefix else {}
     if not old:
         return new
     other_seed = args.seed is not None and args.seed != old["seed"]
