@@ -1176,7 +1176,7 @@ def test_data_that_goes_bad_while_training_costs_no_step(tmp_path, clips):
 
 def test_flags_and_defaults_are_the_references():
     """[train_specgan.py:627-712], by name, default and choices."""
-    defaults = flags.make_parser().defaults
+    defaults = {name: flag.default for name, flag in flags.FLAGS.items()}
     want = {
         "data_dir": None,
         "data_moments_fp": None,

@@ -5,6 +5,7 @@ import os
 
 from specgan_tf import report
 from specgan_tf.cli.data import decoding, find_files, slicing
+from specgan_tf.cli.flags import FLAGS, RECORDED
 from specgan_tf.cli.settings import griffin_lim, upsample_of
 from specgan_tf.files import InputError
 from specgan_tf.report import gather
@@ -30,8 +31,8 @@ def run_report(args):
         log.warning("Without the sounds: %s", e)
         sounds = str(e)
     settings = [
-        (name, getattr(args, name), getattr(args, name) == args.defaults[name])
-        for name in sorted(args.recorded)
+        (name, getattr(args, name), getattr(args, name) == FLAGS[name].default)
+        for name in sorted(RECORDED)
     ]
     training = gather.Training(
         args.train_dir,

@@ -9,9 +9,10 @@ import tensorflow as tf
 
 from specgan_tf import generate, spectral
 from specgan_tf.cli.data import read_real
+from specgan_tf.cli.flags import Settings
 from specgan_tf.cli.follow import follow
 from specgan_tf.cli.generate import render_clips
-from specgan_tf.cli.settings import draw_seed
+from specgan_tf.cli.settings import draw_seed, settle
 from specgan_tf.eval import comparison, score
 from specgan_tf.eval.classifier import Classifier
 from specgan_tf.eval.metagraph import MetaGraph
@@ -34,7 +35,7 @@ def run_incept(args):
 
     def incept(prefix):
         nonlocal judge
-        now = args.settle()
+        now = settle(args.given)
         judge = judge or JUDGES[args.incept_measure](now)
         incept_checkpoint(prefix, now, judge)
 
@@ -180,7 +181,7 @@ def sounds(prefix, args):
 def load_classifier(args):
     """What --incept_classifier or the MetaGraph flags name; None if nothing does."""
     fp = args.incept_metagraph_fp
-    default = fp == args.defaults["incept_metagraph_fp"]
+    default = fp == Settings.incept_metagraph_fp
     if not args.incept_classifier and default and not os.path.exists(fp):
         return None
     if args.data_sample_rate != score.RATE:
