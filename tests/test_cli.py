@@ -50,6 +50,34 @@ def trained(tmp_path_factory, clips):
     return folder
 
 
+@pytest.fixture
+def opened(monkeypatch):
+    """The checkpoints that TensorFlow's reader opens, in order."""
+    prefixes, load = [], tf.train.load_checkpoint
+
+    def counted(prefix):
+        prefixes.append(prefix)
+        return load(prefix)
+
+    monkeypatch.setattr(tf.train, "load_checkpoint", counted)
+    return prefixes
+
+
+@pytest.mark.parametrize(
+    "mode, argv",
+    [
+        ("train", ["--train_max_steps", 3]),
+        ("generate", ["--generate_n", 1]),
+        ("preview", ["--once"]),
+    ],
+)
+def test_a_run_opens_a_checkpoint_once(run, trained, tmp_path, opened, mode, argv):
+    folder = copy_of(trained, tmp_path)
+    status, _, err = run(mode, folder, *argv)
+    assert status == 0, err
+    assert opened == [str(folder / "model.ckpt-2")]
+
+
 def test_no_arguments_print_four_commands_without_tensorflow():
     out = subprocess.run(
         [sys.executable, "-X", "importtime", "train_specgan.py"],
@@ -1148,7 +1176,7 @@ def test_data_that_goes_bad_while_training_costs_no_step(tmp_path, clips):
 
 def test_flags_and_defaults_are_the_references():
     """[train_specgan.py:627-712], by name, default and choices."""
-    defaults = flags.make_parser().defaults
+    defaults = {name: flag.default for name, flag in flags.FLAGS.items()}
     want = {
         "data_dir": None,
         "data_moments_fp": None,

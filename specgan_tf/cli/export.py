@@ -7,7 +7,6 @@ import os
 import sys
 import tempfile
 
-from specgan_tf.cli import flags
 from specgan_tf.cli.parser import Parser, positive
 from specgan_tf.cli.run import run
 
@@ -134,7 +133,7 @@ def read(prefix, args):
     given = {"mode": "infer", "train_dir": prefix}
     if args.data_moments_fp:
         given["data_moments_fp"] = args.data_moments_fp
-    settings = settle(flags.make_parser(), given)
+    settings = settle(given)
     G = checkpoint.load_generator(prefix, args.specgan_genr_upsample)
     moments = load_moments(prefix, settings)
     return settings, G, moments, describe(prefix, G, moments, settings)

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from specgan_tf import generate, sheet, spectral
 from specgan_tf.cli.generate import load_generator, warn_of_silence
-from specgan_tf.cli.settings import draw_seed, griffin_lim, load_moments
+from specgan_tf.cli.settings import draw_seed, griffin_lim, load_moments, settle
 from specgan_tf.files import InputError
 from specgan_tf.weights import checkpoint, folders
 
@@ -44,7 +44,7 @@ def follow(args, process):
 def run_preview(args):
     """[train_specgan.py:384-460]"""
     # Settings anew: when this began, there may have been no training yet.
-    follow(args, lambda prefix: preview_checkpoint(prefix, args.settle()))
+    follow(args, lambda prefix: preview_checkpoint(prefix, settle(args.given)))
 
 
 def preview_checkpoint(prefix, args):

@@ -5,6 +5,7 @@ import os
 import shutil
 
 from specgan_tf import generate
+from specgan_tf.cli.flags import FLAGS
 from specgan_tf.cli.generate import read_generator
 from specgan_tf.cli.settings import griffin_lim, load_moments, unasked_dir
 from specgan_tf.export import verify
@@ -96,5 +97,5 @@ def original_flags(args):
         value = getattr(args, name)
         if value is True:
             yield f"--{name}"
-        elif value != args.defaults[name]:
+        elif value != FLAGS[name].default:
             yield f"--{name} {value}"

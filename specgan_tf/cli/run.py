@@ -6,8 +6,9 @@ import logging
 import os
 import sys
 import tempfile
+from typing import Any
 
-from specgan_tf.cli.flags import make_parser
+from specgan_tf.cli.flags import FLAGS, make_parser
 from specgan_tf.cli.help import help_of, overview
 from specgan_tf.cli.modes import MODES
 
@@ -120,7 +121,7 @@ def main(argv=None):
     if "shard" in given and given["mode"] != "moments":
         parser.error("--shard is of the mode moments")
     check_generate(parser, given)
-    return run(parser.prog, lambda: start(parser, given))
+    return run(parser.prog, lambda: start(given))
 
 
 def check_generate(parser, given):
@@ -135,7 +136,7 @@ def check_generate(parser, given):
         parser.error("--interpolate needs a --generate_n of at least 2")
 
 
-def start(parser, given):
+def start(given: dict[str, Any]) -> None:
     """The mode, with its settings; they may be read off a checkpoint, and by then
     TensorFlow has to know its workers."""
     from specgan_tf.cli.settings import STRUCTURE, settle
@@ -144,14 +145,13 @@ def start(parser, given):
         from specgan_tf import distribute
 
         given["strategy"] = distribute.create(given.get("train_distribute", "none"))
-    asked = [name for name in given if name in parser.modes]
-    args = settle(parser, given)
+    args = settle(given)
     # The reference takes every flag in every mode. Those of STRUCTURE were compared
     # with the checkpoint.
     unused = [
         f"--{name}"
-        for name in asked
-        if given["mode"] not in parser.modes[name] and name not in STRUCTURE
+        for name in given
+        if name in FLAGS.keys() - STRUCTURE and given["mode"] not in FLAGS[name].modes
     ]
     if unused:
         log.info("%s does not use %s", given["mode"], ", ".join(unused))

@@ -9,14 +9,16 @@ import tensorflow as tf
 
 from specgan_tf import generate, spectral
 from specgan_tf.cli.data import read_real
+from specgan_tf.cli.flags import Settings
 from specgan_tf.cli.follow import follow
 from specgan_tf.cli.generate import render_clips
-from specgan_tf.cli.settings import draw_seed
+from specgan_tf.cli.settings import draw_seed, settle
 from specgan_tf.eval import comparison, score
 from specgan_tf.eval.classifier import Classifier
 from specgan_tf.eval.metagraph import MetaGraph
 from specgan_tf.files import InputError, replacing
-from specgan_tf.weights import checkpoint, folders
+from specgan_tf.weights import folders
+from specgan_tf.weights.tensors import Checkpoint
 
 log = logging.getLogger("specgan_tf")
 
@@ -33,7 +35,7 @@ def run_incept(args):
 
     def incept(prefix):
         nonlocal judge
-        now = args.settle()
+        now = settle(args.given)
         judge = judge or JUDGES[args.incept_measure](now)
         incept_checkpoint(prefix, now, judge)
 
@@ -83,9 +85,10 @@ def incept_checkpoint(prefix, args, judge):
     """The score of one checkpoint, from the folder's fixed latents."""
     folder = os.path.join(args.train_dir, judge.folder)
     os.makedirs(folder, exist_ok=True)
-    step, z_fp = checkpoint.step_of(prefix), os.path.join(folder, "z.pkl")
+    ckpt, z_fp = Checkpoint.open(prefix), os.path.join(folder, "z.pkl")
+    step = ckpt.step
     if not os.path.exists(z_fp):
-        latent_dim = checkpoint.options_of(prefix)["latent_dim"]
+        latent_dim = ckpt.options["latent_dim"]
         z = generate.sample_z(args.incept_n, latent_dim, draw_seed(args))
         generate.save_z(z_fp, z)
     z = generate.load_z(z_fp, args.specgan_latent_dim)
@@ -156,13 +159,13 @@ def sounds(prefix, args):
     folder = folders.folder_of(args.train_dir)
     name = "score.json"
     if prefix:
-        name = os.path.join("score", f"{checkpoint.step_of(prefix):08d}.json")
+        name = os.path.join("score", f"{Checkpoint.open(prefix).step:08d}.json")
     fp = args.score_fp or os.path.join(folder, name)
     if os.path.exists(fp) and not args.overwrite:
         raise InputError(f"{fp} exists; --overwrite replaces it")
     if prefix:
         n = args.score_n or 512
-        latent_dim = checkpoint.options_of(prefix)["latent_dim"]
+        latent_dim = Checkpoint.open(prefix).options["latent_dim"]
         z = generate.sample_z(n, latent_dim, args.seed or 0).numpy()
         made = render_clips(prefix, z, args)
         made = spectral.turn_down(made).numpy()  # as files have them
@@ -178,7 +181,7 @@ def sounds(prefix, args):
 def load_classifier(args):
     """What --incept_classifier or the MetaGraph flags name; None if nothing does."""
     fp = args.incept_metagraph_fp
-    default = fp == args.defaults["incept_metagraph_fp"]
+    default = fp == Settings.incept_metagraph_fp
     if not args.incept_classifier and default and not os.path.exists(fp):
         return None
     if args.data_sample_rate != score.RATE:

@@ -20,13 +20,14 @@ from specgan_tf.cli.data import (
     slicing,
     training_moments,
 )
+from specgan_tf.cli.flags import Settings
 from specgan_tf.cli.settings import (
     PATHS,
     analysis,
+    args_lines,
     draw_seed,
     griffin_lim,
     hparams,
-    settings,
     write_args,
 )
 from specgan_tf.files import InputError, only_training, replacing
@@ -34,6 +35,7 @@ from specgan_tf.gan import SpecGAN
 from specgan_tf.moments import Moments
 from specgan_tf.specgan import SpecGANDiscriminator, SpecGANGenerator
 from specgan_tf.weights import checkpoint, folders
+from specgan_tf.weights.tensors import Checkpoint
 
 log = logging.getLogger("specgan_tf")
 
@@ -87,7 +89,7 @@ def train_on(fps, args):
     prefix = folders.latest(args.train_dir) if os.path.isdir(args.train_dir) else None
     # Before the chief writes anything there.
     same = [prefix and os.path.basename(prefix), *map(os.path.basename, fps)]
-    same += [s for s in settings(args) if s.partition(",")[0] not in PATHS]
+    same += [s for s in args_lines(args) if s.partition(",")[0] not in PATHS]
     same = zlib.crc32(repr(same).encode(errors="surrogateescape"))
     distribute.require_same(strategy, same, "flags, files or checkpoint")
 
@@ -254,7 +256,7 @@ def half_precision(asked):
 
 def advice_without_gpu(args):
     """What makes steps faster where there is no GPU; None for small networks."""
-    dim = args.defaults["specgan_dim"]
+    dim = Settings.specgan_dim
     if args.specgan_dim < dim or tf.config.list_physical_devices("GPU"):
         return None
     advice = (
@@ -295,7 +297,7 @@ def data_state(prefix, fps, args, lengths):
         "slices": np.int64(0),
         "lengths": lengths,
     }
-    old = checkpoint.data_of(prefix) if prefix else {}
+    old = Checkpoint.open(prefix).data if prefix else {}
     if not old:
         return new
     other_seed = args.seed is not None and args.seed != old["seed"]

@@ -16,7 +16,8 @@ from specgan_tf.crosscheck.iterations import alphas, from_audio, real, replay
 from specgan_tf.crosscheck.kinks import farthest
 from specgan_tf.crosscheck.records import Record, build_gan, errors, judge, tally
 from specgan_tf.losses import LOSSES
-from specgan_tf.weights import checkpoint, folders, tensors
+from specgan_tf.weights import checkpoint, folders
+from specgan_tf.weights.tensors import Checkpoint
 
 
 def idle(gan):
@@ -231,12 +232,12 @@ def saved(r):
     prefix = folders.latest(os.path.join(folder, name))
     gan = build_gan(r)
     checkpoint.restore(gan, prefix)
-    theirs = tensors.reader(prefix)
+    theirs = Checkpoint(prefix)
     with tempfile.TemporaryDirectory() as d:
-        ours = tensors.reader(checkpoint.save(gan, d))
+        ours = Checkpoint(checkpoint.save(gan, d))
         # Its momentum is 0: the slot is never used.
-        keys = [k for k in theirs.get_variable_to_shape_map() if "RMSProp_1" not in k]
-        off = [errors(ours.get_tensor(k), theirs.get_tensor(k)) for k in keys]
+        keys = [k for k in theirs.shapes if "RMSProp_1" not in k]
+        off = [errors(ours[k], theirs[k]) for k in keys]
     # measured 6e-8: beta powers, which we compute and the reference multiplies up
     yield judge(stage, lines, "restored, and saved again", off, 1e-6, "rel")
     step = gan.global_step

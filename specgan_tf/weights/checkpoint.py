@@ -18,71 +18,26 @@ import tensorflow as tf
 from specgan_tf import tf1
 from specgan_tf.files import InputError, StrPath
 from specgan_tf.losses import LOSSES
-from specgan_tf.specgan import (
-    UPSAMPLE_ALIASES,
-    UPSAMPLES,
-    SpecGANGenerator,
-)
+from specgan_tf.specgan import UPSAMPLE_ALIASES, UPSAMPLES, SpecGANGenerator
 from specgan_tf.weights import bundled, folders, tensors
+from specgan_tf.weights.tensors import (
+    D_ITERATIONS,
+    DATA,
+    LOSS,
+    SEED_STATE,
+    Checkpoint,
+)
 
 KEEP = 5  # checkpoints; tf.train.Saver's default
 
 log = logging.getLogger("specgan_tf")
 
 
-def step_of(prefix: StrPath) -> int:
-    """Updates of G when the checkpoint was written (0 if it does not say)."""
-    if bundled.find(prefix):
-        return bundled.read_card(prefix)["step"]
-    ckpt = tensors.reader(prefix)
-    return (
-        int(tensors.read(ckpt, "global_step", prefix))
-        if ckpt.has_tensor("global_step")
-        else 0
-    )
-
-
-def options_of(prefix: StrPath) -> dict:
-    """The generator's options, as `tensors.generator_options` has them."""
-    shapes = tensors.reader(prefix).get_variable_to_shape_map()
-    options = tensors.generator_options(shapes)
-    if options is None and tensors.is_wavegan(shapes):
-        raise InputError(
-            f"{prefix} holds a WaveGAN, which makes waveforms without spectrograms. "
-            "This program reads SpecGAN checkpoints only"
-        )
-    if options is None:
-        raise InputError(f"{prefix} holds no SpecGAN generator")
-    return options
-
-
-def loss_of(prefix: StrPath) -> str | None:
-    """The loss a checkpoint was trained with, as far as its tensors tell; or None.
-
-    A `losses.Loss` of one's own is recorded. RMSProp's slots are of lsgan, or of
-    wgan if all of D lies within the clip. Adam's are of dcgan or wgan-gp, by the power
-    to which G's beta2 was raised.
-    """
-    ckpt = tensors.reader(prefix)
-    shapes = ckpt.get_variable_to_shape_map()
-    if LOSS in shapes:
-        return tensors.read(ckpt, LOSS, prefix).decode()
-    step = step_of(prefix)
-    if "D/output/dense/kernel/RMSProp" in shapes and step > 0:
-        bound = np.float32(LOSSES["wgan"].clip)
-        D = [n for n in shapes if re.fullmatch(r"D/.*/(kernel|bias|gamma|beta)", n)]
-        largest = max(np.abs(tensors.read(ckpt, name, prefix)).max() for name in D)
-        return "wgan" if largest <= bound else "lsgan"
-    if "beta2_power" in shapes:
-        power = float(tensors.read(ckpt, "beta2_power", prefix))
-        for loss in ("dcgan", "wgan-gp"):
-            expected = LOSSES[loss].optimizer().beta_2 ** (step + 1)
-            # After some hundred updates a power is too small for a float32.
-            if expected > 1e-30 and abs(power / expected - 1) < 0.01:
-                return loss
-        if power < 1e-30 and step < 50_000:  # 0.999 ** 50000 is 2e-22
-            return "wgan-gp"
-    return None
+def step_of(path: StrPath) -> int:
+    """Updates of G when a checkpoint, or a generator in one file, was written."""
+    if bundled.find(path):
+        return bundled.read_card(path)["step"]
+    return Checkpoint.open(path).step
 
 
 def load_generator(
@@ -109,16 +64,17 @@ def load_generator(
     """
     if bundled.find(path):
         return bundled.load(path).G
-    prefix = folders.require(path)
-    recorded = folders.read_args(os.path.dirname(prefix)).get("specgan_genr_upsample")
-    options = {"upsample": upsample or recorded, **options_of(prefix)}
+    ckpt = Checkpoint.open(folders.require(path))
+    args = folders.read_args(os.path.dirname(ckpt.prefix))
+    upsample = upsample or args.get("specgan_genr_upsample")
+    options = {"upsample": upsample, **ckpt.options}
     if options["upsample"] not in {*UPSAMPLES, *UPSAMPLE_ALIASES}:
         raise InputError(
-            f"{prefix} has upsample nn, lin or cub, and nothing says which: "
+            f"{ckpt.prefix} has upsample nn, lin or cub, and nothing says which: "
             "pass --specgan_genr_upsample"
         )
     G = SpecGANGenerator(**options)
-    _assign(_averages(G) if average and _has_average(prefix) else _named(G), prefix)
+    ckpt.assign(_averages(G) if average and ckpt.has_average else _named(G))
     return G
 
 
@@ -167,13 +123,6 @@ def save(
     return prefix
 
 
-def data_of(prefix: StrPath) -> dict[str, np.ndarray]:
-    """What `save` was told of the data: arrays by name; {} if nothing."""
-    ckpt = tensors.reader(prefix)
-    names = [n for n in ckpt.get_variable_to_shape_map() if n.startswith(DATA)]
-    return {n.removeprefix(DATA): tensors.read(ckpt, n, prefix) for n in names}
-
-
 def to_tf1(prefix: StrPath, out_dir: StrPath) -> str:
     """Write a checkpoint of a training into a folder, for the original to continue.
 
@@ -183,12 +132,12 @@ def to_tf1(prefix: StrPath, out_dir: StrPath) -> str:
     Raises:
       InputError: the checkpoint has no optimizer's slots: it cannot be continued.
     """
-    ckpt = tensors.reader(prefix)
-    names = {n for n in ckpt.get_variable_to_shape_map() if not _is_ours(n)}
+    ckpt = Checkpoint.open(prefix)
+    names = ckpt.of_original
     if not any(re.fullmatch(r"D/.*/(Adam|RMSProp)", name) for name in names):
         raise InputError(f"{prefix} holds no optimizers: nothing there to continue")
-    new = os.path.join(out_dir, f"model.ckpt-{step_of(prefix)}")
-    _write(new, {name: tensors.read(ckpt, name, prefix) for name in sorted(names)})
+    new = os.path.join(out_dir, f"model.ckpt-{ckpt.step}")
+    _write(new, {name: ckpt[name] for name in sorted(names)})
     folders.write_list(out_dir, [os.path.basename(new)])
     return new
 
@@ -233,56 +182,45 @@ def restore(gan: keras.Model, path: StrPath) -> str:
         a gan that is not compiled.
     """
     _require_compiled(gan)
-    prefix = folders.require(path)
-    ckpt = tensors.reader(prefix)
+    ckpt = Checkpoint.open(folders.require(path))
     named = _named(gan.G) | _named(gan.D)
     for optimizer, net in _optimizers(gan):
         named |= slots(optimizer, net)
-    averaged = _has_average(prefix)
-    if gan.G_ema is not None and averaged:
+    if gan.G_ema is not None and ckpt.has_average:
         named |= _averages(gan.G_ema)
-    _assign(named, prefix)
-    if gan.G_ema is not None and not averaged:
+    ckpt.assign(named)
+    names = ckpt.of_original - set(_values(gan))
+    if gan.G_ema is not None and not ckpt.has_average:
         gan.average.reset(gan.G)
-        log.info("The moving average of G's weights starts from those of %s", prefix)
-    names = {n for n in ckpt.get_variable_to_shape_map() if not _is_ours(n)}
-    if gan.G_ema is None and averaged:
+        log.info(
+            "The moving average of G's weights starts from those of %s", ckpt.prefix
+        )
+    if gan.G_ema is None and ckpt.has_average:
         log.warning(
             "%s holds a moving average of G's weights, which is dropped: go on with it "
             "by --train_ema (ema_momentum in compile)",
-            prefix,
+            ckpt.prefix,
         )
         names -= _averages(gan.G).keys()
-    left = sorted(names - set(_values(gan)))
-    if left:
-        names = ", ".join(left[:5]) + (", ..." if len(left) > 5 else "")
-        log.warning("Not restored from %s (%d): %s", prefix, len(left), names)
+    if names:
+        some = ", ".join(sorted(names)[:5]) + (", ..." if len(names) > 5 else "")
+        log.warning("Not restored from %s (%d): %s", ckpt.prefix, len(names), some)
 
-    step = step_of(prefix)
-    gan.G_optimizer.iterations.assign(step)
+    gan.G_optimizer.iterations.assign(ckpt.step)
     # The original has no such counts. Its beta powers underflow after some hundred
     # updates, but D's count follows from G's.
-    D_step = step * gan.disc_nupdates
-    if ckpt.has_tensor(D_ITERATIONS):
-        D_step = int(tensors.read(ckpt, D_ITERATIONS, prefix))
+    D_step = ckpt.step * gan.disc_nupdates
+    if D_ITERATIONS in ckpt:
+        D_step = int(ckpt[D_ITERATIONS])
     gan.D_optimizer.iterations.assign(D_step)
-    if ckpt.has_tensor(SEED_STATE):
-        gan.seed_generator.state.assign(tensors.read(ckpt, SEED_STATE, prefix))
-    return prefix
+    if SEED_STATE in ckpt:
+        gan.seed_generator.state.assign(ckpt[SEED_STATE])
+    return ckpt.prefix
 
 
 def _require_compiled(gan):
     if not gan.compiled:
         raise InputError("compile the SpecGAN first: a checkpoint holds its optimizers")
-
-
-# Ours: the original neither has nor misses them.
-D_ITERATIONS, SEED_STATE, LOSS = "D_iterations", "seed_generator/state", "loss"
-DATA = "data/"  # what begins so
-
-
-def _is_ours(name):
-    return name in (D_ITERATIONS, SEED_STATE, LOSS) or name.startswith(DATA)
 
 
 def _named(net):
@@ -294,12 +232,6 @@ def _averages(net):
     """Name in a checkpoint -> variable, of a network of averages; {} of None."""
     name = tf1.ExponentialMovingAverage.average_name
     return {name(v.path): v for v in net.variables} if net else {}
-
-
-def _has_average(prefix):
-    """Whether a checkpoint holds an average of the generator's weights."""
-    name = tf1.ExponentialMovingAverage.average_name("G/z_project/dense/kernel")
-    return tensors.reader(prefix).has_tensor(name)
 
 
 def _optimizers(gan):
@@ -342,31 +274,3 @@ def _values(gan):
     if gan.loss_spec not in LOSSES.values():
         named[LOSS] = gan.loss_name
     return named
-
-
-def _assign(named, prefix):
-    """Every variable of `named` from the checkpoint, all checked before any is set."""
-    ckpt = tensors.reader(prefix)
-    shapes = ckpt.get_variable_to_shape_map()
-    missing = [name for name in named if name not in shapes]
-    if missing:
-        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-        raise InputError(
-            f"{prefix} lacks {missing[0]}{more}: it was trained with other options, or "
-            "another loss"
-        )
-    for name, v in named.items():
-        if tuple(shapes[name]) != tuple(v.shape):
-            raise InputError(
-                f"{prefix}: {name} has shape {tuple(shapes[name])}, this model's has "
-                f"{tuple(v.shape)}"
-            )
-    values = {name: tensors.read(ckpt, name, prefix) for name in named}
-    for name, value in values.items():
-        if not np.isfinite(value).all():
-            raise InputError(
-                f"{prefix}: {name} is not finite, the training had diverged; remove "
-                "this checkpoint to take the one before it"
-            )
-    for name, v in named.items():
-        v.assign(values[name])

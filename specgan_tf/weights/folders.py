@@ -20,6 +20,7 @@ from specgan_tf import moments
 from specgan_tf.files import InputError, StrPath, replacing
 from specgan_tf.moments import Moments
 from specgan_tf.weights import bundled, tensors
+from specgan_tf.weights.tensors import Checkpoint
 
 log = logging.getLogger("specgan_tf")
 
@@ -46,7 +47,7 @@ def latest(path: StrPath) -> str | None:
     if os.path.isdir(path):
         first = None
         for prefix in reversed(listed(path)):
-            damage = _damage(prefix, *_stamps(prefix))
+            damage = _damage(prefix, *tensors.stamps(prefix))
             if damage is None:
                 return prefix
             if was_deleted(prefix):  # since the folder was listed
@@ -111,21 +112,11 @@ def was_deleted(prefix):
     return not os.path.isfile(f"{prefix}.index")
 
 
-def _stamps(prefix):
-    """Changes when the files of a checkpoint do."""
-    with contextlib.suppress(FileNotFoundError):  # a training may be deleting it
-        stats = map(os.stat, [f"{prefix}.index", *tensors.shards(prefix)])
-        return tuple((s.st_ino, s.st_size, s.st_mtime_ns) for s in stats)
-    return ()
-
-
 @functools.lru_cache(maxsize=100)
 def _damage(prefix, *stamps):
     """What is wrong with the files of a checkpoint, or None; said once."""
     try:
-        ckpt = tensors.reader(prefix)
-        for name in ckpt.get_variable_to_shape_map():
-            tensors.read(ckpt, name, prefix)  # TensorFlow compares its CRC-32C
+        Checkpoint.open(prefix).verify()
     except InputError as e:
         if not was_deleted(prefix):
             log.warning("%s", e)
@@ -253,6 +244,7 @@ def _copy_file(fp, new):
 
 def remove(prefix):
     """Remove the files of a checkpoint."""
+    tensors.close()
     files = glob.glob(f"{glob.escape(prefix)}.*")  # `.`: not model.ckpt-660 for -66
     # The index first: see `was_deleted`.
     for fp in sorted(files, key=lambda fp: not fp.endswith(".index")):
