@@ -142,7 +142,8 @@ def compute_moments(fps, args, lengths=None):
 
 
 def training_moments(fps, args, lengths):
-    """The folder's moments, the given ones, or new ones; the folder keeps a copy."""
+    """The folder's moments, the given ones, those that --train_from's weights know, or
+    new ones; the folder keeps a copy."""
     own = os.path.join(args.train_dir, "moments.pkl")
     prefix = folders.latest(args.train_dir)
     if os.path.isfile(own) or args.data_moments_fp or prefix:
@@ -150,6 +151,8 @@ def training_moments(fps, args, lengths):
         recorded = folders.read_args(args.train_dir).get("data_dir", "None")
         if prefix and recorded != str(args.data_dir and os.path.abspath(args.data_dir)):
             log.info("Other data than before (%s): the moments stay", recorded)
+    elif args.train_from:
+        found = load_moments(args.train_from, args)
     else:
         found = compute_moments(fps, args, lengths)
     if not os.path.isfile(own):

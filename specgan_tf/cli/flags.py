@@ -182,6 +182,11 @@ class Settings:
         0.0, "momentum of fast Griffin-Lim, [0, 1)", short="--gl_momentum", type=ratio
     )
 
+    train_from: str | None = TRAIN(
+        None,
+        "begin a new training with the weights of another: a training folder, a "
+        "checkpoint's prefix, a model in an .npz, drums or digits",
+    )
     train_batch_size: int = TRAIN(
         64, "slices in a batch", type=positive, modes="train to_tf1 classifier"
     )

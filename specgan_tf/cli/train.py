@@ -107,6 +107,11 @@ def train_on(fps, args):
     if prefix:
         checkpoint.restore(gan, prefix)
         log.info("Resuming from %s", prefix)
+    elif args.train_from:
+        anew = checkpoint.begin(gan, args.train_from)
+        log.info("Beginning with the weights of %s", args.train_from)
+        if anew:
+            log.info("  but for %s, which start anew", ", ".join(anew))
     start = gan.global_step
     if args.train_max_steps and start >= args.train_max_steps:
         log.info("Step %d of %d is done already", start, args.train_max_steps)
