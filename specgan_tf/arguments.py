@@ -3,6 +3,8 @@
 import keras
 import tensorflow as tf
 
+from specgan_tf import spectral
+
 # What the networks have to have, for SpecGAN to train them.
 GENERATOR = "latent_dim", "use_batchnorm"
 DISCRIMINATOR = "features", "logits", "use_batchnorm"
@@ -61,6 +63,19 @@ def require_network(name, net, kind, attributes):
             f"{name} must be a {kind}, or have its {', '.join(attributes)}: "
             f"SpecGAN(G, D). Received: {net!r}, without {', '.join(missing)}"
         )
+
+
+def frames(G, D):
+    """Frames of the spectrograms that both networks have; a ValueError if they differ.
+
+    A network that does not say is of the reference's length.
+    """
+    lengths = [getattr(net, "slice_len", spectral.SLICE_LEN) for net in (G, D)]
+    if lengths[0] != lengths[1]:
+        raise ValueError(
+            f"G and D must have one slice_len. Received: {lengths[0]}, {lengths[1]}"
+        )
+    return lengths[0] // spectral.NHOP
 
 
 def wanted(n, frames):

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.types.experimental import TensorLike
 
-from specgan_tf import arguments, distribute, kernels, losses, spectral, tf1
+from specgan_tf import arguments, distribute, kernels, losses, tf1
 
 # What `compile` makes an optimizer of.
 Optimizer = keras.optimizers.Optimizer | str | dict | None
@@ -63,12 +63,7 @@ class SpecGAN(keras.Model):
             raise ValueError(
                 f"disc_nupdates must be a positive integer. Received: {disc_nupdates!r}"
             )
-        lengths = [getattr(net, "slice_len", spectral.SLICE_LEN) for net in (G, D)]
-        if lengths[0] != lengths[1]:
-            raise ValueError(
-                f"G and D must have one slice_len. Received: {lengths[0]}, {lengths[1]}"
-            )
-        self.frames = lengths[0] // spectral.NHOP
+        self.frames = arguments.frames(G, D)
         self.G, self.D, self.disc_nupdates = G, D, int(disc_nupdates)
         self.seed_generator = keras.random.SeedGenerator(seed, name="seed_generator")
         self.trackers = {}
