@@ -238,7 +238,7 @@ def generator_options(shapes):
         return None
     dim = max(conv[2:]) // 16
     slice_len = dense[1] * 64 // max(dim, 1)
-    if slice_len not in SLICE_LENS:
+    if slice_len not in SLICE_LENS or sorted(conv[2:]) != [8 * dim, 16 * dim]:
         return None
     options = {
         "kernel_len": conv[0],
