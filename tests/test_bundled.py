@@ -115,7 +115,7 @@ def test_what_cannot_be_saved(made, tmp_path):
         bundled.save(path, G, moments, {"step": 1})
     huge = SpecGANGenerator(dim=1, latent_dim=3)
     huge.variables[0].assign(np.full(huge.variables[0].shape, 1e5))
-    with pytest.raises(ValueError, match="dense/kernel holds values that float16 cannot"):
+    with pytest.raises(ValueError, match="dense/kernel holds values that float16"):
         bundled.save(path, huge, moments, CARD)
     assert not os.listdir(tmp_path)
 
@@ -231,7 +231,7 @@ def test_hostile_files_are_refused_and_take_no_room(tmp_path, content, small_mem
     path = str(tmp_path / "a.npz")
     npz(path, card=content)
     small_memory(64 << 20)
-    with pytest.raises(InputError, match="a.npz is not a generator's .npz: it is damaged"):
+    with pytest.raises(InputError, match="is not a generator's .npz: it is damaged"):
         bundled.read_card(path)
 
 
