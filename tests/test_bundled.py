@@ -357,7 +357,7 @@ def training(tmp_path_factory):
     folder = tmp_path_factory.mktemp("training")
     argv = ["train", str(folder), "--specgan_dim", "1", "--seed", "5"]
     argv += ["--data_cache", "memory", "--specgan_latent_dim", "4"]
-    args = settings.settle(vars(flags.make_parser().parse_args(argv)))
+    args = settings.resolve_settings(vars(flags.make_parser().parse_args(argv)))
     settings.write_args(args)
     gan = build(args)
     rs = np.random.RandomState(0)

@@ -136,14 +136,14 @@ def read(
     prefix: str, args: argparse.Namespace
 ) -> "tuple[Settings, SpecGANGenerator, Moments, dict[str, Any]]":
     """(settings, G, moments, about) of a checkpoint."""
-    from specgan_tf.cli.settings import load_moments, settle
+    from specgan_tf.cli.settings import load_moments, resolve_settings
     from specgan_tf.weights import checkpoint
 
     log.info("Exporting %s", prefix)
     given = {"mode": "infer", "train_dir": prefix}
     if args.data_moments_fp:
         given["data_moments_fp"] = args.data_moments_fp
-    settings = settle(given)
+    settings = resolve_settings(given)
     G = checkpoint.load_generator(prefix, args.specgan_genr_upsample)
     moments = load_moments(prefix, settings)
     return settings, G, moments, describe(prefix, G, moments, settings)

@@ -11,7 +11,12 @@ import tensorflow as tf
 from specgan_tf import generate, sheet, spectral
 from specgan_tf.cli.flags import Settings
 from specgan_tf.cli.generate import load_generator, warn_of_silence
-from specgan_tf.cli.settings import draw_seed, griffin_lim, load_moments, settle
+from specgan_tf.cli.settings import (
+    draw_seed,
+    griffin_lim,
+    load_moments,
+    resolve_settings,
+)
 from specgan_tf.files import InputError
 from specgan_tf.weights import checkpoint, folders
 
@@ -49,7 +54,9 @@ def follow(args: Settings, process: Callable[[str], None]) -> None:
 def run_preview(args: Settings) -> None:
     """[train_specgan.py:384-460]"""
     # Settled again: when this began, there may have been no training yet.
-    follow(args, lambda prefix: preview_checkpoint(prefix, settle(args.given)))
+    follow(
+        args, lambda prefix: preview_checkpoint(prefix, resolve_settings(args.given))
+    )
 
 
 def preview_checkpoint(prefix: str, args: Settings) -> None:

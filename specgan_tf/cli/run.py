@@ -145,13 +145,13 @@ def start(given: dict[str, Any]) -> None:
 
     TensorFlow has to know its workers before a checkpoint is read for the settings.
     """
-    from specgan_tf.cli.settings import STRUCTURE, settle
+    from specgan_tf.cli.settings import STRUCTURE, resolve_settings
 
     if given["mode"] == "train":
         from specgan_tf import distribute
 
         given["strategy"] = distribute.create(given.get("train_distribute", "none"))
-    args = settle(given)
+    args = resolve_settings(given)
     # The reference takes every flag in every mode. The flags in STRUCTURE are used in
     # every mode: they were compared with the checkpoint.
     unused = [

@@ -14,7 +14,7 @@ from specgan_tf.cli.data import read_real
 from specgan_tf.cli.flags import Settings
 from specgan_tf.cli.follow import follow
 from specgan_tf.cli.generate import render_clips
-from specgan_tf.cli.settings import draw_seed, settle
+from specgan_tf.cli.settings import draw_seed, resolve_settings
 from specgan_tf.eval import comparison, score
 from specgan_tf.eval.classifier import Classifier
 from specgan_tf.eval.metagraph import MetaGraph
@@ -37,7 +37,7 @@ def run_incept(args: Settings) -> None:
 
     def incept(prefix):
         nonlocal judge
-        now = settle(args.given)
+        now = resolve_settings(args.given)
         judge = judge or JUDGES[args.incept_measure](now)
         incept_checkpoint(prefix, now, judge)
 

@@ -1,6 +1,6 @@
 """The settings of a run: flags given, what the folder records, the flags' defaults.
 
-`settle` makes the `Settings` that every mode takes.
+`resolve_settings` makes the `Settings` that every mode takes.
 """
 
 import contextlib
@@ -40,7 +40,7 @@ INVERSION = "specgan_ngl", "specgan_gl_window", "specgan_gl_momentum"
 PATHS = "data_dir", "data_moments_fp", "data_cache"
 
 
-def settle(given: Mapping[str, Any]) -> Settings:
+def resolve_settings(given: Mapping[str, Any]) -> Settings:
     """Every setting: flags given, then the folder's args.txt, then defaults.
 
     differs: the reference's every mode rewrites args.txt; here train does, and a flag
@@ -72,14 +72,14 @@ def settle(given: Mapping[str, Any]) -> Settings:
     has_args = os.path.isfile(args_fp)
     recorded, prefix = read_recorded(folder), None
     if os.path.exists(folder):
-        prefix, told = folders.read_latest(path, recorded_in, folders.latest)
+        prefix, inferred = folders.read_latest(path, recorded_in, folders.latest)
     if prefix:
-        recorded = recorded_analysis(given, has_args) | recorded | told
+        recorded = recorded_analysis(given, has_args) | recorded | inferred
         # Another sample rate means other sounds and other moments.
         fixed = [*STRUCTURE, *ANALYSIS, "data_sample_rate"]
         if mode == "train":
             fixed.append("specgan_loss")
-            require_known(prefix, has_args, {**recorded, **given}, told)
+            require_known(prefix, has_args, {**recorded, **given}, inferred)
         source = f"{args_fp} and {os.path.basename(prefix)}"
         refuse_contradictions(given, recorded, fixed, source)
     # Not inherited: the folder's own moments come first, and the seed of a training is
@@ -117,16 +117,16 @@ def read_recorded(folder: StrPath) -> dict[str, Any]:
 
 
 def recorded_in(prefix: str | None) -> tuple[str | None, dict[str, Any]]:
-    """(prefix, the flags that a checkpoint's tensors tell); {} for None."""
+    """(prefix, the flags that a checkpoint's tensors imply); {} for None."""
     if prefix is None:
         return None, {}
     ckpt = Checkpoint.open(prefix)
-    told = {f: ckpt.options[o] for f, o in STRUCTURE.items() if o in ckpt.options}
-    return prefix, told | ({"specgan_loss": ckpt.loss} if ckpt.loss else {})
+    inferred = {f: ckpt.options[o] for f, o in STRUCTURE.items() if o in ckpt.options}
+    return prefix, inferred | ({"specgan_loss": ckpt.loss} if ckpt.loss else {})
 
 
 def settings_of_bundled(given: dict[str, Any]) -> Settings:
-    """`settle` for a generator in one file, whose card takes the place of args.txt."""
+    """As `resolve_settings`, with a generator's card in the place of args.txt."""
     path, mode = bundled.find(given["train_dir"]), given["mode"]
     if mode not in ("generate", "infer"):
         raise InputError(f"{path} is a model alone; {mode} takes a training folder")
@@ -186,9 +186,9 @@ def log_changes(given, recorded):
             log.info("Changed: %s is %s from now on, was %s", name, given[name], was)
 
 
-def require_known(prefix, has_args, settings, told):
+def require_known(prefix, has_args, settings, inferred):
     """Refuse to continue a checkpoint with a default that it may not have had."""
-    loss = told.get("specgan_loss")
+    loss = inferred.get("specgan_loss")
     if loss and loss not in LOSSES:
         raise InputError(
             f"{prefix} was trained in Python with a loss of its own, {loss!r}: "
