@@ -163,7 +163,9 @@ def training_moments(
         found = load_moments(args.train_dir, args)
         recorded = folders.read_args(args.train_dir).get("data_dir", "None")
         if prefix and recorded != str(args.data_dir and os.path.abspath(args.data_dir)):
-            log.info("The data are not those before (%s); the moments stay", recorded)
+            log.info(
+                "The data changed (before: %s); the moments stay as they are", recorded
+            )
     else:
         found = compute_moments(fps, args, lengths)
     if not os.path.isfile(own):

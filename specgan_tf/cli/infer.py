@@ -34,9 +34,7 @@ def run_infer(args: Settings) -> None:
     with replacing_dir(infer_dir) as new:
         save_saved_model(G, moments, new, griffin_lim(args), args.data_sample_rate)
         numbers, _ = verify.Reference(G, moments, griffin_lim(args)).compare(new)
-        if os.path.isdir(
-            infer_dir
-        ):  # keep what else is there, as the reference's MetaGraph
+        if os.path.isdir(infer_dir):  # keep other files, as the reference's MetaGraph
             for entry in set(os.listdir(infer_dir)) - set(os.listdir(new)):
                 path = os.path.join(infer_dir, entry)
                 copy = shutil.copytree if os.path.isdir(path) else shutil.copy2

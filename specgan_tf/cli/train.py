@@ -328,9 +328,7 @@ def diverged(
     try:
         with replacing(report, "w") as f:
             f.write(f"{error} at step {step}; {kept}.\n\n")
-            f.write(
-                "Sounds of this step and the one before, first samples and files:\n"
-            )
+            f.write("Sounds of the last two steps, first samples and files:\n")
             f.writelines(f"{sample:12d}  {fp}\n" for fp, sample in sounds)
     except OSError as e:
         named = f"{report} could not be written ({e.strerror})"
