@@ -7,7 +7,7 @@ import contextlib
 import logging
 import os
 import random
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from specgan_tf import moments, spectral
@@ -19,6 +19,8 @@ from specgan_tf.weights import bundled, folders, tensors
 from specgan_tf.weights.tensors import Checkpoint
 
 log = logging.getLogger("specgan_tf")
+
+Values = Mapping[str, Any]  # of flags, by name
 
 # Flag -> option of the networks. What a folder records outranks a default, and a given
 # flag outranks what is recorded; but it cannot contradict the networks.
@@ -40,7 +42,7 @@ INVERSION = "specgan_ngl", "specgan_gl_window", "specgan_gl_momentum"
 PATHS = "data_dir", "data_moments_fp", "data_cache"
 
 
-def resolve_settings(given: Mapping[str, Any]) -> Settings:
+def resolve_settings(given: Values) -> Settings:
     """Every setting: flags given, then the folder's args.txt, then defaults.
 
     differs: the reference's every mode rewrites args.txt; here train does, and a flag
@@ -94,7 +96,7 @@ def resolve_settings(given: Mapping[str, Any]) -> Settings:
     return Settings(**recorded | given, given=asked)
 
 
-def use_one_name(values):
+def use_one_name(values: dict[str, Any]) -> None:
     """Replace the other names of an upsampling by its own."""
     if (name := values.get("specgan_genr_upsample")) in UPSAMPLE_ALIASES:
         values["specgan_genr_upsample"] = UPSAMPLE_ALIASES[name]
@@ -140,7 +142,7 @@ def settings_of_bundled(given: dict[str, Any]) -> Settings:
     return Settings(**recorded | given, given=given)
 
 
-def recorded_analysis(given: Mapping[str, Any], has_args: bool) -> dict[str, Any]:
+def recorded_analysis(given: Values, has_args: bool) -> dict[str, Any]:
     """How the spectrograms of a folder with a checkpoint were computed.
 
     An args.txt that does not record it is the original's, or older than these flags,
@@ -155,7 +157,9 @@ def recorded_analysis(given: Mapping[str, Any], has_args: bool) -> dict[str, Any
     return {}
 
 
-def refuse_contradictions(given, recorded, names, source):
+def refuse_contradictions(
+    given: Values, recorded: Values, names: Iterable[str], source: str
+) -> None:
     """Refuse a given flag, among `names`, whose value `source` recorded differently."""
     for name in names:
         if name in given and name in recorded and given[name] != recorded[name]:
@@ -165,7 +169,7 @@ def refuse_contradictions(given, recorded, names, source):
             )
 
 
-def log_recorded(given, recorded, folder):
+def log_recorded(given: Values, recorded: Values, folder: str) -> None:
     """Log the recorded values that take the place of defaults."""
     kept = {
         name: value
@@ -177,7 +181,7 @@ def log_recorded(given, recorded, folder):
         log.info("As recorded in %s: %s", folder, settings)
 
 
-def log_changes(given, recorded):
+def log_changes(given: Values, recorded: Values) -> None:
     """Log the given flags that change the training."""
     for name in sorted(given.keys() & RECORDED - {*PATHS}):
         before = recorded.get(name, FLAGS[name].default)
@@ -186,7 +190,9 @@ def log_changes(given, recorded):
             log.info("Changed: %s is %s from now on, was %s", name, given[name], was)
 
 
-def require_known(prefix, has_args, settings, inferred):
+def require_known(
+    prefix: str, has_args: bool, settings: Values, inferred: Values
+) -> None:
     """Refuse to continue a checkpoint with a default that it may not have had."""
     loss = inferred.get("specgan_loss")
     if loss and loss not in LOSSES:
