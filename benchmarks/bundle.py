@@ -99,7 +99,12 @@ def make(args):
 
     from specgan_tf import generate
     from specgan_tf.cli.data import find_files
-    from specgan_tf.cli.settings import INVERSION, griffin_lim, load_moments, settle
+    from specgan_tf.cli.settings import (
+        INVERSION,
+        griffin_lim,
+        load_moments,
+        resolve_settings,
+    )
     from specgan_tf.files import InputError, replacing_dir
     from specgan_tf.weights import bundled, checkpoint
 
@@ -114,7 +119,7 @@ def make(args):
         )
     given = {"mode": "moments", "train_dir": args.train_dir}
     given |= {k: v for k in INVERSION if (v := getattr(args, k)) is not None}
-    settings = settle(given)
+    settings = resolve_settings(given)
     inversion = griffin_lim(settings)
     fps = find_files(settings)
     rows = provenance(fps, args.sounds)

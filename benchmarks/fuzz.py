@@ -38,7 +38,7 @@ with atheris.instrument_imports(include=WATCHED):
         loader,
         moments,
     )
-    from specgan_tf.cli.settings import settle
+    from specgan_tf.cli.settings import resolve_settings
     from specgan_tf.weights import checkpoint, folders
 
 RSS = 2048  # MiB above the imports
@@ -120,7 +120,7 @@ def reading(kind, folder):
         "pickle": both,
         "npy": latents,
         "shard": lambda: moments.merge_shards(folder),
-        "args": lambda: settle(given),
+        "args": lambda: resolve_settings(given),
         "list": lambda: folders.latest(folder),
         "checkpoint": lambda: checkpoint.load_generator(folder),
         "audio": lambda: loader.decode_audio(path, 16000, fast_wav=True),

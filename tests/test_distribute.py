@@ -149,7 +149,9 @@ def test_two_workers_train_as_one_process(tmp_path, clips, alone, measured, loss
         status, out, err = ended(other)
         assert status == 0 and not err, err
         waiting, last = out.splitlines()
-        assert "waiting for all" in waiting and last.startswith("The chief says how")
+        assert "waiting for all" in waiting and last.startswith(
+            "The chief worker reports"
+        )
     compare(measured, f"2 workers, {loss}", tensors(tmp_path), alone(loss, 3))
 
 
@@ -323,7 +325,7 @@ def test_an_unknown_kind():
     "flags, said",
     [
         (["--train_batch_size", "3"], "must be a multiple of the 2 replicas"),
-        (["--specgan_batchnorm"], "--specgan_batchnorm takes the statistics of whole"),
+        (["--specgan_batchnorm"], "--specgan_batchnorm needs the statistics of whole"),
     ],
 )
 def test_what_replicas_do_not_share_is_refused(tmp_path, clips, flags, said):

@@ -78,10 +78,10 @@ def test_a_training_finds_folders_of_any_name_again(tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
         given = {"data_dir": name, "data_moments_fp": name, "data_cache": "memory"}
         given |= {"mode": "train", "train_dir": str(train), "specgan_dim": 1}
-        settings.write_args(settings.settle(given))
+        settings.write_args(settings.resolve_settings(given))
         monkeypatch.chdir(data)
         again = {"mode": "train", "train_dir": str(train)}
-        again = settings.settle(again)
+        again = settings.resolve_settings(again)
         assert (again.data_dir, again.specgan_dim) == (str(data), 1)
         assert again.data_cache == "memory" and len(find_files(again)) == 1
         assert folders.read_args(train)["data_moments_fp"] == str(data)
@@ -138,7 +138,7 @@ def test_the_two_flags_of_normalization_turn_each_other_off(refused, tmp_path):
 
     def settled(*flags):
         given = vars(parser.parse_args(["train", str(tmp_path), *flags]))
-        args = settings.settle(given)
+        args = settings.resolve_settings(given)
         settings.write_args(args)
         return args.data_normalize, args.data_no_normalize
 
@@ -283,12 +283,14 @@ def test_a_flag_gives_values_of_its_annotated_type(name):
 
 
 def test_settings_cannot_be_changed_and_hold_no_others():
-    args = settings.settle({"mode": "train", "train_dir": "no such folder"})
+    args = settings.resolve_settings({"mode": "train", "train_dir": "no such folder"})
     with pytest.raises(dataclasses.FrozenInstanceError):
         args.specgan_dim = 1
     with pytest.raises(TypeError, match="specgan_dimm"):
-        settings.settle({"mode": "train", "train_dir": "x", "specgan_dimm": 1})
-    assert settings.settle(args.given) == args
+        settings.resolve_settings(
+            {"mode": "train", "train_dir": "x", "specgan_dimm": 1}
+        )
+    assert settings.resolve_settings(args.given) == args
 
 
 # The warning of a training that has no GPU
@@ -303,7 +305,7 @@ def test_large_networks_without_a_gpu_get_advice(monkeypatch, gpus, fast):
     def advice(*flags):
         parser = make_parser()
         args = vars(parser.parse_args(["train", "no such folder", *flags]))
-        return train.advice_without_gpu(settings.settle(args))
+        return train.advice_without_gpu(settings.resolve_settings(args))
 
     assert advice("--specgan_dim", "63") is None
     if gpus:

@@ -53,14 +53,16 @@ CLASSIFIER = group("Classifier", "classifier", recorded=False)
 class Settings:
     """The settings of a run: the reference's flags and defaults, and ours.
 
-    `settings.settle` makes them of what was given and what the folder records.
+    `settings.resolve_settings` makes them from the given flags and those that the
+    folder records.
 
     Attributes:
       mode: one of `MODES`.
       train_dir: the training folder, or what a mode takes in its place: see --help.
       out_dir: the folder that to_tf1 and classifier write.
       strategy: the `tf.distribute.Strategy` of a training.
-      given: what `settle` was given, to settle the settings of a folder again.
+      given: what `resolve_settings` was given, for a call of it when the folder has
+        changed.
 
     [train_specgan.py:621-712]
     """

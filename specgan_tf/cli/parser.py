@@ -121,16 +121,24 @@ class Parser(argparse.ArgumentParser):
 
 
 class TwoNames(argparse.Action):
-    """Stores, but not one value by one name and another by the other."""
+    """Store the value of a flag with two names, unless both give different ones."""
 
     def __call__(self, parser, namespace, value, option_string=None):
         if (had := getattr(namespace, self.dest, value)) != value:
             names = " and ".join(self.option_strings)
-            parser.error(f"{names} are the same; which is it: {had} or {value}?")
+            parser.error(f"{names} are one flag. Received: {had} and {value}")
         setattr(namespace, self.dest, value)
 
 
-def number(kind, says, accepts):
+def number(
+    kind: Callable[[str], Any], says: str, accepts: Callable[[Any], bool]
+) -> Callable[[str], Any]:
+    """Return a parser: text -> kind(text), refused unless `accepts` it.
+
+    Args:
+      says: what the value must be, for the error.
+    """
+
     def parse(text):
         try:
             value = kind(text)

@@ -1,11 +1,11 @@
-"""The mode report: what a training folder says, on one page."""
+"""The mode report: a training folder on one page."""
 
 import logging
 import os
 
 from specgan_tf import report
 from specgan_tf.cli.data import decoding, find_files, slicing
-from specgan_tf.cli.flags import FLAGS, RECORDED
+from specgan_tf.cli.flags import FLAGS, RECORDED, Settings
 from specgan_tf.cli.settings import griffin_lim, upsample_of
 from specgan_tf.files import InputError
 from specgan_tf.report import gather
@@ -15,8 +15,8 @@ from specgan_tf.weights.tensors import Checkpoint
 log = logging.getLogger("specgan_tf")
 
 
-def run_report(args):
-    """TRAIN_DIR/report.html: curves, sounds, health, data and settings on one page."""
+def run_report(args: Settings) -> None:
+    """Write report.html: curves, sounds, health, data and settings on one page."""
     if not os.path.isdir(args.train_dir):
         raise InputError(f"train_dir {args.train_dir} is not a folder")
     fp = args.report_fp or os.path.join(args.train_dir, "report.html")
@@ -28,7 +28,7 @@ def run_report(args):
         folder = os.path.dirname(fps[0]) if args.data_dir is None else args.data_dir
         sounds = gather.read_sounds(folder, fps, decoding(args), slicing(args), lengths)
     except (InputError, OSError) as e:
-        log.warning("Without the sounds: %s", e)
+        log.warning("The report has no real sounds: %s", e)
         sounds = str(e)
     settings = [
         (name, getattr(args, name), getattr(args, name) == FLAGS[name].default)

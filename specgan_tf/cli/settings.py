@@ -1,13 +1,13 @@
 """The settings of a run: flags given, what the folder records, the flags' defaults.
 
-`settle` makes the `Settings` that every mode takes.
+`resolve_settings` makes the `Settings` that every mode takes.
 """
 
 import contextlib
 import logging
 import os
 import random
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from specgan_tf import moments, spectral
@@ -19,6 +19,8 @@ from specgan_tf.weights import bundled, folders, tensors
 from specgan_tf.weights.tensors import Checkpoint
 
 log = logging.getLogger("specgan_tf")
+
+Values = Mapping[str, Any]  # of flags, by name
 
 # Flag -> option of the networks. What a folder records outranks a default, and a given
 # flag outranks what is recorded; but it cannot contradict the networks.
@@ -41,7 +43,7 @@ INVERSION = "specgan_ngl", "specgan_gl_window", "specgan_gl_momentum"
 PATHS = "data_dir", "data_moments_fp", "data_cache", "train_from"
 
 
-def settle(given: Mapping[str, Any]) -> Settings:
+def resolve_settings(given: Values) -> Settings:
     """Every setting: flags given, then the folder's args.txt, then defaults.
 
     differs: the reference's every mode rewrites args.txt; here train does, and a flag
@@ -73,7 +75,7 @@ def settle(given: Mapping[str, Any]) -> Settings:
     has_args = os.path.isfile(args_fp)
     recorded, prefix = read_recorded(folder), None
     if os.path.exists(folder):
-        prefix, told = folders.read_latest(path, recorded_in, folders.latest)
+        prefix, inferred = folders.read_latest(path, recorded_in, folders.latest)
     taken = {}
     if mode == "train" and given.get("train_from"):
         given["train_from"] = absolute("train_from", given["train_from"])
@@ -85,12 +87,12 @@ def settle(given: Mapping[str, Any]) -> Settings:
         if not prefix:
             taken = taken_over(given)
     if prefix:
-        recorded = recorded_analysis(given, has_args) | recorded | told
+        recorded = recorded_analysis(given, has_args) | recorded | inferred
         # Another sample rate means other sounds and other moments.
         fixed = [*STRUCTURE, *ANALYSIS, "data_sample_rate"]
         if mode == "train":
             fixed.append("specgan_loss")
-            require_known(prefix, has_args, {**recorded, **given}, told)
+            require_known(prefix, has_args, {**recorded, **given}, inferred)
         source = f"{args_fp} and {os.path.basename(prefix)}"
         refuse_contradictions(given, recorded, fixed, source, "another train_dir")
     # Not inherited: the folder's own moments come first, and the seed of a training is
@@ -105,7 +107,7 @@ def settle(given: Mapping[str, Any]) -> Settings:
     return Settings(**taken | recorded | given, given=asked)
 
 
-def use_one_name(values):
+def use_one_name(values: dict[str, Any]) -> None:
     """Replace the other names of an upsampling by its own."""
     if (name := values.get("specgan_genr_upsample")) in UPSAMPLE_ALIASES:
         values["specgan_genr_upsample"] = UPSAMPLE_ALIASES[name]
@@ -128,16 +130,16 @@ def read_recorded(folder: StrPath) -> dict[str, Any]:
 
 
 def recorded_in(prefix: str | None) -> tuple[str | None, dict[str, Any]]:
-    """(prefix, the flags that a checkpoint's tensors tell); {} for None."""
+    """(prefix, the flags that a checkpoint's tensors imply); {} for None."""
     if prefix is None:
         return None, {}
     ckpt = Checkpoint.open(prefix)
-    told = {f: ckpt.options[o] for f, o in STRUCTURE.items() if o in ckpt.options}
-    return prefix, told | ({"specgan_loss": ckpt.loss} if ckpt.loss else {})
+    inferred = {f: ckpt.options[o] for f, o in STRUCTURE.items() if o in ckpt.options}
+    return prefix, inferred | ({"specgan_loss": ckpt.loss} if ckpt.loss else {})
 
 
 def settings_of_bundled(given: dict[str, Any]) -> Settings:
-    """`settle` for a generator in one file, whose card takes the place of args.txt."""
+    """As `resolve_settings`, with a generator's card in the place of args.txt."""
     path, mode = bundled.find(given["train_dir"]), given["mode"]
     if mode not in ("generate", "infer"):
         raise InputError(
@@ -150,7 +152,7 @@ def settings_of_bundled(given: dict[str, Any]) -> Settings:
     return Settings(**recorded | given, given=given)
 
 
-def taken_over(given: Mapping[str, Any]) -> dict[str, Any]:
+def taken_over(given: Values) -> dict[str, Any]:
     """The flags that a training takes over from the one whose weights it begins with.
 
     The networks' options, how spectrograms are computed and inverted, the sample rate.
@@ -193,7 +195,7 @@ def recorded_on_card(path: StrPath) -> dict[str, Any]:
     return recorded | dict(zip(INVERSION, bundled.griffin_lim_of(card), strict=True))
 
 
-def recorded_analysis(given: Mapping[str, Any], has_args: bool) -> dict[str, Any]:
+def recorded_analysis(given: Values, has_args: bool) -> dict[str, Any]:
     """How the spectrograms of a folder with a checkpoint were computed.
 
     An args.txt that does not record it is the original's, or older than these flags,
@@ -208,7 +210,9 @@ def recorded_analysis(given: Mapping[str, Any], has_args: bool) -> dict[str, Any
     return {}
 
 
-def refuse_contradictions(given, recorded, names, source, instead):
+def refuse_contradictions(
+    given: Values, recorded: Values, names: Iterable[str], source: str, instead: str
+) -> None:
     """Refuse a given flag, among `names`, whose value `source` recorded differently."""
     for name in names:
         if name in given and name in recorded and given[name] != recorded[name]:
@@ -218,7 +222,7 @@ def refuse_contradictions(given, recorded, names, source, instead):
             )
 
 
-def log_recorded(given, recorded, folder):
+def log_recorded(given: Values, recorded: Values, folder: str) -> None:
     """Log the recorded values that take the place of defaults."""
     kept = {
         name: value
@@ -230,7 +234,7 @@ def log_recorded(given, recorded, folder):
         log.info("As recorded in %s: %s", folder, settings)
 
 
-def log_changes(given, recorded):
+def log_changes(given: Values, recorded: Values) -> None:
     """Log the given flags that change the training."""
     for name in sorted(given.keys() & RECORDED - {*PATHS}):
         before = recorded.get(name, FLAGS[name].default)
@@ -239,9 +243,11 @@ def log_changes(given, recorded):
             log.info("Changed: %s is %s from now on, was %s", name, given[name], was)
 
 
-def require_known(prefix, has_args, settings, told):
+def require_known(
+    prefix: str, has_args: bool, settings: Values, inferred: Values
+) -> None:
     """Refuse to continue a checkpoint with a default that it may not have had."""
-    loss = told.get("specgan_loss")
+    loss = inferred.get("specgan_loss")
     if loss and loss not in LOSSES:
         raise InputError(
             f"{prefix} was trained in Python with a loss of its own, {loss!r}: "

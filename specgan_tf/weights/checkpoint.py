@@ -1,9 +1,10 @@
 """Save and resume, in the reference's own format.
 
 A checkpoint is what `tf.train.Saver` wrote in 2018: tensors by TF 1 name in
-`model.ckpt-STEP.{index,data-00000-of-00001}`, and a text file `checkpoint` that lists
-them. The networks' variables have those names already (see specgan.py); an optimizer's
-slots are named after the variable: `<var>/Adam`, `<var>/Adam_1`, `<var>/RMSProp`, ...
+`model.ckpt-STEP.{index,data-00000-of-00001}`. A text file `checkpoint` lists the
+checkpoints of a folder. The networks' variables have those names already (see
+specgan.py); an optimizer's slots are named after the variable: `<var>/Adam`,
+`<var>/Adam_1`, `<var>/RMSProp`, ...
 [train_specgan.py:273-283]
 """
 
@@ -28,7 +29,7 @@ from specgan_tf.weights.tensors import (
     Checkpoint,
 )
 
-KEEP = 5  # checkpoints; tf.train.Saver's default
+KEEP = 5  # newest checkpoints; tf.train.Saver's default
 
 log = logging.getLogger("specgan_tf")
 
@@ -43,24 +44,23 @@ def step_of(path: StrPath) -> int:
 def load_generator(
     path: StrPath | None = None, upsample: str | None = None, average: bool = True
 ) -> SpecGANGenerator:
-    """The generator of a training, alone.
-
-    Everything that generates from a training loads its generator here.
+    """Load a trained generator.
 
     Args:
-      path: a training folder or the prefix of a checkpoint, ours or the original's; a
-        generator in one file (.npz), the name of a bundled model, or None for the
-        default one.
+      path: a training folder or the prefix of a checkpoint, written by this package or
+        by the original; a generator in one file (.npz); the name of a bundled model,
+        "drums" or "digits"; None for the default one, "drums".
       upsample: "nn", "lin" or "cub", which a checkpoint alone cannot tell apart; None
-        takes what the folder's args.txt says.
-      average: take the moving average of its weights where the checkpoint has one
-        (--train_ema, `ema_momentum`); False takes the weights themselves.
+        takes the value in the folder's args.txt.
+      average: use the moving average of the weights where the checkpoint has one
+        (--train_ema, `ema_momentum`); False uses the weights themselves.
 
     Returns:
-      `SpecGANGenerator`, restored.
+      `SpecGANGenerator` with the checkpoint's weights.
 
     Raises:
-      InputError: no checkpoint there, not one of a SpecGAN, or no word of `upsample`.
+      InputError: no checkpoint there, or none of a SpecGAN; `upsample` is needed and
+        neither given nor recorded.
     """
     if bundled.find(path):
         return bundled.load(path).G
@@ -85,23 +85,28 @@ def save(
     keep: int = KEEP,
     moments: tuple | None = None,
 ) -> str:
-    """Write a checkpoint of a compiled `SpecGAN`, keep the newest; its prefix.
+    """Write a checkpoint of a compiled `SpecGAN`, and remove old ones.
 
-    `restore` reads it, and with moments beside it so do generate and export.py. A crash
+    `restore` reads it. With moments beside it, so do generate and export.py. A crash
     at any point leaves the previous checkpoint the latest.
 
     Args:
-      train_dir: the folder, a new one or that of earlier checkpoints.
-      data: where the training is in its data: arrays by name, for `data_of`.
-      keep: how many of those that its list names stay.
-      moments: `moments.Moments` of the spectrograms, or (mean, std) alone, for
-        moments.pkl in the folder.
+      gan: a compiled `SpecGAN`.
+      train_dir: the folder, which is made if need be.
+      data: the data position, arrays by name: `Checkpoint.data` returns it.
+      keep: how many checkpoints stay, the newest. Only those that the folder's list
+        names count, and are removed.
+      moments: `moments.Moments` of the spectrograms, or (mean, std) alone, to write
+        to moments.pkl in the folder.
+
+    Returns:
+      The prefix of the checkpoint.
 
     Raises:
-      InputError: a gan that is not compiled, or other moments in the folder.
-      TypeError: optimizers of which the format knows nothing.
-      FloatingPointError: NaN or infinity in a variable: nothing is written.
-      OSError: it cannot be written; the earlier ones are as they were.
+      InputError: `gan` is not compiled, or the folder has other moments.
+      TypeError: the format cannot hold these optimizers.
+      FloatingPointError: a variable holds NaN or infinity. Nothing is written.
+      OSError: the checkpoint cannot be written. The earlier ones stay as they were.
     """
     _require_compiled(gan)
     tensors.check_name(train_dir)
@@ -115,7 +120,7 @@ def save(
     if moments is not None:
         folders.save_moments(train_dir, moments)
     _write(prefix, values)
-    # As tf.train.Saver: what the list does not name is somebody's, and stays.
+    # As tf.train.Saver does: what the list does not name is somebody's, and stays.
     kept = [p for p in folders.named_in_list(train_dir) if p != prefix] + [prefix]
     folders.write_list(train_dir, [os.path.basename(p) for p in kept[-keep:]])
     for old in kept[:-keep]:
@@ -124,18 +129,21 @@ def save(
 
 
 def to_tf1(prefix: StrPath, out_dir: StrPath) -> str:
-    """Write a checkpoint of a training into a folder, for the original to continue.
+    """Copy a checkpoint to a folder, in a form that the original can continue.
 
-    It holds what the original's Saver would have written, and nothing else: weights,
-    slots, beta powers, global_step. Returns its prefix.
+    The copy holds what the original's Saver would have written, and nothing else:
+    weights, slots, beta powers, global_step.
+
+    Returns:
+      The prefix of the copy.
 
     Raises:
-      InputError: the checkpoint has no optimizer's slots: it cannot be continued.
+      InputError: the checkpoint has no slots of optimizers: nothing can continue it.
     """
     ckpt = Checkpoint.open(prefix)
     names = ckpt.of_original
     if not any(re.fullmatch(r"D/.*/(Adam|RMSProp)", name) for name in names):
-        raise InputError(f"{prefix} holds no optimizers: nothing there to continue")
+        raise InputError(f"{prefix} holds no optimizers: it cannot be continued")
     new = os.path.join(out_dir, f"model.ckpt-{ckpt.step}")
     _write(new, {name: ckpt[name] for name in sorted(names)})
     folders.write_list(out_dir, [os.path.basename(new)])
@@ -143,7 +151,7 @@ def to_tf1(prefix: StrPath, out_dir: StrPath) -> str:
 
 
 def _write(prefix, values):
-    """A checkpoint of these values, by name."""
+    """Write a checkpoint; `values` are named."""
     named = {name: tf.convert_to_tensor(v) for name, v in values.items()}
     try:
         tf.raw_ops.SaveV2(  # writes under temporary names and renames, the index last
@@ -156,30 +164,30 @@ def _write(prefix, values):
         folders.remove_unfinished(os.path.dirname(prefix))
         reason = tensors.first_line(e).rpartition("; ")[2]
         raise OSError(f"could not write {prefix}: {reason}") from None
-    # SaveV2 does not: after a loss of power the list could name what never came to be.
+    # SaveV2 does not sync: after a power failure the list could name an empty file.
     for fp in [*tensors.shards(prefix), f"{prefix}.index"]:
         with open(fp, "rb") as f:
             os.fsync(f.fileno())
 
 
 def restore(gan: keras.Model, path: StrPath) -> str:
-    """Restore all that `save` wrote, or all that the original's Saver wrote.
+    """Restore a training from a checkpoint of `save`, or of the original's Saver.
 
-    Every variable of the model is restored. What else the checkpoint holds, and this
-    training therefore would lose, is named in a warning. An average of G's weights
-    (`ema_momentum`) that the checkpoint does not hold starts from the weights restored.
+    Every variable of the model is restored. A warning names the tensors that the model
+    has no use for, because the training would lose them. If the checkpoint holds no
+    average of G's weights (`ema_momentum`), the average starts from the weights.
 
     Args:
       gan: a compiled `SpecGAN` with the networks and the loss of the checkpoint.
-      path: the folder that `save` was given, whose newest is taken, or the prefix that
-        `save` returned.
+      path: the folder that `save` was given, to restore its newest checkpoint, or the
+        prefix that `save` returned.
 
     Returns:
       The prefix of the checkpoint.
 
     Raises:
-      InputError: no checkpoint there; a variable missing from it, or of another shape;
-        a gan that is not compiled.
+      InputError: no checkpoint there; it lacks a variable, or has one of another shape;
+        `gan` is not compiled.
     """
     _require_compiled(gan)
     ckpt = Checkpoint.open(folders.require(path))
@@ -197,8 +205,8 @@ def restore(gan: keras.Model, path: StrPath) -> str:
         )
     if gan.G_ema is None and ckpt.has_average:
         log.warning(
-            "%s holds a moving average of G's weights, which is dropped: go on with it "
-            "by --train_ema (ema_momentum in compile)",
+            "%s holds a moving average of G's weights, which is dropped: to keep it, "
+            "pass --train_ema (ema_momentum in compile)",
             ckpt.prefix,
         )
         names -= _averages(gan.G).keys()
@@ -207,8 +215,8 @@ def restore(gan: keras.Model, path: StrPath) -> str:
         log.warning("Not restored from %s (%d): %s", ckpt.prefix, len(names), some)
 
     gan.G_optimizer.iterations.assign(ckpt.step)
-    # The original has no such counts. Its beta powers underflow after some hundred
-    # updates, but D's count follows from G's.
+    # The original counts no updates of D, and its beta powers underflow after some
+    # hundred updates. But D's count follows from G's.
     D_step = ckpt.step * gan.disc_nupdates
     if D_ITERATIONS in ckpt:
         D_step = int(ckpt[D_ITERATIONS])
@@ -270,7 +278,7 @@ def _named(net):
 
 
 def _averages(net):
-    """Name in a checkpoint -> variable, of a network of averages; {} of None."""
+    """Name in a checkpoint -> variable of a network of averages; {} for None."""
     name = tf1.ExponentialMovingAverage.average_name
     return {name(v.path): v for v in net.variables} if net else {}
 
@@ -279,16 +287,23 @@ def _optimizers(gan):
     return (gan.G_optimizer, gan.G), (gan.D_optimizer, gan.D)
 
 
-def slots(optimizer, net):
-    """TF 1 name -> variable of an optimizer's slots."""
+def slots(
+    optimizer: keras.optimizers.Optimizer, net: keras.Model
+) -> dict[str, keras.Variable]:
+    """TF 1 name -> slot of an optimizer that trains `net`.
+
+    Raises:
+      TypeError: the format does not hold slots of such an optimizer.
+    """
     if isinstance(optimizer, tf1.Adam):
         slots = {"Adam": optimizer._momentums, "Adam_1": optimizer._velocities}
     elif isinstance(optimizer, tf1.RMSProp):
         slots = {"RMSProp": optimizer._velocities}
     else:
         raise TypeError(
-            "only tf1.Adam and tf1.RMSProp have a TF 1 checkpoint; gan.save writes a "
-            f".keras file of any. Received: {type(optimizer).__name__}"
+            "only tf1.Adam and tf1.RMSProp have slots in a TF 1 checkpoint; gan.save "
+            "writes a .keras file with any optimizer. "
+            f"Received: {type(optimizer).__name__}"
         )
     return {
         f"{v.path}/{slot}": value
@@ -298,7 +313,7 @@ def slots(optimizer, net):
 
 
 def _values(gan):
-    """TF 1 name -> value: all that the original's Saver saves, averages, and ours."""
+    """Name -> value of all that `save` writes of a training, but the data position."""
     named = _named(gan.G) | _named(gan.D) | _averages(gan.G_ema)
     for (optimizer, net), suffix in zip(_optimizers(gan), ("", "_1"), strict=True):
         named |= slots(optimizer, net)

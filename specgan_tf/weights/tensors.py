@@ -135,7 +135,7 @@ class Checkpoint:
                 return "wgan-gp"
         return None
 
-    @functools.cached_property
+    @property
     def data(self) -> dict[str, np.ndarray]:
         """The data position that `checkpoint.save` was given, by name; {} if none."""
         names = [name for name in self.shapes if name.startswith(DATA)]
