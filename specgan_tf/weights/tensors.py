@@ -8,6 +8,7 @@ import glob
 import math
 import os
 import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -220,7 +221,7 @@ def first_line(error: Exception) -> str:
     return re.sub(r"\{\{.*?\}\}\s*|\s*\[Op:.*", "", str(error).strip().splitlines()[0])
 
 
-def generator_options(shapes):
+def generator_options(shapes: Mapping[str, Sequence[int]]) -> dict[str, Any] | None:
     """A generator's options, as far as its variables' shapes tell them.
 
     Args:
@@ -250,7 +251,7 @@ def generator_options(shapes):
     return options | ({"upsample": "zeros"} if zeros else {})
 
 
-def is_wavegan(shapes):
+def is_wavegan(shapes: Mapping[str, Sequence[int]]) -> bool:
     """Whether these shapes, path -> shape, are the reference's WaveGAN's.
 
     Its scopes have the same names, but its kernels have one dimension: conv1d's, or
