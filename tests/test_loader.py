@@ -690,7 +690,7 @@ def test_real_recordings_of_every_format():
 
 def joint(fps, n, **kwargs):
     """Batches of 12 of `n` workers, put together again."""
-    parts = [batches(fps, 12, part=(i, n), **kwargs).take(40) for i in range(n)]
+    parts = [batches(fps, 12, worker=(i, n), **kwargs).take(40) for i in range(n)]
     return [np.concatenate(rows) for rows in zip(*parts, strict=True)]
 
 
@@ -732,7 +732,7 @@ def test_workers_share_the_decoding(folder, monkeypatch):
     alone = decoded.total()
     for i in range(4):
         decoded.clear()
-        list(batches(fps, 12, part=(i, 4), **options).take(40))
+        list(batches(fps, 12, worker=(i, 4), **options).take(40))
         # A quarter; what is decoded ahead, and whose turn it is, make the difference.
         assert decoded.total() < 0.3 * alone
 
@@ -744,7 +744,7 @@ def test_a_part_of_files_that_became_shorter(recordings):
     for skip in (0, 500):
         wavfile.write(recordings[4], 16000, np.full(5000, 0.25, np.float32))
         lengths = known.copy()
-        rest = batches(recordings, 12, part=(1, 2), skip=skip, lengths=lengths, **PARTS)
+        rest = batches(recordings, 12, worker=(1, 2), skip=skip, lengths=lengths, **PARTS)
         wavfile.write(recordings[4], 16000, np.full(700, 0.5, np.float32))
         got = np.stack(list(rest.take(40).as_numpy_iterator()))
         assert got.shape == (40, 6, 512, 1, 1)

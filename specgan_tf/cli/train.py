@@ -126,7 +126,7 @@ def train_on(fps, args):
             seed=seed,
             skip=skip,
             lengths=data["lengths"],
-            part=(i, n),
+            worker=(i, n),
         )
         # differs: the original holds 4 * batch_size batches ready.  [loader.py:188]
         x = x_wav.map(moments.t_to_f, num_parallel_calls=2)
