@@ -63,6 +63,14 @@ def no_slices(nfiles, slice_len):
     )
 
 
+def require_slices(fruitless, nfiles, slice_len):
+    """Refuse a folder after so many files in a row without a slice."""
+    # Twice through everything, and often enough that luck is no explanation: a file of
+    # 1.2 slices yields one for every fifth random start.
+    if fruitless >= max(100, 2 * nfiles):
+        raise InputError(no_slices(nfiles, slice_len))
+
+
 class Slices:
     """The slices of many files, decoded ahead by threads, in the order of `order`.
 
@@ -144,9 +152,7 @@ class Slices:
         begin = self.skip // self.order.size * self.order.size
         epoch, place, number = self.locate(begin)
         uncounted = collections.deque()
-        for epoch in itertools.count(epoch) if self.repeat else [epoch]:
-            files, starts = self.order.epoch(epoch)
-            counts = self.counts(files, starts)
+        for _, files, starts, counts in self.epochs(epoch):
             for i in range(place, len(files)):
                 file, start, count = files[i], starts[i], int(counts[i])
                 while uncounted and (n := self.counts(*uncounted[0])) >= 0:
@@ -208,21 +214,30 @@ class Slices:
         counts = slice_count(lengths - starts, *self.decoder.slicing)
         return np.where(lengths < 0, -1, counts)
 
+    def epochs(self, number):
+        """Yields (number of an epoch, its files, their first samples, `counts`)."""
+        fruitless = 0
+        for epoch in itertools.count(number) if self.repeat else [number]:
+            files, starts = self.order.epoch(epoch)
+            counts = self.counts(files, starts)
+            fruitless = 0 if counts.any() else fruitless + len(files)
+            require_slices(fruitless, len(files), self.decoder.slice_len)
+            yield epoch, files, starts, counts
+
     def locate(self, number):
         """The file that holds a slice: (epoch, its place there, number of its first
         slice); the very first file while there are files of unknown length."""
         lengths = self.decoder.lengths
         if not number or (lengths < 0).any():
             return 0, 0, 0
+        before = 0  # epochs that need not be counted through
         total = int(slice_count(lengths, *self.decoder.slicing).sum())
-        if not total:
-            raise InputError(no_slices(len(lengths), self.decoder.slice_len))
-        epoch = 0 if self.order.offsets else number // total
-        first = epoch * total  # of the epoch; with offsets, epochs differ in size
-        while True:
-            counts = self.counts(*self.order.epoch(epoch))
+        if total and not self.order.offsets:  # every epoch has as many
+            before = number // total
+        first = before * total
+        for epoch, _, _, counts in self.epochs(before):
             ends = first + np.cumsum(counts)
             if number < ends[-1]:
                 place = int(np.searchsorted(ends, number, side="right"))
                 return epoch, place, int(ends[place] - counts[place])
-            epoch, first = epoch + 1, int(ends[-1])
+            first = int(ends[-1])
