@@ -47,18 +47,18 @@ def test_slices_are_shuffled_within_their_window():
 
 @pytest.mark.parametrize("size", [None, 1, SIZE])
 def test_an_endless_stream_goes_on_from_every_place(size):
-    whole = take(400, size=size)
-    for skip in range(360):
+    whole = take(240, size=size)
+    for skip in range(200):
         assert take(40, size=size, skip=skip) == whole[skip : skip + 40]
 
 
 @pytest.mark.parametrize("size", [7, SIZE, 4096])
 def test_what_ends_delivers_each_slice_once(size):
     """Also where the last window is not full."""
-    whole = list(stream(size=None, repeat=False))
-    shuffled = list(stream(size=size, repeat=False))
-    assert len(shuffled) == len(whole) > SIZE and len({*shuffled}) == len(whole)
-    assert {file for file, _ in shuffled} == {file for file, _ in whole}
+    whole = list(stream(size=None, offsets=0, repeat=False))
+    shuffled = list(stream(size=size, offsets=0, repeat=False))
+    assert len(whole) > SIZE
+    assert sorted(shuffled) == whole != shuffled
 
 
 @pytest.mark.parametrize("size", [None, SIZE])
