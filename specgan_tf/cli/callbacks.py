@@ -41,7 +41,7 @@ class Progress(keras.callbacks.Callback):
         # them would wait for the others.
         self.since.append(logs)
         if self.first is None:
-            # Filling the shuffle buffer and tracing: no measure of the others.
+            # Filling the first shuffle window and tracing: no measure of the others.
             self.first = now, step
             self.show(now, step, f"first step: {now - self.began:.0f} s")
         elif now - self.shown >= self.secs or step == self.max_steps:
@@ -259,7 +259,7 @@ class Summaries(keras.callbacks.Callback):
             with self.writer.as_default(step=self.model.global_step):
                 self.write_all(logs, self.rates(now))
             self.writer.flush()
-        # Filling the shuffle buffer and tracing, of the first step, are no measure.
+        # Filling a shuffle window and tracing, of the first step, are no measure.
         self.last, self.last_step = time.monotonic(), self.model.global_step
         self.waited = None if self.waited is None else 0.0
 

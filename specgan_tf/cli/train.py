@@ -37,7 +37,7 @@ from specgan_tf.weights import checkpoint, folders
 
 log = logging.getLogger("specgan_tf")
 
-BUFFER = 4096  # slices, shuffled
+BUFFER = 4096  # slices that are shuffled together
 HEARD = 16  # real clips that summaries hold generated ones against
 
 
@@ -170,7 +170,7 @@ def train_on(fps, args):
         log.info("-" * 80)
         log.info("Training has started. Ctrl-C saves and ends. To monitor it:")
         log.info("  tensorboard --logdir=%s", args.train_dir)
-        log.info("The first step comes late: a buffer of %d slices fills first", BUFFER)
+        log.info("The first step comes late: a window of %d slices fills first", BUFFER)
     try:
         x = distribute.feed(strategy, batches)
         if not distribute.is_distributed(strategy):  # which prefetches once more
