@@ -56,7 +56,7 @@ class Progress(keras.callbacks.Callback):
         # for the other workers.
         self.since.append(logs)
         if self.first is None:
-            # It fills the shuffle buffer and traces, so it does not count for speed.
+            # It fills the shuffle window and traces, so it does not count for speed.
             self.first = now, step
             self.show(now, step, f"first step: {now - self.began:.0f} s")
         elif now - self.shown >= self.secs or step == self.max_steps:
@@ -285,7 +285,7 @@ class Summaries(keras.callbacks.Callback):
             with self.writer.as_default(step=self.model.global_step):
                 self.write_all(logs, self.rates(now))
             self.writer.flush()
-        # The first step fills the shuffle buffer and traces, so it does not count.
+        # The first step fills a shuffle window and traces, so it does not count.
         self.last, self.last_step = time.monotonic(), self.model.global_step
         self.waited = None if self.waited is None else 0.0
 

@@ -40,7 +40,7 @@ from specgan_tf.weights.tensors import Checkpoint
 
 log = logging.getLogger("specgan_tf")
 
-BUFFER = 4096  # slices in the shuffle buffer
+BUFFER = 4096  # slices that are shuffled together
 HEARD = 16  # real clips that summaries compare generated ones with
 
 
@@ -134,7 +134,7 @@ def train_on(fps: list[str], args: Settings) -> None:
             seed=seed,
             skip=skip,
             lengths=data["lengths"],
-            part=(i, n),
+            worker=(i, n),
         )
         # differs: the original prefetches 4 * batch_size batches.  [loader.py:188]
         x = x_wav.map(moments.t_to_f, num_parallel_calls=2)
@@ -178,7 +178,7 @@ def train_on(fps: list[str], args: Settings) -> None:
         log.info("-" * 80)
         log.info("Training has started. Ctrl-C saves and ends. To monitor it:")
         log.info("  tensorboard --logdir=%s", args.train_dir)
-        log.info("The first step takes long: a buffer of %d slices fills first", BUFFER)
+        log.info("The first step takes long: a window of %d slices fills first", BUFFER)
     try:
         x = distribute.feed(strategy, batches)
         if not distribute.is_distributed(strategy):  # which prefetches once more
