@@ -26,8 +26,10 @@ MAX_PICKLE_BYTES = 64 << 20  # 160,000 latents of 100 float32; moments are 1.2 k
 
 
 class InputError(ValueError):
-    """Something the user gave is wrong. The message is one line and is all they need:
-    what was wrong, which file or value, and what to do."""
+    """A file or value from the user is wrong.
+
+    The message is one line: what is wrong, which file or value, and what to do.
+    """
 
 
 UMASK = os.umask(0)  # can only be read by setting it; here, before there are threads

@@ -190,14 +190,23 @@ def render(
     z: TensorLike,
     griffin_lim: GriffinLim = GRIFFIN_LIM,
 ) -> dict[str, np.ndarray]:
-    """`synthesize` for any number of latents, as numpy arrays.
+    """Turn latents into spectrograms and sounds, any number of them.
 
     Args:
-      G, moments, griffin_lim: as in `synthesize`.
-      z: float32 [n, latent_dim], n at least 1.
+      G: generator, as `load_generator` returns it.
+      moments: its moments, as `load_moments` returns them.
+      z: latents, float32 [n, latent_dim], n at least 1, usually within [-1, 1].
+      griffin_lim: a `GriffinLim`; the default is the original's.
 
     Returns:
-      dict of arrays of n clips, as in `synthesize`.
+      dict of numpy arrays: G_z_norm, spectrograms float32 [n, 128, 128, 1] in [-1, 1];
+      G_z, waveforms float32 [n, 16384, 1], which may exceed 1; G_z_norm_uint8, images
+      uint8 [n, 128, 128, 1]; G_z_int16, int16 [n, 16384, 1], clipped at full scale.
+
+    Examples:
+      >>> G, moments = load_generator("drums"), load_moments("drums")
+      >>> z = generate.sample_z(16, G.latent_dim, seed=0)
+      >>> audio = render(G, moments, z, GriffinLim(ngl=32))["G_z"]
     """
     chunks = list(render_chunks(G, moments, z, griffin_lim))
     return {name: np.concatenate([c[name] for c in chunks]) for name in chunks[0]}

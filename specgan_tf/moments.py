@@ -24,15 +24,17 @@ Sums = tuple[int, np.ndarray, np.ndarray, np.ndarray]
 
 
 class Moments(NamedTuple):
-    """Mean and deviation of log magnitudes, and how those were computed.
+    """Mean and deviation of log magnitudes, and the options of their spectrograms.
 
-    Spectrograms of other `log_eps` or `pad_front` have other moments, and of other
-    `clip_nstd` other values, so these go together wherever they go.
+    The moments depend on `log_eps` and `pad_front`, and the spectrograms on all five,
+    so they are kept together.
 
     Attributes:
-      mean, std: float32 [129], per frequency bin.
-      log_eps, pad_front, clip_nstd: as in `spectral.t_to_f`; the defaults are the
-        original's.
+      mean: float32 [129], the mean log magnitude of each frequency bin.
+      std: float32 [129], its standard deviation.
+      log_eps: as in `spectral.t_to_f`; the defaults are the original's.
+      pad_front: as in `spectral.t_to_f`.
+      clip_nstd: as in `spectral.t_to_f`.
     """
 
     mean: np.ndarray
@@ -43,11 +45,11 @@ class Moments(NamedTuple):
 
     @property
     def analysis(self) -> dict[str, float | bool]:
-        """All but mean and std, by name."""
+        """The options: all but mean and std, by name."""
         return {name: getattr(self, name) for name in self._fields[2:]}
 
     def t_to_f(self, x: TensorLike) -> tf.Tensor:
-        """`spectral.t_to_f` by these moments."""
+        """`spectral.t_to_f` with these moments."""
         return spectral.t_to_f(x, self.mean, self.std, **self.analysis)
 
     def f_to_t(
@@ -55,7 +57,7 @@ class Moments(NamedTuple):
         X_norm: TensorLike,
         griffin_lim: spectral.GriffinLim = spectral.GRIFFIN_LIM,
     ) -> tf.Tensor:
-        """`spectral.f_to_t` by these moments."""
+        """`spectral.f_to_t` with these moments."""
         return spectral.f_to_t(
             X_norm, self.mean, self.std, *griffin_lim, **self.analysis
         )

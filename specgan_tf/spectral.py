@@ -1,10 +1,10 @@
 """Audio <-> normalised log-spectrogram, Griffin-Lim, images, 16-bit samples; mel bands.
 
 Port of train_specgan.py (chrisdonahue/wavegan 40e85e8), lines 19-98 and 351-363, and of
-what eval/ hears with.
+the mel spectrograms in eval/.
 
-Waveforms are float32 [b, 16384, 1], full scale at +-1, which what `f_to_t` makes may
-exceed; spectrograms float32 [b, 128, 128, 1] in [-1, 1], time then frequency.
+Waveforms are float32 [b, 16384, 1] with full scale at +-1, which the output of `f_to_t`
+may exceed. Spectrograms are float32 [b, 128, 128, 1] in [-1, 1], time before frequency.
 """
 
 from typing import NamedTuple
@@ -31,13 +31,14 @@ GL_WINDOWS = {
 
 
 class GriffinLim(NamedTuple):
-    """How phases are found.
+    """Options of Griffin-Lim, which finds a phase for every magnitude.
 
     Attributes:
-      ngl: int or int32 scalar tensor, steps; 0 inverts with zero phase.
-      window: synthesis window, "hann" (the original's) or "dual".
-      momentum: in [0, 1), that of fast Griffin-Lim (Perraudin et al. 2013); 0 is the
-        original's.
+      ngl: number of steps, an int or an int32 scalar tensor; 0 inverts with zero phase.
+      window: synthesis window, "hann" (the original's) or "dual", which inverts more
+        exactly.
+      momentum: in [0, 1): the momentum of fast Griffin-Lim (Perraudin et al. 2013),
+        which needs fewer steps; 0 is the original's.
     """
 
     ngl: int = 16
@@ -56,8 +57,8 @@ def log_magnitude(
     Args:
       log_eps: float, added to magnitudes before the logarithm.
       pad_front: put one hop of zeros before the waveform, and none behind it. The
-        window is zero at a frame's edges, so the first samples of a waveform are
-        hardly heard without: an attack there is lost.
+        window is zero at a frame's edges, so without the padding the first samples
+        of a waveform hardly count, and an attack there is lost.
 
     [train_specgan.py:33-37, 595-597]
     """
@@ -81,11 +82,19 @@ def t_to_f(
     """Waveform [b, 16384, 1] -> normalised spectrogram [b, 128, 128, 1] in [-1, 1].
 
     Args:
-      X_mean, X_std: float32 [129], moments of the log magnitudes per bin.
-      log_eps, pad_front: as in `log_magnitude`, and as these moments were computed.
-      clip_nstd: standard deviations that reach +-1; what is beyond is clipped. The
-        larger log_eps, the smaller are the deviations, and the more of loud sounds
-        is clipped.
+      x: float32 [b, 16384, 1], full scale at +-1.
+      X_mean, X_std: float32 [129], mean and standard deviation of each bin's log
+        magnitudes.
+      log_eps: float, added to magnitudes before the logarithm. X_mean and X_std must
+        have been computed with the same value.
+      pad_front: put one hop of zeros before the waveform, which keeps an attack at its
+        first sample. X_mean and X_std must have been computed with the same value.
+      clip_nstd: number of standard deviations that become +-1; values beyond are
+        clipped. A larger log_eps makes deviations smaller, so more of loud sounds is
+        clipped.
+
+    Returns:
+      float32 [b, 128, 128, 1].
 
     [train_specgan.py:28-45]
     """
@@ -172,12 +181,19 @@ def f_to_t(
 ) -> tf.Tensor:
     """Spectrogram [b, 128, 128, 1] in [-1, 1] -> waveform [b, 16384, 1].
 
-    The waveform may exceed 1.
+    The inverse of `t_to_f`, up to clipping and the phase, which Griffin-Lim estimates.
 
     Args:
+      X_norm: float32 [b, 128, 128, 1] in [-1, 1].
       X_mean, X_std: float32 [129], as in `t_to_f`.
       ngl, window, momentum: as in `GriffinLim`.
       log_eps, pad_front, clip_nstd: as in `t_to_f`.
+
+    Returns:
+      float32 [b, 16384, 1], which may exceed 1.
+
+    Raises:
+      ValueError: unknown window; momentum outside [0, 1).
 
     [train_specgan.py:71-84]
     """

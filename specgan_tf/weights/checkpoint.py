@@ -90,24 +90,23 @@ def loss_of(prefix: StrPath) -> str | None:
 def load_generator(
     path: StrPath | None = None, upsample: str | None = None, average: bool = True
 ) -> SpecGANGenerator:
-    """The generator of a training, alone.
-
-    Everything that generates from a training loads its generator here.
+    """Load a trained generator.
 
     Args:
-      path: a training folder or the prefix of a checkpoint, ours or the original's; a
-        generator in one file (.npz), the name of a bundled model, or None for the
-        default one.
+      path: a training folder or the prefix of a checkpoint, written by this package or
+        by the original; a generator in one file (.npz); the name of a bundled model,
+        "drums" or "digits"; None for the default one, "drums".
       upsample: "nn", "lin" or "cub", which a checkpoint alone cannot tell apart; None
-        takes what the folder's args.txt says.
-      average: take the moving average of its weights where the checkpoint has one
-        (--train_ema, `ema_momentum`); False takes the weights themselves.
+        takes the value in the folder's args.txt.
+      average: use the moving average of the weights where the checkpoint has one
+        (--train_ema, `ema_momentum`); False uses the weights themselves.
 
     Returns:
-      `SpecGANGenerator`, restored.
+      `SpecGANGenerator` with the checkpoint's weights.
 
     Raises:
-      InputError: no checkpoint there, not one of a SpecGAN, or no word of `upsample`.
+      InputError: no checkpoint there, or none of a SpecGAN; `upsample` is needed and
+        neither given nor recorded.
     """
     if bundled.find(path):
         return bundled.load(path).G

@@ -173,13 +173,20 @@ def _unquoted(text):
 
 
 def load_moments(path: StrPath | None = None, given: StrPath | None = None) -> Moments:
-    """`Moments` of a training: those `given`, its folder's own, or those it records.
+    """The moments of a training: mean, std, and how its spectrograms are computed.
 
     differs: without --data_moments_fp the original fails.  [train_specgan.py:725-729]
 
     Args:
       path: as in `load_generator`.
-      given: a moments file, or None.
+      given: a moments file to read instead. None reads moments.pkl in the training
+        folder, or else the file that its args.txt names.
+
+    Returns:
+      `moments.Moments`, whose mean and std are float32 [129], per frequency bin.
+
+    Raises:
+      InputError: there is no such file, or it does not hold moments.
     """
     if given:
         return moments.load(given)
