@@ -118,13 +118,13 @@ def invert_spectra_griffin_lim(
     """Magnitudes [b, 128, 129] -> waveform [b, 16384], by `ngl` Griffin-Lim steps.
 
     Args:
-      nfft, nhop: 256, 128; in any case a frame is two hops.
+      nfft, nhop: samples in a frame and in a hop; nfft must be 2 * nhop.
       ngl, window, momentum: as in `GriffinLim`.
-      pad_front: the first hop is not of the waveform, see `log_magnitude`; else the
-        last one is not.
+      pad_front: cut off the first hop, which `log_magnitude` padded; otherwise the
+        last.
 
     Raises:
-      ValueError: a frame that is not two hops; unknown window; momentum outside [0, 1).
+      ValueError: nfft is not 2 * nhop; unknown window; momentum outside [0, 1).
 
     [train_specgan.py:48-68]
     """
@@ -139,7 +139,7 @@ def invert_spectra_griffin_lim(
     synthesis = GL_WINDOWS[window](nfft, dtype=tf.float32)
 
     def inverse_stft(X):
-        # tf.signal's, for any hop, takes longer.
+        # tf.signal's takes longer, as it allows any hop.
         frames = tf.signal.irfft(X) * synthesis
         first, second = frames[:, :, :nhop], frames[:, :, nhop:]
         overlapping = first[:, 1:] + second[:, :-1]
@@ -152,7 +152,7 @@ def invert_spectra_griffin_lim(
         ahead = X_est
         if momentum:
             ahead = X_est + momentum * (X_est - X_prev)
-        # X_mag * ahead / max(1e-8, |ahead|); as complex numbers it takes longer.
+        # X_mag * ahead / max(1e-8, |ahead|), which takes longer with complex numbers.
         re, im = tf.math.real(ahead), tf.math.imag(ahead)
         gain = X_mag * tf.math.rsqrt(tf.maximum(1e-16, re * re + im * im))
         X_next = tf.complex(re * gain, im * gain)
@@ -201,17 +201,17 @@ def f_to_t(
     X_norm = tf.pad(X_norm[:, :, :, 0], [[0, 0], [0, 0], [0, 1]])
     X_lmag = X_norm * clip_nstd * X_std + X_mean
     X_mag = tf.exp(X_lmag)
-    if takes_off(log_eps):
+    if subtracts_log_eps(log_eps):
         X_mag = tf.maximum(X_mag - log_eps, 0.0)
     x = invert_spectra_griffin_lim(X_mag, NFFT, NHOP, ngl, window, momentum, pad_front)
     return tf.reshape(x, [-1, SLICE_LEN, 1])
 
 
-def takes_off(log_eps: float) -> bool:
+def subtracts_log_eps(log_eps: float) -> bool:
     """Whether synthesis subtracts `log_eps` from magnitudes again.
 
-    original: it does not. At the original's 1e-6 that cannot be heard; a larger one
-    would remain as hiss where there was silence.  [train_specgan.py:79]
+    original: it does not, which is inaudible with the original's 1e-6. A larger value
+    would remain as hiss in silence.  [train_specgan.py:79]
     """
     return log_eps != LOG_EPS
 
@@ -235,18 +235,18 @@ def float_to_int16(x: TensorLike) -> tf.Tensor:
 
 
 def turn_down(x: TensorLike) -> tf.Tensor:
-    """Waveforms [n, ...], of which those that exceed 1 are divided by their peaks.
+    """Divide those of the waveforms [n, ...] that exceed 1 by their peaks.
 
-    differs: in the original's 16-bit samples those peaks are clipped. Its tensors are
-    as they were; all that is ours is turned down: files that `generate` writes, the
-    signature `wav`, the server's /wav, the web page, examples/embedded.py.
+    differs: in the original's 16-bit samples those peaks are clipped. The tensors that
+    the original names stay so; everything else is turned down: files that `generate`
+    writes, the signature `wav`, the server's /wav, the web page, examples/embedded.py.
     [train_specgan.py:356-361]
     """
     return x / tf.maximum(1.0, _peaks(x))
 
 
 def normalize(x: TensorLike) -> tf.Tensor:
-    """Waveforms [n, ...], each divided by its peak; silence stays silence."""
+    """Divide each of the waveforms [n, ...] by its peak; silence stays silence."""
     return tf.math.divide_no_nan(x, _peaks(x))
 
 
