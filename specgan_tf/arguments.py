@@ -46,12 +46,13 @@ class Optimizers:
 def get_optimizer(name, optimizer, loss):
     """The Keras optimizer that `compile` was given; for None, the loss's own."""
     try:
-        return keras.optimizers.get(optimizer) or loss.optimizer()
+        optimizer = keras.optimizers.get(optimizer)
     except (ValueError, TypeError):
         raise ValueError(
             f"{name} must be a Keras optimizer, or the name of one. "
             f"Received: {optimizer!r}"
         ) from None
+    return optimizer or loss.optimizer()
 
 
 def require_network(name, net, kind, attributes):
