@@ -62,7 +62,7 @@ _COMMANDS = "-m", "train_specgan.py", "export.py", "specgan", "specgan-export"
 
 
 def _require_tensorflow():
-    """Refuse Keras with another backend than TensorFlow, before it is imported."""
+    """Refuse other Keras backends than TensorFlow, before Keras is imported."""
     if keras := sys.modules.get("keras"):
         backend = keras.config.backend()
     elif os.path.basename(sys.argv[0]) in _COMMANDS:
@@ -77,7 +77,7 @@ def _require_tensorflow():
 
 
 def _recorded_backend():
-    """The backend in keras.json, where Keras looks for it."""
+    """The backend in keras.json, in the folder where Keras looks for it."""
     folder = os.environ.get("KERAS_HOME") or os.path.expanduser("~/.keras")
     try:
         with open(os.path.join(folder, "keras.json")) as f:

@@ -1,11 +1,11 @@
-"""How the package touches files: atomic writes, and pickles read without running them.
+"""Atomic writes, locks, and pickles that are read without running code in them.
 
 The reference stores moments and preview latents as pickled numpy arrays
-[train_specgan.py:612-613, 415-417]. Unpickling runs whatever the file says, so a
-stranger's moments could run a stranger's code; here a pickle is only ever *described*
-to us, and the arrays are built from that description.
+[train_specgan.py:612-613, 415-417]. Unpickling can run any code, so a stranger's
+moments could run a stranger's code. Here a pickle only yields a description, from which
+the arrays are built.
 
-differs: pickle.load, of whatever the file is.  [train_specgan.py:726-727, 405-406]
+differs: the original unpickles any file.  [train_specgan.py:726-727, 405-406]
 """
 
 import contextlib

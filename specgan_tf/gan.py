@@ -65,7 +65,7 @@ class SpecGAN(keras.Model):
         self.seed_generator = keras.random.SeedGenerator(seed, name="seed_generator")
         self.trackers = {}
         self.average = None
-        self.built = True  # G and D are; nothing else is to be built
+        self.built = True  # G and D are built, and nothing else needs it
 
     def compile(
         self,
@@ -186,7 +186,7 @@ class SpecGAN(keras.Model):
         """The number of updates of G so far.  [train_specgan.py:274-275]"""
         return int(self.G_optimizer.iterations.numpy())
 
-    # A property: as an attribute, Keras would count it among the model's weights.
+    # A property: Keras would add an attribute's variables to the model's weights.
     @property
     def G_ema(self) -> keras.Model | None:
         """The generator with averaged weights, or None without `ema_momentum`."""
@@ -228,12 +228,12 @@ class SpecGAN(keras.Model):
         return distribute.returned(values)
 
     def track(self, names):
-        """Have a mean of each of these values, and of no other, for `fit` to report."""
+        """Track the means of these values, and of no others, for `fit` to report."""
         for name in self.trackers.keys() - set(names):
             del self.trackers[name]
         for name in names:
             if name not in self.trackers:
-                with tf.init_scope():  # as a step is traced
+                with tf.init_scope():  # a step is being traced
                     metric = keras.metrics.Mean(name=name, dtype="float32")
                 self.trackers[name] = metric
 
@@ -273,12 +273,12 @@ class SpecGAN(keras.Model):
         self.generator.export(filepath, **kwargs)
 
     def _maybe_symbolic_build(self, *args, **kwargs):
-        """Nothing is to be built. Under a strategy Keras would take a batch to see."""
+        """Nothing needs to be built. Under a strategy Keras would consume a batch."""
 
     def test_step(self, x):
         raise NotImplementedError(
-            "a SpecGAN has no evaluate: its losses are one network's opinion of the "
-            "other. Listen to, or score, what it generates"
+            "a SpecGAN has no evaluate, as its losses do not measure quality. Listen "
+            "to its sounds, or score them (specgan_tf.eval.score)"
         )
 
     def draw_z(self, n):
@@ -290,23 +290,23 @@ class SpecGAN(keras.Model):
         return self.draw(tf.shape(x)[0], (1, 1, 1), 0.0, 1.0)
 
     def draw(self, n, shape, low, high):
-        """[n, *shape], uniform; of several replicas each has rows of its own."""
+        """[n, *shape], uniform in [low, high]; each replica gets its own rows."""
         seed = self.seed_generator
         return distribute.rows(
             lambda n: keras.random.uniform((n, *shape), low, high, "float32", seed), n
         )
 
     def D_loss(self, x, z, alpha):
-        """D's loss [] and the values to report, from one batch of each."""
-        # original: G runs in training mode, so with batch norm its moving averages
-        # move in D's updates too.
+        """(D's loss [], values to report), from one real and one generated batch."""
+        # original: G runs in training mode, so D's updates also move the moving
+        # averages of its batch norms.
         with self.precision():
             G_z = tf.stop_gradient(self.G(z, training=True))
-            if self.D.use_batchnorm:  # each batch has statistics of its own
+            if self.D.use_batchnorm:  # each batch has its own statistics
                 D_x, D_G_z = self.D(x), self.D(G_z)
             else:  # the same values, faster
                 features = tf.split(self.D.features(tf.concat([x, G_z], axis=0)), 2)
-                # Not of both at once: the gradient of wgan's last bias would be a
+                # Separately: otherwise the gradient of wgan's last bias would be a
                 # rounding error instead of zero, and Adam would take steps with it.
                 D_x, D_G_z = map(self.D.logits, features)
             if self.loss_spec.penalty:

@@ -1,4 +1,4 @@
-"""The four losses and each one's optimizer, in one table.
+"""The four losses and their optimizers, in one table.
 
 Port of train_specgan.py (chrisdonahue/wavegan 40e85e8), lines 181-271. Pure functions
 of tensors: `gan.py` owns the variables, and draws z and alpha.
@@ -20,7 +20,7 @@ def _cross_entropy(logits, label):
     )
 
 
-# original: the losses of D are halved, those of G are not.  [train_specgan.py:183-206]
+# original: D's losses are halved, and G's are not.  [train_specgan.py:183-206]
 def dcgan_D(D_x: tf.Tensor, D_G_z: tf.Tensor) -> tf.Tensor:
     return (_cross_entropy(D_G_z, 0.0) + _cross_entropy(D_x, 1.0)) / 2.0
 
@@ -128,6 +128,6 @@ LOSSES = {
     "wgan": Loss(wgan_D, wgan_G, lambda: tf1.RMSProp(5e-5), clip=0.01),
     "wgan-gp": Loss(wgan_D, wgan_G, penalty=10.0),
 }
-# So that a .keras file may name them.
+# So that .keras files can name them.
 for _function in {f for loss in LOSSES.values() for f in (loss.D, loss.G)}:
     keras.saving.register_keras_serializable(package="specgan_tf")(_function)

@@ -166,12 +166,12 @@ def own_checkpoint(r: Record) -> str:
 
 
 def compute(
-    original: StrPath, python: str, records: Iterable[tuple[str, dict]], folder: StrPath
+    checkout: StrPath, python: str, records: Iterable[tuple[str, dict]], folder: StrPath
 ) -> str:
     """Run the reference on records of inputs. Returns the folder of its results.
 
     Args:
-      original: a checkout of the reference.
+      checkout: the folder of the reference.
       python: a Python with TensorFlow 1.
       records: (name, arrays) of each, which are written to the folder `in` in `folder`.
       folder: for inputs and results.
@@ -181,9 +181,9 @@ def compute(
         failed on a record.
     """
     for name in ("specgan.py", "train_specgan.py", "loader.py"):
-        if not os.path.isfile(os.path.join(original, name)):
+        if not os.path.isfile(os.path.join(checkout, name)):
             raise InputError(
-                f"{original} is not a checkout of wavegan: it lacks {name}"
+                f"{checkout} is not a checkout of wavegan: it lacks {name}"
             )
     given, computed = os.path.join(folder, "in"), os.path.join(folder, "out")
     os.makedirs(given)
@@ -193,7 +193,7 @@ def compute(
     count = len(glob.glob(os.path.join(glob.escape(given), "*.npz")))
 
     script = os.path.join(HERE, "original.py")
-    command = [python, script, os.path.abspath(original), given, computed]
+    command = [python, script, os.path.abspath(checkout), given, computed]
     clean = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
     with tempfile.TemporaryFile("w+", errors="replace") as err:
         try:
@@ -215,15 +215,15 @@ def compute(
     return computed
 
 
-def check_commit(original: StrPath) -> None:
+def check_commit(checkout: StrPath) -> None:
     """Print a warning if the checkout is at another commit."""
-    git = ["git", "-C", original, "rev-parse", "HEAD"]
+    git = ["git", "-C", checkout, "rev-parse", "HEAD"]
     try:
         git = subprocess.run(git, capture_output=True, text=True)
     except OSError:  # no git
         return
     if git.returncode == 0 and not git.stdout.startswith(COMMIT):
         print(
-            f"warning: {original} is at {git.stdout[:7]}, not {COMMIT}",
+            f"warning: {checkout} is at {git.stdout[:7]}, not {COMMIT}",
             file=sys.stderr,
         )

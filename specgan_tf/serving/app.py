@@ -1,6 +1,5 @@
 """The ASGI application: paths, answers, metrics."""
 
-import argparse
 import asyncio
 import contextlib
 import io
@@ -94,9 +93,13 @@ GONE = 499  # nginx's status: the client disconnected, and gets no answer
 
 
 class Server:
-    """The ASGI application, and its background tasks."""
+    """The ASGI application, and its background tasks.
 
-    def __init__(self, args: argparse.Namespace) -> None:
+    Args:
+      args: the flags, as __main__ parses them.
+    """
+
+    def __init__(self, args) -> None:
         self.name, self.limits, self.poll = args.model_name, vars(args), args.poll
         self.metrics = Metrics()
         self.versions = Versions(args.folder, self.metrics)
