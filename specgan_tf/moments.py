@@ -171,13 +171,15 @@ def merge(parts: Iterable[Sums]) -> Sums:
     return count, mean, m2, top
 
 
-def finish(count, mean, m2, top=None):
+def finish(
+    count: int, mean: np.ndarray, m2: np.ndarray, top: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray, int]:
     """(mean, std, count) from merged sums: float32 [129] twice, number of slices."""
     std = np.sqrt(m2 / max(1, count * spectral.NFRAMES))
     return mean.astype(np.float32), std.astype(np.float32), count
 
 
-def whole(merged, scale, analysis):
+def whole(merged: Sums, scale: str, analysis: dict) -> tuple[Moments, int]:
     """(`Moments`, number of slices) from merged sums.
 
     Args:
@@ -238,7 +240,7 @@ def check_analysis(analysis: dict, where: str = "moments") -> None:
         )
 
 
-def require_analysis(found, analysis, where):
+def require_analysis(found: Moments, analysis: dict, where: StrPath) -> None:
     """Refuse moments that were computed with other options than a run's spectrograms.
 
     Args:
@@ -311,7 +313,7 @@ def _options(*analysis):
     return (options,) if options != Moments(None, None).analysis else ()
 
 
-def save(fp, mean, std, *analysis):
+def save(fp: StrPath, mean: np.ndarray, std: np.ndarray, *analysis) -> None:
     """Write the fields of `Moments` to a file.
 
     The original can read moments with its own options. For other options it fails, at
@@ -326,7 +328,14 @@ def save(fp, mean, std, *analysis):
     write_pickle(fp, arrays + options)
 
 
-def save_shard(fp, count, mean, m2, top, *analysis):
+def save_shard(
+    fp: StrPath,
+    count: int,
+    mean: np.ndarray,
+    m2: np.ndarray,
+    top: np.ndarray,
+    *analysis,
+) -> None:
     """Write the sums of one shard, for `merge_shards`.
 
     Args:
@@ -337,7 +346,7 @@ def save_shard(fp, count, mean, m2, top, *analysis):
     write_pickle(fp, arrays + _options(*analysis))
 
 
-def merge_shards(folder, scale="std"):
+def merge_shards(folder: StrPath, scale: str = "std") -> tuple[Moments, int]:
     """Merge the shards in a folder: `moments-I-of-N.pkl`.
 
     Args:

@@ -25,7 +25,8 @@ from specgan_tf.losses import LOSSES
 from specgan_tf.specgan import UPSAMPLES
 
 
-def share(text):
+def share(text: str) -> tuple[int, int]:
+    """An argparse type: I/N -> (i, n)."""
     try:
         i, n = map(int, text.split("/"))
     except ValueError:
@@ -35,7 +36,7 @@ def share(text):
     return i, n
 
 
-def parse(argv):
+def parse(argv: list[str] | None) -> argparse.Namespace:
     p = argparse.ArgumentParser(
         prog="python -m specgan_tf.crosscheck",
         description="Compare this package with the reference, stage by stage.",
@@ -76,7 +77,7 @@ def parse(argv):
     return args
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> int:
     """Run the checks that the flags select, and print them. Returns the exit status."""
     args = parse(argv)
     tf.get_logger().setLevel(
@@ -90,7 +91,8 @@ def main(argv=None):
         return 2
 
 
-def check_all(args, folder):
+def check_all(args: argparse.Namespace, folder: str) -> int:
+    """`main`, with a temporary folder for the reference's records."""
     records, reference = args.goldens, {"commit": COMMIT}
     if args.original:
         check_commit(args.original)

@@ -4,7 +4,7 @@ They matter for batch norm with the gradient penalty, which is differentiated tw
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from unittest import mock
 
 import keras
@@ -17,12 +17,19 @@ from specgan_tf.crosscheck.records import Check, Record, build_gan, networks, ta
 STEPS = 1e-6, 1e-7
 
 
-def smooth_lrelu(x, alpha=0.2):
+def smooth_lrelu(x: tf.Tensor, alpha: float = 0.2) -> tf.Tensor:
     """An lrelu without a kink, for float32 differences: see original.derivative."""
     return alpha * x + (1.0 - alpha) * tf.nn.softplus(x)
 
 
-def slopes_along(r, x, z, alpha, directions, steps):
+def slopes_along(
+    r: Record,
+    x: np.ndarray,
+    z: np.ndarray,
+    alpha: np.ndarray,
+    directions: dict[str, np.ndarray],
+    steps: Sequence[float],
+) -> tuple[np.ndarray, np.ndarray]:
     """Slopes of D's loss along one direction per variable of D, in float64.
 
     Returns:
@@ -77,7 +84,8 @@ def _slopes_along(r, x, z, alpha, directions, steps):
     return np.array(analytic), np.array(differences).T
 
 
-def agreement(analytic, differences):
+def agreement(analytic: np.ndarray, differences: np.ndarray) -> Check:
+    """A check that analytic slopes and finite differences, in float64, agree."""
     # The better of the steps: now and then one crosses a kink of the lrelu.
     off = np.abs(analytic - differences) / np.maximum(1.0, np.abs(analytic))
     what, error = "analytic - finite differences", off.min(axis=0).max()

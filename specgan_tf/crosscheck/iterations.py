@@ -8,6 +8,7 @@ optimizer applies the reference's gradients, so that its results can be judged t
 """
 
 import types
+from collections.abc import Callable
 from unittest import mock
 
 import numpy as np
@@ -56,7 +57,7 @@ def state(gan: SpecGAN) -> dict:
     return named | checkpoint.slots(gan.D_optimizer, gan.D)
 
 
-def replaying(gan, left_by=None):
+def replaying(gan: SpecGAN, left_by: dict[str, list] | None = None) -> Callable:
     """A function that runs `train_step` with given latents and alphas.
 
     Args:

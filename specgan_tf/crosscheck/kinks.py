@@ -10,6 +10,7 @@ the check `farthest` fails.
 """
 
 import contextlib
+from collections.abc import Iterator
 from unittest import mock
 
 import numpy as np
@@ -46,7 +47,7 @@ def recorded(r: Record, who: str) -> dict[str, np.ndarray]:
 
 
 @contextlib.contextmanager
-def sided(theirs: dict[str, np.ndarray], met: list):
+def sided(theirs: dict[str, np.ndarray], met: list) -> Iterator[None]:
     """Context: activations take the reference's side where only rounding decides.
 
     Args:

@@ -10,6 +10,7 @@ from unittest import mock
 
 import keras
 import numpy as np
+import tensorflow as tf
 from numpy.typing import ArrayLike
 
 from specgan_tf.files import InputError
@@ -55,7 +56,7 @@ class Record(dict):
     def __missing__(self, key):
         raise InputError(f"{self.path} lacks {key}: it is not a record of this version")
 
-    def option(self, name, default):
+    def option(self, name: str, default: object) -> object:
         return self[name].item() if name in self else default
 
     def group(self, prefix: str) -> dict[str, np.ndarray]:
@@ -168,7 +169,7 @@ def build_gan(r: Record) -> SpecGAN:
     return gan
 
 
-def by_scope(net, x, **kwargs):
+def by_scope(net: keras.Model, x: ArrayLike, **kwargs) -> tuple[dict, tf.Tensor]:
     """(each scope's output after its activation, by name; the network's output)."""
     given, call = {}, Scope.call
 

@@ -11,7 +11,7 @@ import itertools
 import math
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from unittest import mock
 
 import keras
@@ -127,7 +127,7 @@ def initial(r: Record) -> Iterator[Check]:
     yield tally("initial", lines, "kernels, variance", max(variances), 5, "std errors")
 
 
-def log_magnitude64(x):
+def log_magnitude64(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Waveform [n, 16384] -> magnitudes and their logs [n, 128, 129], in float64."""
     window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(256) / 256)
     x = np.pad(x.astype(np.float64), [[0, 0], [0, 256]])
@@ -163,7 +163,7 @@ def analysis(r: Record) -> Iterator[Check]:
     yield tally(stage, lines, "linear magnitude", off, 3e-6, "of the peak")
 
 
-def sensitivity(f, X, step):
+def sensitivity(f: Callable, X: np.ndarray, step: np.ndarray) -> float:
     """The change of f(X) when every value of X changes by +-step, with random signs:
     the largest relative error of three tries."""
     rs, want = np.random.RandomState(0), f(X).numpy()
@@ -214,7 +214,7 @@ MOMENTS = {
 
 
 @contextlib.contextmanager
-def wav_files(r):
+def wav_files(r: Record) -> Iterator[list[str]]:
     """Paths of the record's files, written as 16 kHz WAV."""
     from scipy.io import wavfile
 
@@ -225,7 +225,7 @@ def wav_files(r):
         yield fps
 
 
-def slices_of(fps, **kwargs):
+def slices_of(fps: list[str], **kwargs) -> np.ndarray:
     """All slices of the files, in order, float32 [n, 16384, 1, 1]."""
     dataset = loader.decode_extract_and_batch(fps, 1, 16384, 16000, 1, **kwargs)
     return np.concatenate(list(dataset.as_numpy_iterator()))

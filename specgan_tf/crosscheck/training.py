@@ -7,6 +7,7 @@ import dataclasses
 import os
 import tempfile
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -23,11 +24,12 @@ from specgan_tf.crosscheck.records import (
     judge,
     tally,
 )
+from specgan_tf.gan import SpecGAN
 from specgan_tf.losses import LOSSES
 from specgan_tf.weights import checkpoint, folders, tensors
 
 
-def idle(gan):
+def idle(gan: SpecGAN) -> set[str]:
     """Paths of biases before a batch norm, whose true gradient is zero."""
     normed = {v.path.rpartition("/batch_norm")[0] for v in gan.G.variables}
     normed |= {v.path.rpartition("/batch_norm")[0] for v in gan.D.variables}
@@ -55,7 +57,7 @@ def training(r: Record) -> Iterator[Check]:
     yield from whole_iterations(r, gan, replayed.losses)
 
 
-def x_norm(r):
+def x_norm(r: Record) -> Check:
     """A check of the real batches: ours from the audio, and the reference's."""
     x = np.concatenate([from_audio(r, i, 1) for i in range(len(r["x"]))])
     # measured 1.7e-8
@@ -63,7 +65,13 @@ def x_norm(r):
     return judge("t_to_f", "train_specgan.py 31-45", "X_norm", off, 2e-7, "mean")
 
 
-def every_update(r, gan, replayed, since=0, stage="updates"):
+def every_update(
+    r: Record,
+    gan: SpecGAN,
+    replayed: SimpleNamespace,
+    since: int = 0,
+    stage: str = "updates",
+) -> Iterator[Check]:
     """Checks of each update, from the reference's own state: the loss, the gradients,
     and the values afterwards."""
     yield farthest(stage, replayed.met)
@@ -105,13 +113,18 @@ SLOTS = dict.fromkeys(("Adam", "Adam_1", "RMSProp"), "slots")
 SLOTS |= dict.fromkeys(("moving_mean", "moving_variance"), "moving averages")
 
 
-def relative_losses(got, want):
+def relative_losses(got: np.ndarray, want: np.ndarray) -> np.ndarray:
     """Errors [updates] of losses, relative to each loss, or to the mean if that is
     larger: Wasserstein losses pass through zero."""
     return np.abs(got - want) / np.maximum(np.abs(want), np.abs(want).mean())
 
 
-def relative_gradients(got, want, largest, normed):
+def relative_gradients(
+    got: dict[str, np.ndarray],
+    want: dict[str, np.ndarray],
+    largest: float,
+    normed: bool,
+) -> Iterator[dict[str, float]]:
     """Errors of gradients by name; `rel` is relative to the variable's largest value.
 
     If a hundredth of `largest`, over all variables and updates, is larger, `rel` is
@@ -127,7 +140,9 @@ def relative_gradients(got, want, largest, normed):
         yield off | {"rel": off["max"] / max(top, least, 1e-12)}
 
 
-def first_updates(r, gan, logits, replayed):
+def first_updates(
+    r: Record, gan: SpecGAN, logits: np.ndarray, replayed: SimpleNamespace
+) -> Iterator[Check]:
     """Checks of D's first loss and gradients, and of G's first gradients."""
     lines = "train_specgan.py 273-276"
     if "x" in r:
@@ -151,7 +166,13 @@ def first_updates(r, gan, logits, replayed):
         yield judge("gradients", lines, f"{net.name}'s gradients", off, bound, "rel")
 
 
-def whole_iterations(r, gan, losses, since=0, stage="iterations"):
+def whole_iterations(
+    r: Record,
+    gan: SpecGAN,
+    losses: np.ndarray,
+    since: int = 0,
+    stage: str = "iterations",
+) -> Iterator[Check]:
     """Checks of all losses, and of the variables at the end, from update `since` on.
 
     For goldens, whose records do not hold the values after each update. None of them
@@ -189,7 +210,7 @@ def whole_iterations(r, gan, losses, since=0, stage="iterations"):
     yield counts(r, gan, stage)
 
 
-def counts(r, gan, stage):
+def counts(r: Record, gan: SpecGAN, stage: str) -> Check:
     """A check of the numbers of updates: of G, which the reference counts, and of D."""
     steps = [gan.global_step, int(gan.D_optimizer.iterations)]
     step = int(r["final/global_step"])
@@ -197,7 +218,7 @@ def counts(r, gan, stage):
     return tally(stage, "train_specgan.py 274-275", "global_step", wrong)
 
 
-def deliberately_different(r, gan):
+def deliberately_different(r: Record, gan: SpecGAN) -> Iterator[Check]:
     """Checks of batch norm with the gradient penalty, where TF 1.12's second derivative
     is wrong: the first loss agrees, updates cannot. Finite differences judge ours."""
     lines = "train_specgan.py 222-236"

@@ -349,7 +349,7 @@ def ops(path: StrPath) -> set[str]:
 
 
 @contextlib.contextmanager
-def quiet():
+def quiet() -> Iterator[None]:
     """Context: discard the messages of the converter and the saver."""
     import warnings
 

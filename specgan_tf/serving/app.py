@@ -118,7 +118,8 @@ class Server:
         )
 
     @contextlib.asynccontextmanager
-    async def lifespan(self, app):
+    async def lifespan(self, app: Starlette) -> AsyncIterator[None]:
+        """Run the background tasks while the application runs."""
         asyncio.get_running_loop().set_exception_handler(exception_handler())
         tasks = [asyncio.create_task(f()) for f in (self.queue.work, self.watch)]
         yield
