@@ -147,8 +147,7 @@ class SpecGAN(keras.Model):
         self.loss_name = spec.name if isinstance(loss, losses.Loss) else loss
         self.G_optimizer, self.D_optimizer = G_optimizer, D_optimizer
         self.optimizer = arguments.Optimizers(G_optimizer, D_optimizer)
-        names = ["D_loss", "G_loss", "D_x", "D_G_z"]
-        names += ["D_gradient_norm", "G_gradient_norm"]
+        names = "D_loss G_loss D_x D_G_z D_gradient_norm G_gradient_norm".split()
         if self.loss_spec.penalty:
             names += ["gradient_penalty", "slopes"]
         self.trackers = {}
@@ -242,8 +241,7 @@ class SpecGAN(keras.Model):
 
         Args:
           x: a dataset of float32 [disc_nupdates, b, 128, 128, 1]: see `SpecGAN`.
-          *args, **kwargs: as in `keras.Model.fit`. `shuffle` is False by default:
-            Keras does not shuffle a dataset.
+          *args, **kwargs: as in `keras.Model.fit`, but `shuffle` is False by default.
 
         Raises:
           ValueError: x is an array, or its elements have another shape.
@@ -261,9 +259,8 @@ class SpecGAN(keras.Model):
     def export(self, filepath: StrPath, **kwargs) -> None:
         """Write a SavedModel of `generator`, latents -> spectrograms.
 
-        It makes no sound. For that, save a checkpoint with its moments
-        (`checkpoint.save`): export.py turns it into a SavedModel with Griffin-Lim, and
-        into TFLite files.
+        For sound, save a checkpoint with its moments (`checkpoint.save`): export.py
+        turns it into a SavedModel with Griffin-Lim, and into TFLite files.
 
         Args:
           filepath, **kwargs: as in `keras.Model.export`.
@@ -328,7 +325,7 @@ class SpecGAN(keras.Model):
     def precision(self):
         """Context: convolutions compute in bfloat16, if `mixed_precision`.
 
-        Dense layers do not: bfloat16 would save nothing and round logits to 3 digits.
+        Not dense layers: bfloat16 would save nothing, and round logits to 3 digits.
         """
         blocks = [*self.G.upconvs, *self.D.downconvs] if self.mixed_precision else []
         layers = [layer for block in blocks for layer in block._flatten_layers()]

@@ -92,16 +92,16 @@ def of_range(
 ) -> tuple[np.ndarray, np.ndarray]:
     """(mean, std) that map silence to -1 and a bin's loudest value to 1.
 
-    The log magnitudes in a frequency bin range from log(log_eps), digital silence, to
-    the loudest value in the data. Three deviations around the mean spend part of [-1,
-    1] on values that do not occur. In bins with hardly any sound, such as those above
-    half the original rate of resampled sounds, they also amplify inaudible noise. So no
-    bin's range is less than 0.6 of the widest one.
+    A frequency bin's log magnitudes range from log(log_eps), digital silence, to its
+    loudest value. Three deviations around the mean spend part of [-1, 1] on values that
+    do not occur, and amplify inaudible noise in bins with hardly any sound, such as
+    those above half the original rate of resampled sounds. So no bin's range is less
+    than 0.6 of the widest one.
 
     Args:
       top: float32 [129], each bin's largest log magnitude.
       mean, std: float32 [129], as `finish` returns them. The Nyquist bin keeps them:
-        spectrograms lack that bin, and f_to_t inserts its mean. [train_specgan.py:57]
+        spectrograms lack it, and `f_to_t` inserts its mean.  [train_specgan.py:57]
     """
     low = np.log(log_eps)
     span = top - low
@@ -155,9 +155,8 @@ def log_magnitude(
 def merge(parts: Iterable[Sums]) -> Sums:
     """Merge the sums of parts of the data, in float64.
 
-    The parts may be batches of one process, or shards of several. Sums are (number of
-    slices, mean, the frames' summed squared distances from the mean, largest value).
-    [Chan et al., 1979]
+    Parts are batches or shards. Sums are (number of slices, mean, the frames' summed
+    squared distances from the mean, largest value).  [Chan et al., 1979]
     """
     count, mean, m2 = 0, np.zeros(spectral.NBINS), np.zeros(spectral.NBINS)
     top = np.full(spectral.NBINS, np.log(RANGES["log_eps"][0]))
@@ -171,9 +170,7 @@ def merge(parts: Iterable[Sums]) -> Sums:
     return count, mean, m2, top
 
 
-def finish(
-    count: int, mean: np.ndarray, m2: np.ndarray, top: np.ndarray | None = None
-) -> tuple[np.ndarray, np.ndarray, int]:
+def finish(count, mean, m2, top=None) -> tuple[np.ndarray, np.ndarray, int]:
     """(mean, std, count) from merged sums: float32 [129] twice, number of slices."""
     std = np.sqrt(m2 / max(1, count * spectral.NFRAMES))
     return mean.astype(np.float32), std.astype(np.float32), count
@@ -328,14 +325,7 @@ def save(fp: StrPath, mean: np.ndarray, std: np.ndarray, *analysis) -> None:
     write_pickle(fp, arrays + options)
 
 
-def save_shard(
-    fp: StrPath,
-    count: int,
-    mean: np.ndarray,
-    m2: np.ndarray,
-    top: np.ndarray,
-    *analysis,
-) -> None:
+def save_shard(fp: StrPath, count, mean, m2, top, *analysis) -> None:
     """Write the sums of one shard, for `merge_shards`.
 
     Args:
@@ -356,8 +346,7 @@ def merge_shards(folder: StrPath, scale: str = "std") -> tuple[Moments, int]:
       (`Moments`, number of slices), as computed from all the data at once.
 
     Raises:
-      InputError: no shards, or one is missing; they differ in N or in options; or a
-        file is not a shard.
+      InputError: shards are missing, damaged, or differ in N or in options.
     """
     found = {}
     for name in sorted(os.listdir(folder)):
