@@ -447,7 +447,7 @@ def test_curves_share_an_x_axis_and_have_notes(trained):
 
 def test_of_an_empty_folder(tmp_path, capfd):
     text = made(tmp_path).text
-    assert "step 0 · wgan-gp · report of" in text
+    assert "step 0 · wgan-gp · report made" in text
     for said in ("No checkpoint yet", "nothing to show", "No moments in this folder."):
         assert said in text.replace("No sounds: no moments file", "No checkpoint yet")
     assert "Every setting has its default." in text
