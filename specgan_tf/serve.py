@@ -1,4 +1,4 @@
-"""The former name of `python -m specgan_tf.serving`, kept for existing scripts."""
+"""The former name of `python -m specgan_tf.serving`, which scripts may have."""
 
 import sys
 
