@@ -76,7 +76,7 @@ def fast_bfloat16() -> tuple[bool, str]:
         with open(CPUINFO) as f:
             flags = f.read().split()
     except OSError:
-        return False, "whether a CPU has AMX is known on Linux only"
+        return False, "only Linux shows whether a CPU has AMX"
     if "amx_bf16" in flags:
         return True, "this CPU has AMX"
     return False, "this CPU has no AMX, and bfloat16 is slower without it"
