@@ -307,7 +307,7 @@ REFUSED = [
     ({"inputs": None}, "'inputs' must be an object of ['ngl', 'z']"),
     (
         {"instances": Z},
-        "signature 'serving_default' takes one ngl for all rows: give 'i",
+        "signature 'serving_default' takes one ngl for all rows: use 'i",
     ),
     ({"instances": []}, "'instances' must be a list of at least one"),
     ({"instances": {}}, "'instances' must be a list of at least one"),
