@@ -289,7 +289,7 @@ CLUSTER = {"worker": ["a:1", "b:2"]}
         ),
         (
             {"cluster": {**CLUSTER, "ps": ["c:3"]}, "task": {"type": "ps", "index": 0}},
-            "of worker and chief tasks. Received: worker, ps",
+            "worker and chief tasks only. Received: worker, ps",
         ),
         (
             {"cluster": {"chief": ["a:1"] * 2}, "task": {"type": "chief", "index": 0}},
