@@ -1,21 +1,22 @@
-"""What a `SpecGAN` is given, checked: networks, optimizers, data."""
+"""Checks of the arguments of a `SpecGAN`: networks, optimizers, data."""
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from specgan_tf import spectral
 
-# What the networks have to have, for SpecGAN to train them.
+# Attributes that SpecGAN uses of its networks.
 GENERATOR = "latent_dim", "use_batchnorm"
 DISCRIMINATOR = "features", "logits", "use_batchnorm"
 
 
 class Optimizers:
-    """Both optimizers of a compiled `SpecGAN`, where Keras looks for one.
+    """Both optimizers of a compiled `SpecGAN`, as the one that Keras expects.
 
-    `LearningRateScheduler` and `ReduceLROnPlateau` read and set `learning_rate`: it is
-    G's, and D's keeps its ratio to it. For a rate of each network over time, give each
-    optimizer a `keras.optimizers.schedules` one instead.
+    `LearningRateScheduler` and `ReduceLROnPlateau` read and set `learning_rate`. It is
+    G's rate, and D's rate keeps its ratio to it. For rates that change independently,
+    give each optimizer a schedule (`keras.optimizers.schedules`) instead.
     """
 
     built = True
@@ -44,19 +45,20 @@ class Optimizers:
         return self.G.variables + self.D.variables
 
 
-def get_optimizer(name, optimizer):
-    """A Keras optimizer, of what `compile` takes; None of None."""
+def get_optimizer(name, optimizer, loss):
+    """The Keras optimizer that `compile` was given; for None, the loss's own."""
     try:
-        return keras.optimizers.get(optimizer)
+        optimizer = keras.optimizers.get(optimizer)
     except (ValueError, TypeError):
         raise ValueError(
             f"{name} must be a Keras optimizer, or the name of one. "
             f"Received: {optimizer!r}"
         ) from None
+    return optimizer or loss.optimizer()
 
 
 def require_network(name, net, kind, attributes):
-    """Refuse a network that has not got these."""
+    """Refuse a network without these attributes."""
     missing = [a for a in attributes if not hasattr(net, a)]
     if missing:
         raise ValueError(
@@ -65,10 +67,16 @@ def require_network(name, net, kind, attributes):
         )
 
 
+def require_positive_integer(name, value):
+    whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    if not whole or value < 1:
+        raise ValueError(f"{name} must be a positive integer. Received: {value!r}")
+
+
 def frames(G, D):
     """Frames of the spectrograms that both networks have; a ValueError if they differ.
 
-    A network that does not say is of the reference's length.
+    A network without a slice_len has the reference's.
     """
     lengths = [getattr(net, "slice_len", spectral.SLICE_LEN) for net in (G, D)]
     if lengths[0] != lengths[1]:
@@ -78,8 +86,18 @@ def frames(G, D):
     return lengths[0] // spectral.NHOP
 
 
+def refuse_array(x, n, frames):
+    """Refuse an array in place of a dataset, and say how to make one of it."""
+    if isinstance(x, (np.ndarray, tf.Tensor)):
+        raise ValueError(
+            f"fit takes a tf.data.Dataset of iterations, {wanted(n, frames)}; from an "
+            "array [iterations, *that], tf.data.Dataset.from_tensor_slices makes one. "
+            f"Received: an array of shape {tuple(x.shape)}"
+        )
+
+
 def wanted(n, frames):
-    """What a dataset's elements have to be."""
+    """Shape and dtype of a dataset's elements."""
     return (
         f"float32 [disc_nupdates, b, {frames}, 128, 1], here [{n}, b, {frames}, 128, 1]"
     )
@@ -95,14 +113,14 @@ def incomplete(n, frames):
 
 
 def checked(x, n, frames):
-    """`x`, an element of a dataset: `n` real batches. Else it is a ValueError."""
+    """`x`, an element of a dataset, if it is `n` real batches; else a ValueError."""
     shape = tf.TensorShape([n, None, frames, 128, 1])
     if x.dtype != tf.float32 or not shape.is_compatible_with(x.shape):
         raise ValueError(
             f"each element of the dataset must be {wanted(n, frames)}. "
             f"Received: {tf.as_dtype(x.dtype).name} {x.shape}"
         )
-    if x.shape[0] is None:  # known when it is there
+    if x.shape[0] is None:  # known only when the step runs
         right = tf.debugging.assert_equal(tf.shape(x)[0], n, incomplete(n, frames))
         with tf.control_dependencies([right]):
             x = tf.reshape(x, [n, -1, frames, 128, 1])

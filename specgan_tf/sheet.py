@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw, ImageFont
 from specgan_tf import spectral
 from specgan_tf.files import replacing
 
-# Magma at every eighth from silence to full: equal steps look equal, in grey too.
+# Magma at every eighth from silence to full scale: equal steps look equal, in grey too.
 MAGMA = (
     (0, 0, 4),
     (29, 17, 71),
@@ -31,7 +31,7 @@ PALETTE = np.uint8(  # [256, 3]
 #   LEFT |tile|GAP|tile|GAP      CAPTION rows of text above each tile,
 #                                BOTTOM below the last row for the time axis
 SIDE, GAP, LEFT, CAPTION, BOTTOM = spectral.NFRAMES, 10, 44, 18, 26
-OLD_GAP = 4  # of grey sheets without names, which earlier previews wrote
+OLD_GAP = 4  # in the grey sheets without names that earlier versions wrote
 INK, FAINT = (30, 30, 30), (110, 110, 110)
 
 
@@ -54,7 +54,7 @@ def encode_png(image):
 
 
 def write_png(fp, image):
-    """Write what `encode_png` takes as a PNG file."""
+    """Write an image, as `encode_png` takes it, to a PNG file."""
     with replacing(fp) as f:
         f.write(encode_png(image))
 
@@ -64,7 +64,7 @@ def contact_sheet(images, names, sample_rate, columns=None):
 
     Args:
       images: uint8 [n, 128, width, 1], as from `spectral.f_to_img`.
-      names: [n], printed above each; what is too long is cut.
+      names: [n], printed above the tiles; long names are shortened.
       sample_rate: Hz, for the axes.
       columns: None takes 8, or of wide pictures fewer.
 
@@ -129,7 +129,7 @@ def _seconds(draw, left, bottom, width, sample_rate, font):
 def first_row(fp, width=SIDE):
     """The tiles in the first row of a contact sheet: uint8 [128, width, 3] each.
 
-    Returns [] for a file that is no picture, or too small for a sheet.
+    Returns [] for a file that is not a picture, or too small for a sheet.
     """
     try:
         with Image.open(fp) as picture:

@@ -31,8 +31,7 @@ UPSAMPLE_ALIASES = {"linear": "lin", "cubic": "cub"}
 
 @contextlib.contextmanager
 def float32_channels_last():
-    """For the block: layers made in it are float32 and NHWC, as a checkpoint is,
-    whatever dtype policy, floatx or image data format the process has for others."""
+    """Context: layers made in it are float32 and NHWC, whatever the global settings."""
     config = keras.config
     dtype_policy, floatx = config.dtype_policy(), config.floatx()
     data_format = config.image_data_format()
@@ -50,10 +49,8 @@ def float32_channels_last():
 class Scope(keras.Sequential):
     """A `tf.variable_scope`: layers in a row under one name."""
 
-    # Keras' own two cast what they get to float32, in half precision too.
-
     @property
-    def input_dtype(self):
+    def input_dtype(self):  # Sequential's would cast to float32, in half precision too
         return self.compute_dtype
 
     def call(self, inputs, training=None, mask=None):
@@ -141,20 +138,18 @@ def check_options(kernel_len, dim, latent_dim=1, slice_len=SLICE_LENS[0]):
     )
     if largest > LARGEST:  # asked for by a typing error, or by a stranger's file
         asked = ", ".join(f"{name} {value}" for name, value in options.items())
-        raise ValueError(
-            f"{asked} would make a layer of {largest} weights; at most {LARGEST} are "
-            "allowed"
-        )
+        made = f"a layer of {largest} weights; at most {LARGEST} are allowed"
+        raise ValueError(f"{asked} would make {made}")
 
 
 @keras.saving.register_keras_serializable(package="specgan_tf")
 class SpecGANGenerator(keras.Model):
-    """z [b, latent_dim] float32, in [-1, 1] -> spectrogram [b, 128, 128, 1] in [-1, 1].
+    """Latents [b, latent_dim] -> spectrograms [b, 128, 128, 1], both in [-1, 1].
 
     With slice_len 16384 * m the spectrogram has 128 * m frames.
 
-    Built on construction, on its own: inside another model its variables' paths would
-    change, and they are the names in a checkpoint.
+    It is built on construction, on its own: inside another model its variables' paths
+    would change, and they are the names in a checkpoint.
 
     Args:
       kernel_len: side of the square kernels.
@@ -165,7 +160,7 @@ class SpecGANGenerator(keras.Model):
       slice_len: samples of the sounds, one of `SLICE_LENS`.
 
     Raises:
-      ValueError: an option outside these.
+      ValueError: an option has another value, or the network would be too large.
 
     [specgan.py:42-111]
     """
@@ -284,12 +279,18 @@ def lrelu(inputs: TensorLike) -> tf.Tensor:
 
 @keras.saving.register_keras_serializable(package="specgan_tf")
 class SpecGANDiscriminator(keras.Model):
-    """Spectrogram [b, 128, 128, 1] float32 -> logits [b], linear.
+    """Spectrograms [b, 128, 128, 1] -> logits [b], without an activation.
 
-    Built on construction, on its own, for the same reason as the generator.
+    It is built on construction, on its own, for the same reason as the generator.
 
     Args:
-      kernel_len, dim, use_batchnorm, slice_len: as in the generator.
+      kernel_len: side of the square kernels.
+      dim: channels of the first layer; the last convolution has 16 times as many.
+      use_batchnorm: normalise after every convolution but the first.
+      slice_len: as in the generator.
+
+    Raises:
+      ValueError: an option is no positive integer, or the network would be too large.
 
     [specgan.py:118-178]
     """

@@ -181,17 +181,17 @@ class Stop(keras.callbacks.Callback):
 
     Args:
       max_steps: the step to end at, or None.
-      anywhere: of several workers, whether any of them wants to end: one that left
-        while the others go on would keep them waiting. See `distribute.anywhere`.
+      any_worker: of several workers, whether any of them wants to end: one that left
+        while the others go on would keep them waiting. See `distribute.any_worker_of`.
     """
 
     def __init__(
         self,
         max_steps: int | None = None,
-        anywhere: Callable[[bool], bool] = bool,
+        any_worker: Callable[[bool], bool] = bool,
     ):
         super().__init__()
-        self.max_steps, self.anywhere = max_steps, anywhere
+        self.max_steps, self.any_worker = max_steps, any_worker
         self.signalled, self.handlers = None, {}
 
     def on_train_begin(self, logs=None):
@@ -208,7 +208,7 @@ class Stop(keras.callbacks.Callback):
         signal.signal(number, self.handlers[number])
 
     def on_train_batch_end(self, batch, logs=None):
-        if self.anywhere(self.signalled or self.model.global_step == self.max_steps):
+        if self.any_worker(self.signalled or self.model.global_step == self.max_steps):
             self.model.stop_training = True
 
     def restore_handlers(self) -> None:

@@ -63,7 +63,7 @@ def run_train(args: Settings) -> None:
         log.setLevel(logging.WARNING)
     fps = find_files(args)
     with contextlib.ExitStack() as stack:
-        stack.enter_context(distribute.partners(args.strategy))
+        stack.enter_context(distribute.reporting_lost_workers(args.strategy))
         if chief:
             stack.enter_context(making_dirs(args))
             stack.enter_context(only_training(args.train_dir))
@@ -145,8 +145,8 @@ def train_on(fps: list[str], args: Settings) -> None:
     def data_now():
         return data | {"slices": skip + (gan.global_step - start) * per_step}
 
-    anywhere = distribute.anywhere(strategy)
-    stop = callbacks.Stop(args.train_max_steps, anywhere)
+    any_worker = distribute.any_worker_of(strategy)
+    stop = callbacks.Stop(args.train_max_steps, any_worker)
     save = callbacks.Save(
         args.train_dir,
         args.train_save_secs,
@@ -183,7 +183,7 @@ def train_on(fps: list[str], args: Settings) -> None:
         x = distribute.feed(strategy, batches)
         if not distribute.is_distributed(strategy):  # which prefetches once more
             x = loader.timed(x, summaries.add_wait)
-        with distribute.partners(strategy), data_errors():
+        with distribute.reporting_lost_workers(strategy), data_errors():
             gan.fit(x, shuffle=False, verbose=0, callbacks=watch)
     except FloatingPointError as e:
         if not chief:
@@ -207,7 +207,7 @@ def train_on(fps: list[str], args: Settings) -> None:
         raise
     finally:
         stop.restore_handlers()
-    anywhere(False)  # wait: workers that still save need the others
+    any_worker(False)  # wait: workers that still save need the others
     log.info("Saved step %d in %s", gan.global_step, args.train_dir)
 
 
