@@ -15,6 +15,11 @@ BENCHMARKS = [
     "matplotlib",  # the pictures
     "pocketsphinx>=5",  # the third recogniser of digits
 ]
+DOCS = [  # make docs; ruff formats the signatures
+    "mkdocs>=1.6,<2",
+    "mkdocstrings[python]>=1.0",
+    "ruff",
+]
 NOTEBOOK = ["nbclient", "ipykernel"]  # run examples/specgan.ipynb
 SERVE = [  # python -m specgan_tf.serving
     "starlette>=1.0",
@@ -71,6 +76,7 @@ setup(
         "litert": [LITERT],
         "resampy": [RESAMPY],
         "benchmarks": BENCHMARKS,
+        "docs": DOCS,
         "serve": SERVE,
         "test": [
             LITERT,

@@ -18,10 +18,9 @@ import numpy as np
 
 from benchmarks import bundle, sections
 from specgan_tf import load_moments
-from specgan_tf.cli import flags
 from specgan_tf.cli.data import find_files
 from specgan_tf.cli.run import run
-from specgan_tf.cli.settings import griffin_lim, settle
+from specgan_tf.cli.settings import griffin_lim, resolve_settings
 from specgan_tf.eval import score
 from specgan_tf.eval.classifier import Classifier
 from specgan_tf.files import InputError, replacing
@@ -93,7 +92,7 @@ def measure(train_dir, judge, n):
     checkpoints.pop(0, None)  # before the first step
     if not checkpoints:
         raise InputError(f"no checkpoint in {train_dir} yet: train first")
-    settings = settle(flags.make_parser(), {"mode": "score", "train_dir": train_dir})
+    settings = resolve_settings({"mode": "score", "train_dir": train_dir})
     real = bundle.slices(find_files(settings), settings)
     real = real[np.random.RandomState(0).permutation(len(real))]
     features = score.features_log_mel(real)

@@ -24,6 +24,7 @@ from numpy.typing import ArrayLike
 
 from specgan_tf import spectral
 from specgan_tf.files import InputError, replacing
+from specgan_tf.specgan import SLICE_LENS
 
 NFFT = 1024  # samples: window of the log-mel spectrogram that the network gets
 CHUNK = 100  # clips classified at a time  [train_specgan.py:529, score.py:13]
@@ -93,7 +94,7 @@ class Classifier:
         return self._run(x)[0]
 
     def probabilities(self, x: ArrayLike) -> np.ndarray:
-        """Waveforms [n, 16384(, 1)] -> float32 [n, classes]."""
+        """Waveforms [n, 16384(, 1)] -> float32 [n, classes]; see `chunks`."""
         return tf.nn.softmax(self.logits(x)).numpy()
 
     def features(self, x: ArrayLike) -> np.ndarray:
@@ -164,17 +165,20 @@ def digest(parts: Iterable[bytes | np.ndarray]) -> str:
 def chunks(x: ArrayLike) -> Iterator[np.ndarray]:
     """Waveforms [n, 16384(, 1)] -> `CHUNK` of them at a time, float32 [m, 16384].
 
+    Longer slices are cut into clips of this length.
+
     Raises:
       InputError: a clip is not finite.
       ValueError: clips have another length, or there are none.
     """
     x = np.asarray(x, np.float32)
     x = x[:, :, 0] if x.ndim == 3 else x
-    if x.ndim != 2 or x.shape[1] != spectral.SLICE_LEN or not len(x):
+    if x.ndim != 2 or x.shape[1] not in SLICE_LENS or not len(x):
         raise ValueError(
-            f"clips must be [n, {spectral.SLICE_LEN}], n at least 1. "
+            f"clips must be [n, {SLICE_LENS[0]}] or longer slices, n at least 1. "
             f"Received: {x.shape}"
         )
+    x = x.reshape(-1, SLICE_LENS[0])
     bad = np.flatnonzero(~np.isfinite(x).all(axis=1))
     if len(bad):
         raise InputError(f"clip {bad[0]} of {len(x)} holds NaN or infinite samples")

@@ -6,7 +6,6 @@ Port of eval/inception/score.py (chrisdonahue/wavegan 40e85e8), lines 91-164.
 import logging
 import os
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -15,7 +14,8 @@ from numpy.typing import ArrayLike
 from specgan_tf import spectral
 from specgan_tf.eval import classifier
 from specgan_tf.files import InputError
-from specgan_tf.weights import folders, tensors
+from specgan_tf.weights import folders
+from specgan_tf.weights.tensors import Checkpoint
 
 log = logging.getLogger("specgan_tf")
 
@@ -66,7 +66,7 @@ class MetaGraph:
                 f"{metagraph_fp} has no {' and no '.join(missing)}: it must lead from "
                 "x:0 [n, 16384] to scores:0 [n, classes]"
             )
-        ckpt = tensors.reader(folders.require(ckpt_fp))
+        ckpt = Checkpoint(folders.require(ckpt_fp))
         graph_def = tf.compat.v1.GraphDef(versions=said.versions)
         names = upstream(nodes, "scores")
         graph_def.node.extend(frozen(nodes[name], ckpt, ckpt_fp) for name in names)
@@ -130,7 +130,9 @@ def data_inputs(node: tf.compat.v1.NodeDef) -> list[str]:
     return [name for name in node.input if not name.startswith("^")]
 
 
-def frozen(node: tf.compat.v1.NodeDef, ckpt: Any, prefix: str) -> tf.compat.v1.NodeDef:
+def frozen(
+    node: tf.compat.v1.NodeDef, ckpt: Checkpoint, prefix: str
+) -> tf.compat.v1.NodeDef:
     """Copy a node; a variable becomes a constant of its value in the checkpoint.
 
     Raises:
@@ -146,8 +148,8 @@ def frozen(node: tf.compat.v1.NodeDef, ckpt: Any, prefix: str) -> tf.compat.v1.N
         del new.attr["dtype"]
     elif node.op in ("Variable", "VariableV2", "VarHandleOp"):
         try:
-            value = ckpt.get_tensor(node.name)
-        except tensors.READ_ERRORS:
+            value = ckpt[node.name]
+        except InputError:
             raise InputError(
                 f"{prefix} lacks {node.name}, or is damaged: it must be a checkpoint "
                 "of this MetaGraph"

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike
 
 from specgan_tf import spectral
 from specgan_tf.files import InputError
+from specgan_tf.specgan import SLICE_LENS
 
 RATE = spectral.MEL_RATE  # Hz, of the sounds that classifiers take
 CHUNK = 64  # clips whose spectra are in memory at a time
@@ -85,7 +86,8 @@ def similarity(
     """|D|self or |D|train: mean distance of a set's clips to their nearest neighbours.
 
     Args:
-      a_int16: int16 [n, samples(, 1)]; cut to 16384 samples, or padded with zeros.
+      a_int16: int16 [n, samples(, 1)]; cut to a slice's length, or padded with zeros:
+        16384, or twice, four or eight times as many.
       b_int16: the set of the neighbours, likewise; None: the other clips of `a_int16`.
 
     Returns:
@@ -143,15 +145,17 @@ def nn_dist(
 
 
 def similarity_features(x_int16: np.ndarray) -> np.ndarray:
-    """int16 [n, samples(, 1)] -> log-mel spectra, float32 [n, 16384].
+    """int16 [n, samples(, 1)] -> log-mel spectra, float32 [n, 16384] or longer.
 
     original: does not scale samples to +-1.  [feats.py:54-56]
     """
     x = np.asarray(x_int16)
     if x.dtype != np.int16:
         raise ValueError(f"samples must be int16. Received: {x.dtype}")
-    x = flat(x)[:, : spectral.SLICE_LEN]
-    x = np.pad(x, [(0, 0), (0, spectral.SLICE_LEN - x.shape[1])])
+    x = flat(x)
+    length = max(n for n in SLICE_LENS if n <= max(x.shape[1], SLICE_LENS[0]))
+    x = x[:, :length]
+    x = np.pad(x, [(0, 0), (0, length - x.shape[1])])
     return _in_chunks(_similarity_spectra, x)
 
 
@@ -236,9 +240,10 @@ def features_log_mel(x: np.ndarray) -> np.ndarray:
     few hundred clips suffice for the covariance of 64 features.
     """
     levels = _levels(x).astype(np.float64)
-    levels = levels.reshape(len(levels), spectral.NFRAMES, BANDS, -1).mean(axis=3)
-    parts = itertools.pairwise(PARTS)
-    parts = [levels[:, a:b].mean(axis=1) for a, b in parts]
+    frames = levels.shape[1] // spectral.NMELS
+    levels = levels.reshape(len(levels), frames, BANDS, -1).mean(axis=3)
+    ends = [frames * part // spectral.NFRAMES for part in PARTS]
+    parts = [levels[:, a:b].mean(axis=1) for a, b in itertools.pairwise(ends)]
     return np.concatenate(parts, axis=1)
 
 
@@ -267,16 +272,16 @@ def diversity(x: np.ndarray) -> float:
 
 
 def _levels(x):
-    """Waveforms -> float32 [n, 128 * 128], dB of a full-scale sine."""
+    """Waveforms -> float32 [n, frames * 128], dB of a full-scale sine."""
     x = flat(np.asarray(x, np.float32))
-    if x.shape[1] != spectral.SLICE_LEN:
+    if x.shape[1] not in SLICE_LENS:
         raise ValueError(
-            f"clips must have {spectral.SLICE_LEN} samples. Received: {x.shape[1]}"
+            f"clips must have {list(SLICE_LENS)} samples. Received: {x.shape[1]}"
         )
     return _in_chunks(_level_spectra, x)
 
 
-WAVEFORMS = tf.TensorSpec([None, spectral.SLICE_LEN], tf.float32)
+WAVEFORMS = tf.TensorSpec([None, None], tf.float32)
 
 
 @tf.function(input_signature=[WAVEFORMS])
