@@ -186,7 +186,7 @@ OPTIONS |= {"latent_dim": 3}
         (card(gl_momentum=float("nan")), "gl_momentum nan"),
         (card(options=OPTIONS | {"dim": 3}), "not those of the options"),
         (card(options=OPTIONS | {"latent_dim": 10**9}), "not those of the options"),
-        (long_kernel, "do not fit each other"),
+        (long_kernel, "not those of the options"),
     ],
 )
 def test_what_is_no_generator_is_refused(tmp_path, spoil, said):

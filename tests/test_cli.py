@@ -519,7 +519,7 @@ def test_moments_of_other_spectrograms_are_refused(
     given = ["--data_moments_fp", trained / "moments.pkl"]
     said = (
         f"{trained}/moments.pkl was computed with --specgan_log_eps 1e-06, and this "
-        "run has --specgan_log_eps 0.001: give moments computed with "
+        "run has --specgan_log_eps 0.001: use moments computed with "
         "--specgan_log_eps 0.001, or for a new training pass --specgan_log_eps 1e-06"
     )
     for mode in ("train", "generate", "infer"):
@@ -555,7 +555,7 @@ def test_shards_of_other_spectrograms(run, refused, tmp_path, clips):
     argv = [tmp_path, "--data_dir", clips, *SHORT, "--shard"]
     assert run("moments", *argv, "1/2", *OTHERWISE)[0] == 0
     assert run("moments", *argv, "2/2")[0] == 0
-    assert "make all with the same options" in refused("merge", tmp_path)
+    assert "compute all shards with the same options" in refused("merge", tmp_path)
     assert run("moments", *argv, "2/2", *OTHERWISE, "--overwrite")[0] == 0
     assert "this run has --specgan_log_eps 1e-06" in refused("merge", tmp_path)
     assert run("merge", tmp_path, *OTHERWISE)[0] == 0
@@ -580,7 +580,7 @@ def at_every_step(self, logs=None):
 def test_one_training_a_folder(refused, trained, tmp_path):
     folder = copy_of(trained, tmp_path)
     with only_training(folder):
-        assert f"another training is under way in {folder}" in refused("train", folder)
+        assert f"another training is running in {folder}" in refused("train", folder)
 
 
 def test_preview_waits_for_checkpoints(tmp_path, trained):
@@ -1068,8 +1068,8 @@ def test_nothing_is_overwritten_unasked(run, refused, trained, tmp_path):
     # int8 fails after the others were made: all that was there stays as it was.
     before = {p: p.stat().st_mtime_ns for p in (folder / "export").rglob("*")}
     said = refused(folder, "--overwrite", script=export_script)
-    assert "generator.int8.tflite: generate (int8) is not what Keras makes" in said
-    assert "it has hardly been trained" in said and "Nothing was written" in said
+    assert "generator.int8.tflite: generate (int8) differs from Keras" in said
+    assert "it is hardly trained" in said and "Nothing was written" in said
     assert {p: p.stat().st_mtime_ns for p in (folder / "export").rglob("*")} == before
     assert run(*argv, "--overwrite", script=export_script)[0] == 0
     assert set(os.listdir(folder / "export")) == want

@@ -56,7 +56,7 @@ class Progress(keras.callbacks.Callback):
         # for the other workers.
         self.since.append(logs)
         if self.first is None:
-            # It fills the shuffle buffer and traces, so it does not count for speed.
+            # It fills the shuffle window and traces, so it does not count for speed.
             self.first = now, step
             self.show(now, step, f"first step: {now - self.began:.0f} s")
         elif now - self.shown >= self.secs or step == self.max_steps:
@@ -181,17 +181,17 @@ class Stop(keras.callbacks.Callback):
 
     Args:
       max_steps: the step to end at, or None.
-      anywhere: of several workers, whether any of them wants to end: one that left
-        while the others go on would keep them waiting. See `distribute.anywhere`.
+      any_worker: of several workers, whether any of them wants to end: one that left
+        while the others go on would keep them waiting. See `distribute.any_worker_of`.
     """
 
     def __init__(
         self,
         max_steps: int | None = None,
-        anywhere: Callable[[bool], bool] = bool,
+        any_worker: Callable[[bool], bool] = bool,
     ):
         super().__init__()
-        self.max_steps, self.anywhere = max_steps, anywhere
+        self.max_steps, self.any_worker = max_steps, any_worker
         self.signalled, self.handlers = None, {}
 
     def on_train_begin(self, logs=None):
@@ -208,7 +208,7 @@ class Stop(keras.callbacks.Callback):
         signal.signal(number, self.handlers[number])
 
     def on_train_batch_end(self, batch, logs=None):
-        if self.anywhere(self.signalled or self.model.global_step == self.max_steps):
+        if self.any_worker(self.signalled or self.model.global_step == self.max_steps):
             self.model.stop_training = True
 
     def restore_handlers(self) -> None:
@@ -285,7 +285,7 @@ class Summaries(keras.callbacks.Callback):
             with self.writer.as_default(step=self.model.global_step):
                 self.write_all(logs, self.rates(now))
             self.writer.flush()
-        # The first step fills the shuffle buffer and traces, so it does not count.
+        # The first step fills a shuffle window and traces, so it does not count.
         self.last, self.last_step = time.monotonic(), self.model.global_step
         self.waited = None if self.waited is None else 0.0
 

@@ -16,11 +16,10 @@ import numpy as np
 import tensorflow as tf
 
 import specgan_tf
-from specgan_tf import loader, moments
+from specgan_tf import loader, moments, spectral
 from specgan_tf.cli.flags import Settings
 from specgan_tf.cli.settings import analysis, load_moments
 from specgan_tf.files import InputError, making_dir
-from specgan_tf.spectral import SLICE_LEN
 from specgan_tf.weights import folders
 
 log = logging.getLogger("specgan_tf")
@@ -58,7 +57,7 @@ def slicing(args: Settings) -> dict[str, Any]:
     """How files are cut, as arguments of the loader."""
     first = args.data_first_slice or args.data_dir is None  # the embedded drums
     return {
-        "slice_len": SLICE_LEN,
+        "slice_len": args.data_slice_len,
         "slice_randomize_offset": not first,
         "slice_first_only": first,
         "slice_overlap_ratio": 0.0 if first else args.data_overlap_ratio,
@@ -106,8 +105,8 @@ def read_real(args: Settings) -> np.ndarray:
     )
     clips = [x[:, 0, 0] for x in itertools.islice(slices, args.score_real_n)]
     if not clips:
-        raise InputError(loader.no_slices(len(fps), SLICE_LEN))
-    real = np.zeros([len(clips), SLICE_LEN], np.float32)
+        raise InputError(loader.no_slices(len(fps), args.data_slice_len))
+    real = np.zeros([len(clips), args.data_slice_len], np.float32)
     for row, clip in zip(real, clips, strict=True):
         row[: len(clip)] = clip
     return real
@@ -136,7 +135,7 @@ def compute_sums(
     slices = loader.decode_and_extract(
         fps, **decoding(args), **slicing(args), seed=args.seed, lengths=lengths
     )
-    how = args.specgan_log_eps, args.specgan_pad_front
+    how = args.specgan_log_eps, args.specgan_pad_front, args.data_slice_len
     return moments.merge(moments.sums_of_one(x, *how) for x in shown(slices))
 
 
@@ -147,16 +146,19 @@ def compute_moments(
     sums = compute_sums(fps, args, lengths)
     found, n = moments.whole(sums, args.specgan_moments, analysis(args))
     if not n:
-        raise InputError(loader.no_slices(len(fps), SLICE_LEN))
+        raise InputError(loader.no_slices(len(fps), args.data_slice_len))
     moments.check(found.mean, found.std, "moments of these files")
-    log.info("Moments of %d slices", n)
+    log.info("Moments of %d slices", n * spectral.SLICE_LEN // args.data_slice_len)
     return found
 
 
 def training_moments(
     fps: list[str], args: Settings, lengths: np.ndarray
 ) -> moments.Moments:
-    """The folder's moments, the given ones, or new ones; the folder keeps a copy."""
+    """The folder's moments, the given ones, those of --train_from, or new ones.
+
+    The folder keeps a copy.
+    """
     own = os.path.join(args.train_dir, "moments.pkl")
     prefix = folders.latest(args.train_dir)
     if os.path.isfile(own) or args.data_moments_fp or prefix:
@@ -166,6 +168,8 @@ def training_moments(
             log.info(
                 "The data changed (before: %s); the moments stay as they are", recorded
             )
+    elif args.train_from:
+        found = load_moments(args.train_from, args)
     else:
         found = compute_moments(fps, args, lengths)
     if not os.path.isfile(own):

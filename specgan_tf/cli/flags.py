@@ -27,6 +27,7 @@ from specgan_tf.cli.parser import (
     stride,
     two_or_more,
 )
+from specgan_tf.specgan import SLICE_LENS
 
 # The modes that cut files into slices, decode files, make sounds, and use moments.
 SLICES = "train moments report incept score to_tf1"
@@ -52,16 +53,14 @@ CLASSIFIER = group("Classifier", "classifier", recorded=False)
 class Settings:
     """The settings of a run: the reference's flags and defaults, and ours.
 
-    `settings.resolve_settings` makes them from the given flags and those that the
-    folder records.
+    `settings.resolve_settings` makes them from given and recorded flags.
 
     Attributes:
       mode: one of `MODES`.
       train_dir: the training folder, or what a mode takes in its place: see --help.
       out_dir: the folder that to_tf1 and classifier write.
       strategy: the `tf.distribute.Strategy` of a training.
-      given: what `resolve_settings` was given, for a call of it when the folder has
-        changed.
+      given: what `resolve_settings` was given, to call it again.
 
     [train_specgan.py:621-712]
     """
@@ -82,6 +81,13 @@ class Settings:
         16000,
         "audio samples per second",
         type=positive,
+        modes=f"{SOUNDS} moments to_tf1",
+    )
+    data_slice_len: int = DATA(
+        SLICE_LENS[0],
+        "samples in a slice and in each sound made; a checkpoint has its own",
+        choices=SLICE_LENS,
+        type=integer,
         modes=f"{SOUNDS} moments to_tf1",
     )
     data_overlap_ratio: float = DATA(0.0, "overlap of slices, [0, 1)", type=ratio)
@@ -175,6 +181,11 @@ class Settings:
         0.0, "momentum of fast Griffin-Lim, [0, 1)", short="--gl_momentum", type=ratio
     )
 
+    train_from: str | None = TRAIN(
+        None,
+        "begin a new training with these weights: a training folder, a checkpoint's "
+        "prefix, a generator's .npz, drums or digits",
+    )
     train_batch_size: int = TRAIN(
         64, "slices in a batch", type=positive, modes="train to_tf1 classifier"
     )

@@ -80,9 +80,9 @@ def preview_checkpoint(prefix: str, args: Settings) -> None:
 
     made = generate.render(G, moments, z, griffin_lim(args))
     # original: half a slice of silence after each clip.  [train_specgan.py:423]
-    pad = spectral.SLICE_LEN // 2
+    pad = G.slice_len // 2
     flat = spectral.flatten(made["G_z"], pad)
-    every = (spectral.SLICE_LEN + pad) / args.data_sample_rate
+    every = (G.slice_len + pad) / args.data_sample_rate
     starts = [f"{i}: at {i * every:.1f} s" for i in range(len(z))]
     picture = sheet.contact_sheet(made["G_z_norm_uint8"], starts, args.data_sample_rate)
     # differs: the training's own run in TensorBoard shows the preview; the reference

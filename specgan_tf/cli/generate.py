@@ -57,7 +57,7 @@ def run_generate(args: Settings) -> None:
             names.append(f"{len(names):04d}.{args.generate_format}")
             write(os.path.join(out_dir, names[-1]), samples, args.data_sample_rate)
             images.append(image)
-    columns = args.grid[1] if args.grid else 8
+    columns = args.grid[1] if args.grid else None
     made = sheet.contact_sheet(images, names, args.data_sample_rate, columns)
     sheet.write_png(os.path.join(out_dir, "sheet.png"), made)
     if not np.array_equal(drawn, z):

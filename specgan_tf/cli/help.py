@@ -47,7 +47,7 @@ def document() -> str:
             listed = "all" if len(modes) == len(MODES) else ", ".join(modes)
             help = a.help.replace("|", "\\|")
             if a.choices:
-                help += f"; one of {', '.join(a.choices)}"
+                help += f"; one of {', '.join(map(str, a.choices))}"
             lines.append(f"| {names} | {listed or 'none'} | {help} |")
     return "\n".join(lines) + "\n"
 

@@ -30,6 +30,7 @@ STRUCTURE = {
     "specgan_batchnorm": "use_batchnorm",
     "specgan_latent_dim": "latent_dim",
     "specgan_genr_upsample": "upsample",
+    "data_slice_len": "slice_len",
 }
 # Flag -> how spectrograms are computed. Networks and moments fit only such ones.
 ANALYSIS = {
@@ -39,7 +40,7 @@ ANALYSIS = {
 }
 # The fields of `spectral.GriffinLim`. A given flag may differ from a recorded one.
 INVERSION = "specgan_ngl", "specgan_gl_window", "specgan_gl_momentum"
-PATHS = "data_dir", "data_moments_fp", "data_cache"
+PATHS = "data_dir", "data_moments_fp", "data_cache", "train_from"
 
 
 def resolve_settings(given: Values) -> Settings:
@@ -75,6 +76,16 @@ def resolve_settings(given: Values) -> Settings:
     recorded, prefix = read_recorded(folder), None
     if os.path.exists(folder):
         prefix, inferred = folders.read_latest(path, recorded_in, folders.latest)
+    taken = {}
+    if mode == "train" and given.get("train_from"):
+        given["train_from"] = absolute("train_from", given["train_from"])
+        if prefix and recorded.get("train_from") != given["train_from"]:
+            raise InputError(
+                f"{folder} holds a training already, and --train_from begins a new "
+                "one: use another train_dir"
+            )
+        if not prefix:
+            taken = taken_over(given)
     if prefix:
         recorded = recorded_analysis(given, has_args) | recorded | inferred
         # Another sample rate means other sounds and other moments.
@@ -83,7 +94,7 @@ def resolve_settings(given: Values) -> Settings:
             fixed.append("specgan_loss")
             require_known(prefix, has_args, {**recorded, **given}, inferred)
         source = f"{args_fp} and {os.path.basename(prefix)}"
-        refuse_contradictions(given, recorded, fixed, source)
+        refuse_contradictions(given, recorded, fixed, source, "another train_dir")
     # Not inherited: the folder's own moments come first, and the seed of a training is
     # not that of what is made with it.
     recorded.pop("data_moments_fp", None)
@@ -93,7 +104,7 @@ def resolve_settings(given: Values) -> Settings:
         log_recorded(given, recorded, folder)
         if prefix and has_args:
             log_changes(given, recorded)
-    return Settings(**recorded | given, given=asked)
+    return Settings(**taken | recorded | given, given=asked)
 
 
 def use_one_name(values: dict[str, Any]) -> None:
@@ -131,15 +142,57 @@ def settings_of_bundled(given: dict[str, Any]) -> Settings:
     """As `resolve_settings`, with a generator's card in the place of args.txt."""
     path, mode = bundled.find(given["train_dir"]), given["mode"]
     if mode not in ("generate", "infer"):
-        raise InputError(f"{path} is a model alone; {mode} takes a training folder")
+        raise InputError(
+            f"{path} is a model alone; {mode} takes a training folder. (For a training "
+            "that begins with its weights: --train_from)"
+        )
+    recorded = recorded_on_card(path)
+    fixed = recorded.keys() - {*INVERSION}
+    refuse_contradictions(given, recorded, fixed, path, "another model")
+    return Settings(**recorded | given, given=given)
+
+
+def taken_over(given: Values) -> dict[str, Any]:
+    """The flags that a training takes over from the one whose weights it begins with.
+
+    The networks' options, how spectrograms are computed and inverted, the sample rate.
+
+    Raises:
+      InputError: a given flag contradicts them; slice lengths may differ.
+    """
+    path = given["train_from"]
+    file = bundled.find(path)
+    taken = recorded_on_card(file) if file else recorded_by(path)
+    fixed = taken.keys() - {"data_slice_len", *INVERSION}
+    refuse_contradictions(given, taken, sorted(fixed), path, "another --train_from")
+    if "specgan_genr_upsample" not in {**taken, **given}:
+        raise InputError(
+            f"{path} does not tell its specgan_genr_upsample: pass "
+            "--specgan_genr_upsample"
+        )
+    log_recorded(given, taken, path)
+    return taken
+
+
+def recorded_by(path: StrPath) -> dict[str, Any]:
+    """`recorded_on_card` for a training folder or a checkpoint."""
+    folder = folders.folder_of(path)
+    _, told = recorded_in(folders.require(path))
+    recorded = read_recorded(folder)
+    has_args = os.path.isfile(os.path.join(folder, "args.txt"))
+    known = recorded_analysis({"train_dir": folder}, has_args) | recorded | told
+    flags = *STRUCTURE, *ANALYSIS, *INVERSION, "data_sample_rate"
+    return {flag: known[flag] for flag in flags if flag in known}
+
+
+def recorded_on_card(path: StrPath) -> dict[str, Any]:
+    """The flags that the card of a generator in one file records."""
     card = bundled.read_card(path)
     recorded = {flag: card["options"][option] for flag, option in STRUCTURE.items()}
     recorded["data_sample_rate"] = card["sample_rate"]
     found = bundled.analysis_of(card)
     recorded |= {flag: found[option] for flag, option in ANALYSIS.items()}
-    refuse_contradictions(given, recorded, recorded, path)
-    recorded |= dict(zip(INVERSION, bundled.griffin_lim_of(card), strict=True))
-    return Settings(**recorded | given, given=given)
+    return recorded | dict(zip(INVERSION, bundled.griffin_lim_of(card), strict=True))
 
 
 def recorded_analysis(given: Values, has_args: bool) -> dict[str, Any]:
@@ -158,14 +211,14 @@ def recorded_analysis(given: Values, has_args: bool) -> dict[str, Any]:
 
 
 def refuse_contradictions(
-    given: Values, recorded: Values, names: Iterable[str], source: str
+    given: Values, recorded: Values, names: Iterable[str], source: str, instead: str
 ) -> None:
     """Refuse a given flag, among `names`, whose value `source` recorded differently."""
     for name in names:
         if name in given and name in recorded and given[name] != recorded[name]:
             raise InputError(
                 f"--{name} {given[name]} contradicts {name} {recorded[name]} of "
-                f"{source}; leave the flag out, or use another train_dir"
+                f"{source}; leave the flag out, or use {instead}"
             )
 
 
@@ -213,10 +266,17 @@ def args_lines(args: Settings) -> list[str]:
     """The lines of args.txt; paths are absolute, so that they hold from anywhere."""
     settings = {name: getattr(args, name) for name in RECORDED}
     for name in PATHS:
-        keyword = "memory" if name == "data_cache" else None
-        if settings[name] not in (None, keyword):
-            settings[name] = os.path.abspath(settings[name])
+        settings[name] = absolute(name, settings[name])
     return [folders.args_line(k, v) for k, v in sorted(settings.items())]
+
+
+def absolute(name: str, value: str | None) -> str | None:
+    """The value of a flag of `PATHS` as an absolute path, unless it is a keyword."""
+    if name == "data_cache" and value == "memory":
+        return value
+    if name == "train_from" and bundled.is_name(value):
+        return value
+    return value and os.path.abspath(value)
 
 
 def hparams(args: Settings) -> dict[str, Any]:

@@ -40,7 +40,7 @@ from specgan_tf.weights.tensors import Checkpoint
 
 log = logging.getLogger("specgan_tf")
 
-BUFFER = 4096  # slices in the shuffle buffer
+BUFFER = 4096  # slices that are shuffled together
 HEARD = 16  # real clips that summaries compare generated ones with
 
 
@@ -63,7 +63,7 @@ def run_train(args: Settings) -> None:
         log.setLevel(logging.WARNING)
     fps = find_files(args)
     with contextlib.ExitStack() as stack:
-        stack.enter_context(distribute.partners(args.strategy))
+        stack.enter_context(distribute.reporting_lost_workers(args.strategy))
         if chief:
             stack.enter_context(making_dirs(args))
             stack.enter_context(only_training(args.train_dir))
@@ -108,6 +108,11 @@ def train_on(fps: list[str], args: Settings) -> None:
     if prefix:
         checkpoint.restore(gan, prefix)
         log.info("Resuming from %s", prefix)
+    elif args.train_from:
+        anew = checkpoint.begin(gan, args.train_from)
+        log.info("Beginning with the weights of %s", args.train_from)
+        if anew:
+            log.info("  but for %s, which start anew", ", ".join(anew))
     start = gan.global_step
     if args.train_max_steps and start >= args.train_max_steps:
         log.info("Step %d of %d has been reached already", start, args.train_max_steps)
@@ -129,7 +134,7 @@ def train_on(fps: list[str], args: Settings) -> None:
             seed=seed,
             skip=skip,
             lengths=data["lengths"],
-            part=(i, n),
+            worker=(i, n),
         )
         # differs: the original prefetches 4 * batch_size batches.  [loader.py:188]
         x = x_wav.map(moments.t_to_f, num_parallel_calls=2)
@@ -140,8 +145,8 @@ def train_on(fps: list[str], args: Settings) -> None:
     def data_now():
         return data | {"slices": skip + (gan.global_step - start) * per_step}
 
-    anywhere = distribute.anywhere(strategy)
-    stop = callbacks.Stop(args.train_max_steps, anywhere)
+    any_worker = distribute.any_worker_of(strategy)
+    stop = callbacks.Stop(args.train_max_steps, any_worker)
     save = callbacks.Save(
         args.train_dir,
         args.train_save_secs,
@@ -173,12 +178,12 @@ def train_on(fps: list[str], args: Settings) -> None:
         log.info("-" * 80)
         log.info("Training has started. Ctrl-C saves and ends. To monitor it:")
         log.info("  tensorboard --logdir=%s", args.train_dir)
-        log.info("The first step takes long: a buffer of %d slices fills first", BUFFER)
+        log.info("The first step takes long: a window of %d slices fills first", BUFFER)
     try:
         x = distribute.feed(strategy, batches)
         if not distribute.is_distributed(strategy):  # which prefetches once more
             x = loader.timed(x, summaries.add_wait)
-        with distribute.partners(strategy), data_errors():
+        with distribute.reporting_lost_workers(strategy), data_errors():
             gan.fit(x, shuffle=False, verbose=0, callbacks=watch)
     except FloatingPointError as e:
         if not chief:
@@ -202,7 +207,7 @@ def train_on(fps: list[str], args: Settings) -> None:
         raise
     finally:
         stop.restore_handlers()
-    anywhere(False)  # wait: workers that still save need the others
+    any_worker(False)  # wait: workers that still save need the others
     log.info("Saved step %d in %s", gan.global_step, args.train_dir)
 
 
@@ -214,6 +219,7 @@ def build(args: Settings) -> SpecGAN:
         "kernel_len": args.specgan_kernel_len,
         "dim": args.specgan_dim,
         "use_batchnorm": args.specgan_batchnorm,
+        "slice_len": args.data_slice_len,
     }
     try:
         G = SpecGANGenerator(

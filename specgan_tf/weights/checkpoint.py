@@ -226,6 +226,47 @@ def restore(gan: keras.Model, path: StrPath) -> str:
     return ckpt.prefix
 
 
+def begin(gan: keras.Model, path: StrPath) -> list[str]:
+    """Start the networks of a new training from the weights of another.
+
+    G's, and D's where they are there: a generator in one file has none. Optimizers and
+    step stay as they are. Variables of other shapes keep the values they have: between
+    slice lengths these are the dense layers'.
+
+    Args:
+      gan: a compiled `SpecGAN`.
+      path: as in `load_generator`. Of a training the weights themselves are taken, not
+        their moving average: D was trained against those.
+
+    Returns:
+      The names of the variables that start anew.
+
+    Raises:
+      InputError: no generator there, or one of other options than gan's.
+    """
+    _require_compiled(gan)
+    named = _named(gan.G) | _named(gan.D)
+    if file := bundled.find(path):
+        theirs = _named(bundled.load(file).G)
+        shapes = {name: tuple(v.shape) for name, v in theirs.items()}
+    else:
+        ckpt = Checkpoint.open(folders.require(path))
+        shapes = {name: tuple(shape) for name, shape in ckpt.shapes.items()}
+    same = {n: v for n, v in named.items() if shapes.get(n) == tuple(v.shape)}
+    if "G/upconv_0" not in {
+        name.rpartition("/")[0].rpartition("/")[0] for name in same
+    }:
+        raise InputError(f"{path} holds a generator of other options than this one")
+    if file:
+        for name, v in same.items():
+            v.assign(theirs[name])
+    else:
+        ckpt.assign(same)
+    if gan.average:
+        gan.average.reset(gan.G)
+    return [name for name in named if name not in same]
+
+
 def _require_compiled(gan):
     if not gan.compiled:
         raise InputError("compile the SpecGAN first: a checkpoint holds its optimizers")

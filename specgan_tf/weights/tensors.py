@@ -8,6 +8,7 @@ import glob
 import math
 import os
 import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ import tensorflow as tf
 from specgan_tf import tf1
 from specgan_tf.files import InputError, StrPath
 from specgan_tf.losses import LOSSES
-from specgan_tf.specgan import generator_options, is_wavegan
+from specgan_tf.specgan import SLICE_LENS
 
 # What TensorFlow's reader raises for a damaged file depends on where the damage is.
 READ_ERRORS = tf.errors.OpError, ValueError, IndexError, RuntimeError, MemoryError
@@ -93,7 +94,7 @@ class Checkpoint:
 
     @functools.cached_property
     def options(self) -> dict[str, Any]:
-        """The generator's options, as `specgan.generator_options` returns them.
+        """The generator's options, as `generator_options` returns them.
 
         Raises:
           InputError: the checkpoint holds a WaveGAN, or no generator.
@@ -218,3 +219,45 @@ def shards(prefix: StrPath) -> list[str]:
 def first_line(error: Exception) -> str:
     """The first line of a TensorFlow error, without the names of its internals."""
     return re.sub(r"\{\{.*?\}\}\s*|\s*\[Op:.*", "", str(error).strip().splitlines()[0])
+
+
+def generator_options(shapes: Mapping[str, Sequence[int]]) -> dict[str, Any] | None:
+    """A generator's options, as far as its variables' shapes tell them.
+
+    Args:
+      shapes: dict of variable path -> shape; others may be among them.
+
+    Returns:
+      dict of kernel_len, dim, use_batchnorm, latent_dim, slice_len, and upsample where
+      it is "zeros": nn, lin and cub leave the same variables, so there it is missing.
+      None if these are not the shapes of a generator.
+    """
+    dense = shapes.get("G/z_project/dense/kernel")
+    zeros = shapes.get("G/upconv_0/conv2d_transpose/kernel")
+    conv = zeros or shapes.get("G/upconv_0/conv2d/kernel")
+    if is_wavegan(shapes) or not dense or not conv or (len(dense), len(conv)) != (2, 4):
+        return None
+    dim = max(conv[2:]) // 16
+    slice_len = dense[1] * 64 // max(dim, 1)
+    if slice_len not in SLICE_LENS or sorted(conv[2:]) != [8 * dim, 16 * dim]:
+        return None
+    options = {
+        "kernel_len": conv[0],
+        "dim": dim,
+        "use_batchnorm": "G/z_project/batch_normalization/gamma" in shapes,
+        "latent_dim": dense[0],
+        "slice_len": slice_len,
+    }
+    return options | ({"upsample": "zeros"} if zeros else {})
+
+
+def is_wavegan(shapes: Mapping[str, Sequence[int]]) -> bool:
+    """Whether these shapes, path -> shape, are the reference's WaveGAN's.
+
+    Its scopes have the same names, but its kernels have one dimension: conv1d's, or
+    those of a conv2d_transpose of height 1.  [wavegan.py:11-31]
+    """
+    if {"G/upconv_0/conv1d/kernel", "D/downconv_0/conv1d/kernel"} & set(shapes):
+        return True
+    kernel = shapes.get("G/upconv_0/conv2d_transpose/kernel", ())
+    return len(kernel) == 4 and kernel[0] == 1 < kernel[1]
