@@ -650,7 +650,7 @@ def test_mistakes_in_exporting(refused, trained, tmp_path, argv, said):
         (["generate", "--truncation", "0"], "in (0, 1]. Received: '0'"),
         (["generate", "--truncation", "nan"], "in (0, 1]. Received: 'nan'"),
         (["generate", "--generate_format", "mp3"], "invalid choice: 'mp3'"),
-        (["generate", "--ngl", "4", "--specgan_ngl", "8"], "which is it: 4 or 8?"),
+        (["generate", "--ngl", "4", "--specgan_ngl", "8"], "Received: 4 and 8"),
         (["preview", "T", "--walk", "1"], "--walk belongs to the mode generate"),
         (["infer", "--truncation", "1"], "--truncation belongs to the mode generate"),
     ],

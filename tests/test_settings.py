@@ -24,7 +24,7 @@ from specgan_tf.cli.flags import FLAGS, Settings, make_parser
 from specgan_tf.cli.help import document
 from specgan_tf.cli.modes import MODES
 from specgan_tf.losses import LOSSES
-from specgan_tf.specgan import UPSAMPLE_ALIASES
+from specgan_tf.specgan import SLICE_LENS, UPSAMPLE_ALIASES
 from specgan_tf.weights import checkpoint, folders
 
 
@@ -261,9 +261,10 @@ def test_given_flags_that_a_mode_does_not_use_are_named(run, training):
 
 
 def test_flags_offer_what_the_networks_know():
-    """flags.py names losses and upsamplings itself: it runs without TensorFlow."""
+    """flags.py names what there is itself: it runs without TensorFlow."""
     choices = {name: flag.choices for name, flag in FLAGS.items()}
     assert choices["specgan_loss"] == [*LOSSES]
+    assert choices["data_slice_len"] == [*SLICE_LENS]
     known = {*UPSAMPLE_ALIASES, *UPSAMPLE_ALIASES.values(), "zeros", "nn"}
     assert {*choices["specgan_genr_upsample"]} == known
 

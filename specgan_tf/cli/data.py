@@ -114,7 +114,7 @@ def read_real(args: Settings) -> np.ndarray:
 
 def compute_sums(
     fps: list[str], args: Settings, lengths: np.ndarray | None = None
-) -> tuple[int, np.ndarray, np.ndarray]:
+) -> moments.Sums:
     """The sums over all slices, as `moments.merge` returns them.
 
     Args:

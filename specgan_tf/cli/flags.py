@@ -27,7 +27,6 @@ from specgan_tf.cli.parser import (
     stride,
     two_or_more,
 )
-from specgan_tf.specgan import SLICE_LENS
 
 # The modes that cut files into slices, decode files, make sounds, and use moments.
 SLICES = "train moments report incept score to_tf1"
@@ -84,9 +83,9 @@ class Settings:
         modes=f"{SOUNDS} moments to_tf1",
     )
     data_slice_len: int = DATA(
-        SLICE_LENS[0],
+        16384,
         "samples in a slice and in each sound made; a checkpoint has its own",
-        choices=SLICE_LENS,
+        choices=[16384, 32768, 65536, 131072],
         type=integer,
         modes=f"{SOUNDS} moments to_tf1",
     )

@@ -30,7 +30,7 @@ class Flag:
     modes: tuple[str, ...]
     recorded: bool
     type: Callable[[str], Any] = str
-    choices: Sequence[str] | None = None
+    choices: Sequence[Any] | None = None
     metavar: str | None = None
     short: str | None = None
     one_of: str | None = None

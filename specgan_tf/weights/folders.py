@@ -97,8 +97,8 @@ def require(path: StrPath | None) -> str:
 
 def read_latest(
     path: StrPath | None,
-    read: Callable[[str | None], T],
-    find: Callable[[StrPath | None], str | None] = require,
+    read: Callable[[Any], T],
+    find: Callable[[Any], str | None] = require,
 ) -> T:
     """Return `read(prefix)` for the newest checkpoint of a training.
 
@@ -200,7 +200,7 @@ def load_moments(path: StrPath | None = None, given: StrPath | None = None) -> M
     return moments.load(moments_fp(path))
 
 
-def moments_fp(path: StrPath) -> str:
+def moments_fp(path: StrPath | None) -> str:
     """The file with a training's moments: moments.pkl, or the file args.txt names."""
     if generator := bundled.find(path):
         return generator
