@@ -11,6 +11,11 @@ LITERT = (
     "ai-edge-litert"  # runs .tflite files; tf.lite.Interpreter is leaving TensorFlow
 )
 BENCHMARKS = ["torch>=2.4", "matplotlib"]  # the twin compared with, and the picture
+DOCS = [  # make docs; ruff formats the signatures
+    "mkdocs>=1.6,<2",
+    "mkdocstrings[python]>=1.0",
+    "ruff",
+]
 NOTEBOOK = ["nbclient", "ipykernel"]  # run examples/specgan.ipynb
 SERVE = [  # python -m specgan_tf.serving
     "starlette>=1.0",
@@ -66,6 +71,7 @@ setup(
         "litert": [LITERT],
         "resampy": [RESAMPY],
         "benchmarks": BENCHMARKS,
+        "docs": DOCS,
         "serve": SERVE,
         "test": [
             LITERT,

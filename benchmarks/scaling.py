@@ -45,7 +45,7 @@ def data(i, n):
 with strategy.scope():
     gan = SpecGAN(SpecGANGenerator(dim=dim), SpecGANDiscriminator(dim=dim), seed=0)
     gan.compile()
-anywhere, seconds, flags = distribute.anywhere(strategy), [], []
+any_worker, seconds, flags = distribute.any_worker_of(strategy), [], []
 class Watch(keras.callbacks.Callback):
     def on_train_batch_begin(self, batch, logs=None):
         self.began = time.monotonic()
@@ -53,7 +53,7 @@ class Watch(keras.callbacks.Callback):
         float(logs["G_loss"])
         seconds.append(time.monotonic() - self.began)
         began = time.monotonic()
-        anywhere(False)
+        any_worker(False)
         flags.append(time.monotonic() - began)
 x = distribute.feed(strategy, data)
 gan.fit(x, steps_per_epoch=steps, shuffle=False, verbose=0, callbacks=[Watch()])

@@ -1,16 +1,18 @@
-"""What an exported generator does, on its own: run by `specgan_tf.export.verify`.
+"""Run an exported generator on its own; `specgan_tf.export.verify` starts this script.
 
     PYTHON specgan_tf/export/artefact.py ARTEFACT IN.npz OUT.npz
 
-ARTEFACT is a SavedModel or a .tflite file. Nothing of the package is imported, as
-nothing is where artefacts go. IN has z [n, latent_dim], G_z_norm [n, 128, 128, 1] and
-ngl [m]; OUT gets, of each signature that it has, the outputs for each row, by the name
-signature/output/ngl, and signature/ms: the time of each row at the last ngl.
+ARTEFACT is a SavedModel or a .tflite file. The script imports nothing of the package,
+because artefacts are used without it. IN has z [n, latent_dim], G_z_norm
+[n, 128, 128, 1] and ngl [m]. For each signature of the artefact, OUT gets the outputs
+for all rows, under the name signature/output/ngl, and signature/ms, the milliseconds of
+each row at the last ngl.
 """
 
 import os
 import sys
 import time
+from collections.abc import Callable
 
 import numpy as np
 
@@ -21,8 +23,8 @@ SIGNATURES = {
 }
 
 
-def saved_model(path):
-    """Name -> function of arrays by name."""
+def saved_model(path: str) -> dict[str, Callable]:
+    """Signature name -> function: takes arrays by name, returns a dict of arrays."""
     import tensorflow as tf
 
     def of(signature):
@@ -36,7 +38,8 @@ def saved_model(path):
     return {name: of(s) for name, s in signatures.items()}
 
 
-def tflite(path):
+def tflite(path: str) -> dict[str, Callable]:
+    """As `saved_model`, for a .tflite file."""
     try:
         from ai_edge_litert.interpreter import Interpreter  # tf.lite's successor
     except ImportError:
@@ -48,7 +51,7 @@ def tflite(path):
     return {name: interpreter.get_signature_runner(name) for name in names}
 
 
-def main(path, inputs, outputs):
+def main(path: str, inputs: str, outputs: str) -> None:
     given = dict(np.load(inputs))
     signatures = (saved_model if os.path.isdir(path) else tflite)(path)
     made = {}
@@ -57,7 +60,7 @@ def main(path, inputs, outputs):
         for ngl in given["ngl"]:
             fixed = {"ngl": ngl} if "ngl" in takes else {}
             rows, milliseconds = [], []
-            for i in range(-1, len(given["z"])):  # the first one twice: it warms up
+            for i in range(-1, len(given["z"])):  # the first row runs twice, to warm up
                 row = {k: given[k][i : i + 1] for k in takes if k != "ngl"}
                 if i < 0:
                     row = {k: given[k][:1] for k in row}
