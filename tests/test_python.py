@@ -86,7 +86,7 @@ def test_a_loss_of_ones_own(tmp_path, refused):
     prefix = checkpoint.save(gan, tmp_path, moments=(np.zeros(129), np.ones(129)))
     assert checkpoint.Checkpoint(prefix).loss == "hinge"
     line = refused("train", tmp_path)
-    assert "was trained in Python with a loss of its own, 'hinge': go on there" in line
+    assert "was trained in Python with a loss of its own, 'hinge': continue it" in line
 
 
 class TwiceG(SpecGAN):
