@@ -15,7 +15,8 @@ SMALL = --specgan_dim 16 --train_batch_size 16 --specgan_disc_nupdates 2 \
 
 WEB = demo/web
 NAME ?= drums
-MODEL ?= $(OUT)/$(NAME)/synthesize.f32.tflite
+# The page's menu: NAME first, or a MODEL of one's own
+MODELS = $(NAME) $(filter-out $(NAME),drums digits)
 PORT ?= 8000
 
 .PHONY: sounds demo web test quick lint matrix clean
@@ -44,11 +45,11 @@ demo: $(VENV)/installed
 	@echo "Look at     $(OUT)/sounds/sheet.png"
 	@echo "Go on with  $(BIN)/python train_specgan.py train $(OUT)/train"
 
-# The page, with the bundled model of drums, NAME=digits, or MODEL=another.tflite, at
-# http://127.0.0.1:8000
-web: $(WEB)/vendor/litert.js $(MODEL)
-	@mkdir -p $(WEB)/model
-	@cp $(MODEL) $(WEB)/model/synthesize.f32.tflite
+# The page at http://127.0.0.1:8000, with a menu of the bundled models; NAME=digits opens
+# the digits first, MODEL=another.tflite a model of one's own
+web: $(WEB)/vendor/litert.js $(MODEL) $(MODELS:%=$(OUT)/%/synthesize.f32.tflite)
+	@$(PYTHON) $(WEB)/gather.py $(MODEL:%=$(basename $(notdir $(MODEL)))=%) \
+		$(foreach name,$(MODELS),$(name)=$(OUT)/$(name)/synthesize.f32.tflite)
 	@$(PYTHON) $(WEB)/serve.py $(PORT)
 
 $(OUT)/%/synthesize.f32.tflite: specgan_tf/data/models/%/generator.npz | $(VENV)/installed
