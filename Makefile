@@ -1,6 +1,6 @@
 # make sounds: hear the bundled model of drums.
 # make demo: train, hear, see and export a small SpecGAN.  make web: play it in a browser.
-# make test: the test suite.
+# make serve: it over HTTP.  make test: the test suite.
 PYTHON ?= python3
 VENV ?= .venv
 OUT ?= demo_out
@@ -19,12 +19,16 @@ NAME ?= drums
 MODELS = $(NAME) $(filter-out $(NAME),drums digits)
 PORT ?= 8000
 
-.PHONY: sounds demo web test quick lint matrix clean
+.PHONY: sounds demo web serve test quick lint matrix clean
 
 $(VENV)/installed: setup.py
 	$(PYTHON) -m venv $(VENV)
 	@echo "Installing TensorFlow and the rest into $(VENV): a minute or two"
 	$(PIP) -e '.[litert]'
+	@touch $@
+
+$(VENV)/serve-installed: $(VENV)/installed
+	$(PIP) -e '.[serve]'
 	@touch $@
 
 $(VENV)/test-installed: $(VENV)/installed
@@ -58,6 +62,11 @@ $(OUT)/%/synthesize.f32.tflite: specgan_tf/data/models/%/generator.npz | $(VENV)
 $(WEB)/vendor/litert.js: $(WEB)/package-lock.json $(WEB)/vendor.mjs
 	@command -v npm >/dev/null || { echo "npm is not there: install Node.js"; exit 1; }
 	cd $(WEB) && npm ci --silent && npm run --silent vendor
+
+# The bundled model of drums, or NAME=digits, or MODEL=out/specgan; docs/SERVING.md
+serve: PORT = 8501
+serve: $(VENV)/serve-installed
+	@$(BIN)/specgan-serve $(or $(MODEL),$(NAME)) --port $(PORT)
 
 test: $(VENV)/test-installed
 	$(BIN)/python -m pytest -n 2 --dist loadgroup

@@ -12,7 +12,7 @@ LITERT = (
 )
 BENCHMARKS = ["torch>=2.4", "matplotlib"]  # the twin compared with, and the picture
 NOTEBOOK = ["nbclient", "ipykernel"]  # run examples/specgan.ipynb
-SERVE = [  # python -m specgan_tf.serving
+SERVE = [  # specgan-serve
     "starlette>=1.0",
     "uvicorn>=0.50",
     "anyio>=4",  # these two come with the others; ours imports them too
@@ -46,7 +46,7 @@ setup(
         "console_scripts": [
             "specgan = specgan_tf.cli.run:main",
             "specgan-export = specgan_tf.cli.export:main",
-            "specgan-serve = specgan_tf.serving.__main__:main",
+            "specgan-serve = specgan_tf.serve:main",
         ]
     },
     install_requires=[
