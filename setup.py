@@ -20,6 +20,7 @@ SERVE = [  # specgan-serve
     "orjson>=3.11",
     "prometheus_client>=0.20",
 ]
+ONNX = ["tf2onnx>=1.17", "onnx", "onnxruntime"]  # export.py --formats onnx
 # TensorFlow Serving's messages: what ours must parse as
 SERVING_API = "tensorflow-serving-api>=2.21"
 RESAMPY = "resampy>=0.4"  # --data_resample kaiser_best, the reference's resampler
@@ -64,6 +65,7 @@ setup(
     ],
     extras_require={
         "litert": [LITERT],
+        "onnx": ONNX,
         "resampy": [RESAMPY],
         "benchmarks": BENCHMARKS,
         "serve": SERVE,
@@ -71,6 +73,7 @@ setup(
             LITERT,
             RESAMPY,
             *NOTEBOOK,
+            *ONNX,
             *SERVE,
             SERVING_API,
             "pytest",

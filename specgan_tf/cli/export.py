@@ -13,7 +13,8 @@ from specgan_tf.cli.run import run
 
 log = logging.getLogger("specgan_tf")
 
-FORMATS = "saved_model", "tflite"
+FORMATS = "saved_model", "tflite", "onnx"
+UNASKED = FORMATS[:2]  # onnx wants packages of its own
 WEIGHTS = "f32", "f16", "dr8", "int8"  # tflite.VARIANTS, without TensorFlow
 
 
@@ -33,8 +34,8 @@ def some_of(names):
 
 def make_parser():
     p = Parser(
-        description="Export a trained SpecGAN's generator as SavedModel and TFLite, "
-        "each verified."
+        description="Export a trained SpecGAN's generator as SavedModel, TFLite and "
+        "ONNX, each verified."
     )
     p.add_argument(
         "train_dir",
@@ -51,8 +52,9 @@ def make_parser():
     p.add_argument(
         "--formats",
         type=some_of(FORMATS),
-        default=FORMATS,
-        help=f"some of {','.join(FORMATS)} (default: all)",
+        default=UNASKED,
+        help=f"some of {','.join(FORMATS)} (default: {','.join(UNASKED)}); onnx wants "
+        "the extra of that name: pip install '.[onnx]'",
     )
     p.add_argument(
         "--tflite",
@@ -89,6 +91,10 @@ def export(args):
             raise InputError("--checkpoint is one of TRAIN_DIR's: name that too")
         path = os.path.join(path, os.path.basename(args.checkpoint))
     folders.require(path)  # before the work
+    if "onnx" in args.formats:
+        from specgan_tf.export import onnx_graph
+
+        onnx_graph.require()
     unasked = unasked_dir(args, "export", "exported")
     out_dir = os.path.abspath(args.out_dir or unasked)
     paths = artefacts(args)
@@ -122,6 +128,9 @@ def artefacts(args):
             paths[f"generator.{weights}.tflite"] = ["generate"], weights
         paths["synthesize.f32.tflite"] = ["synthesize", "generate"], "f32"
         paths["invert.f32.tflite"] = ["invert"], "f32"
+    if "onnx" in args.formats:
+        paths["generator.onnx"] = ["generate"], "f32"
+        paths["synthesize.onnx"] = ["synthesize"], "f32"
     return paths
 
 
@@ -147,6 +156,7 @@ def make(trained, new, paths, out_dir):
     """
     from specgan_tf.cli.settings import griffin_lim
     from specgan_tf.export import tflite, verify
+    from specgan_tf.export.onnx_graph import save_onnx
     from specgan_tf.export.saved_model import save_saved_model
 
     settings, G, moments, about = trained
@@ -160,6 +170,9 @@ def make(trained, new, paths, out_dir):
                 os.makedirs(os.path.dirname(made))
                 rate = settings.data_sample_rate
                 save_saved_model(G, moments, made, inversion, rate, about)
+            elif path.endswith(".onnx"):
+                (signature,) = signatures
+                save_onnx(G, moments, made, signature, inversion, about)
             else:
                 convert(made, signatures, weights)
             try:

@@ -2,10 +2,11 @@
 
     PYTHON specgan_tf/export/artefact.py ARTEFACT IN.npz OUT.npz
 
-ARTEFACT is a SavedModel or a .tflite file. Nothing of the package is imported, as
-nothing is where artefacts go. IN has z [n, latent_dim], G_z_norm [n, 128, 128, 1] and
-ngl [m]; OUT gets, of each signature that it has, the outputs for each row, by the name
-signature/output/ngl, and signature/ms: the time of each row at the last ngl.
+ARTEFACT is a SavedModel, a .tflite or an .onnx file. Nothing of the package is
+imported, as nothing is where artefacts go. IN has z [n, latent_dim], G_z_norm
+[n, 128, 128, 1] and ngl [m]; OUT gets, of each signature that it has, the outputs for
+each row, by the name signature/output/ngl, and signature/ms: the time of each row at
+the last ngl. Where the batch is free, the second half of the rows is computed at once.
 """
 
 import os
@@ -48,26 +49,50 @@ def tflite(path):
     return {name: interpreter.get_signature_runner(name) for name in names}
 
 
+def onnx(path):
+    """A file is one signature, which its inputs tell."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(
+        path, options, providers=["CPUExecutionProvider"]
+    )
+    takes = [x.name for x in session.get_inputs()]
+    names = [x.name for x in session.get_outputs()]
+
+    def call(**inputs):
+        made = session.run(None, {name: np.array(x) for name, x in inputs.items()})
+        return dict(zip(names, made, strict=True))
+
+    return {name: call for name, inputs in SIGNATURES.items() if inputs == takes}
+
+
 def main(path, inputs, outputs):
     given = dict(np.load(inputs))
-    signatures = (saved_model if os.path.isdir(path) else tflite)(path)
+    kind = os.path.splitext(path)[1]
+    load = {".tflite": tflite, ".onnx": onnx}.get(kind, saved_model)
+    signatures, free = load(path), load is not tflite
+    n = len(given["z"])
     made = {}
     for name in SIGNATURES.keys() & signatures.keys():
         call, takes = signatures[name], SIGNATURES[name]
         for ngl in given["ngl"]:
             fixed = {"ngl": ngl} if "ngl" in takes else {}
             rows, milliseconds = [], []
-            for i in range(-1, len(given["z"])):  # the first one twice: it warms up
-                row = {k: given[k][i : i + 1] for k in takes if k != "ngl"}
-                if i < 0:
-                    row = {k: given[k][:1] for k in row}
+            half = n // 2 if free else n
+            parts = [slice(0, 1), *(slice(i, i + 1) for i in range(half))]
+            if half < n:
+                parts.append(slice(half, n))
+            for part in parts:  # the first one twice: it warms up
+                row = {k: given[k][part] for k in takes if k != "ngl"}
                 start = time.perf_counter()
                 rows.append(call(**row, **fixed))
                 milliseconds.append(1000 * (time.perf_counter() - start))
             for output in rows[0]:
                 values = np.concatenate([row[output] for row in rows[1:]])
                 made[f"{name}/{output}/{ngl}"] = values
-            made[f"{name}/ms"] = milliseconds[1:]
+            made[f"{name}/ms"] = milliseconds[1 : 1 + half]
     np.savez(outputs, **made)
 
 
