@@ -32,7 +32,10 @@ _HOMES = {
     "load_moments": "weights.folders",
 }
 # Of ours, which choose the backend themselves; -m is python -m specgan_tf.something.
-_COMMANDS = "-m", "train_specgan.py", "export.py", "specgan", "specgan-export"
+_COMMANDS = {
+    *("-m", "train_specgan.py", "export.py"),
+    *("specgan", "specgan-export", "specgan-serve"),
+}
 
 
 def _require_tensorflow():

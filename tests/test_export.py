@@ -216,7 +216,9 @@ def test_a_table_of_readers(tmp_path, reference):
     got = readers.read("TensorFlow 2.21", sys.executable, given, given, made)
     assert got.startswith("refuses: ValueError: ") and readers.judge(got, keras) == got
     out = tmp_path / "out.md"
-    readers.write(out, [("x 1.0", "`g.tflite`", cell)], ["OpenVINO"])
+    rows = [("x 1.0", "`g.tflite`", cell), ("y 2.0", "`g.tflite`", "crashes")]
+    readers.write(out, rows, ["OpenVINO"])
+    assert readers.rows_of(out) == rows
     text = out.read_text()
     assert f"| x 1.0 | `g.tflite` | {cell} |\n" in text
     assert 'python -m benchmarks.readers docs/READERS.md --only "OpenVINO"\n' in text

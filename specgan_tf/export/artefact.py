@@ -70,8 +70,9 @@ def onnx(path):
 
 def main(path, inputs, outputs):
     given = dict(np.load(inputs))
-    kind = os.path.splitext(path)[1]
-    load = {".tflite": tflite, ".onnx": onnx}.get(kind, saved_model)
+    load = onnx if path.endswith(".onnx") else tflite
+    if os.path.isdir(path):
+        load = saved_model
     signatures, free = load(path), load is not tflite
     n = len(given["z"])
     made = {}
@@ -80,7 +81,7 @@ def main(path, inputs, outputs):
         for ngl in given["ngl"]:
             fixed = {"ngl": ngl} if "ngl" in takes else {}
             rows, milliseconds = [], []
-            half = n // 2 if free else n
+            half = n - n // 2 if free else n
             parts = [slice(0, 1), *(slice(i, i + 1) for i in range(half))]
             if half < n:
                 parts.append(slice(half, n))
