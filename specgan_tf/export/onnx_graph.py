@@ -89,6 +89,7 @@ def save_onnx(
     del model.opset_import[:]  # tf2onnx names one more domain, which nothing uses
     model.opset_import.append(onnx.helper.make_opsetid("", OPSET))
     _name_the_batch(model.graph)
+    _read_from_outside(model.graph)
     onnx.helper.set_model_props(model, {METADATA: json.dumps(about or {})})
     try:
         onnx.checker.check_model(model, full_check=True)
@@ -107,6 +108,24 @@ def _name_the_batch(graph):
     for tensor in (*graph.input, *graph.output):
         for dimension in tensor.type.tensor_type.shape.dim[:1]:
             dimension.dim_param = "batch"
+
+
+def _read_from_outside(graph):
+    """Let loops read what never changes from the graph around them.
+
+    tf2onnx hands it from step to step, and OpenVINO refuses such loops.
+    """
+    for loop in (node for node in graph.node if node.op_type == "Loop"):
+        (body,) = (a.g for a in loop.attribute if a.name == "body")
+        for i in reversed(range(2, len(loop.input))):  # after the count and condition
+            inside, outside = body.input[i].name, loop.input[i]
+            if body.output[i - 1].name != inside:
+                continue
+            for node in body.node:
+                for k, name in enumerate(node.input):
+                    if name == inside:
+                        node.input[k] = outside
+            del loop.input[i], loop.output[i - 2], body.input[i], body.output[i - 1]
 
 
 def metadata(path: StrPath) -> dict:
