@@ -27,7 +27,7 @@ import pytest
 import tensorflow as tf
 
 from benchmarks.seeded_errors import ERRORS
-from specgan_tf.crosscheck import iterations, records, training
+from specgan_tf.crosscheck import derivative, iterations, records, stages, training
 from specgan_tf.crosscheck.matrix import Cell, compute, inputs
 from specgan_tf.crosscheck.records import GOLDENS, Record
 from specgan_tf.crosscheck.replay import load, run
@@ -98,7 +98,7 @@ class Reused:
     """Networks and compiled iterations of one set of options, used for every seed."""
 
     def __init__(self):
-        self.gans, self.iterations = {}, {}
+        self.gans, self.iterations, self.pairs = {}, {}, {}
         self.build, self.replaying = training.build_gan, iterations.replaying
 
     def build_gan(self, r):
@@ -122,10 +122,21 @@ class Reused:
             self.iterations[gan] = self.replaying(gan, left_by)
         return self.iterations[gan]
 
+    def networks_of(self, r):
+        """Networks whose variables the record sets; what they begin with is drawn."""
+        if "draws" in r:
+            return records.networks(r)
+        key = str(records.options(r))
+        if key not in self.pairs:
+            self.pairs[key] = records.networks(r)
+        return self.pairs[key]
+
     def __enter__(self):
         self.patches = contextlib.ExitStack()
         enter = self.patches.enter_context
         enter(mock.patch.object(training, "build_gan", self.build_gan))
+        enter(mock.patch.object(stages, "networks", self.networks_of))
+        enter(mock.patch.object(derivative, "networks", self.networks_of))
         enter(mock.patch.object(iterations, "replaying", self.replaying_of))
 
     def __exit__(self, *args):
