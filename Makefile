@@ -1,6 +1,7 @@
 # make sounds: hear the bundled model of drums.
 # make demo: train, hear, see and export a small SpecGAN.  make web: play it in a browser.
 # make serve: it over HTTP.  make test: the test suite.
+# make docs: the documentation, with an API reference.
 PYTHON ?= python3
 VENV ?= .venv
 OUT ?= demo_out
@@ -19,7 +20,7 @@ NAME ?= drums
 MODELS = $(NAME) $(filter-out $(NAME),drums digits)
 PORT ?= 8000
 
-.PHONY: sounds demo web serve test quick lint matrix clean
+.PHONY: sounds demo web serve test quick lint docs matrix clean
 
 $(VENV)/installed: setup.py
 	$(PYTHON) -m venv $(VENV)
@@ -33,6 +34,10 @@ $(VENV)/serve-installed: $(VENV)/installed
 
 $(VENV)/test-installed: $(VENV)/installed
 	$(PIP) -e '.[test]'
+	@touch $@
+
+$(VENV)/docs-installed: $(VENV)/installed
+	$(PIP) -e '.[docs]'
 	@touch $@
 
 sounds: $(VENV)/installed
@@ -79,6 +84,11 @@ lint: $(VENV)/test-installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
+# The pages of docs/ and a reference made of docstrings, in site/. Warnings are errors.
+docs: $(VENV)/docs-installed
+	$(BIN)/mkdocs build
+	@echo "Open site/index.html in a browser"
+
 # Install and quick tests on each of these Pythons that is found.
 matrix:
 	@for v in 3.10 3.11 3.12 3.13; do \
@@ -90,4 +100,4 @@ matrix:
 
 clean:
 	rm -rf $(WEB)/node_modules $(WEB)/vendor $(WEB)/model
-	rm -rf $(VENV) .venv-* $(OUT) build *.egg-info .pytest_cache .ruff_cache
+	rm -rf $(VENV) .venv-* $(OUT) build site *.egg-info .pytest_cache .ruff_cache

@@ -11,6 +11,11 @@ LITERT = (
     "ai-edge-litert"  # runs .tflite files; tf.lite.Interpreter is leaving TensorFlow
 )
 BENCHMARKS = ["torch>=2.4", "matplotlib"]  # the twin compared with, and the picture
+DOCS = [  # make docs; ruff formats the signatures
+    "mkdocs>=1.6,<2",
+    "mkdocstrings[python]>=1.0",
+    "ruff",
+]
 NOTEBOOK = ["nbclient", "ipykernel"]  # run examples/specgan.ipynb
 SERVE = [  # specgan-serve
     "starlette>=1.0",
@@ -68,6 +73,7 @@ setup(
         "onnx": ONNX,
         "resampy": [RESAMPY],
         "benchmarks": BENCHMARKS,
+        "docs": DOCS,
         "serve": SERVE,
         "test": [
             LITERT,

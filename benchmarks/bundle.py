@@ -20,7 +20,7 @@ import logging
 import os
 import sys
 
-from specgan_tf.cli import flags
+from specgan_tf.cli.flags import FLAGS, RECORDED
 from specgan_tf.cli.run import run
 
 log = logging.getLogger("specgan_tf")
@@ -99,7 +99,12 @@ def make(args):
 
     from specgan_tf import generate
     from specgan_tf.cli.data import find_files
-    from specgan_tf.cli.settings import INVERSION, griffin_lim, load_moments, settle
+    from specgan_tf.cli.settings import (
+        INVERSION,
+        griffin_lim,
+        load_moments,
+        resolve_settings,
+    )
     from specgan_tf.files import InputError, replacing_dir
     from specgan_tf.weights import bundled, checkpoint
 
@@ -114,7 +119,7 @@ def make(args):
         )
     given = {"mode": "moments", "train_dir": args.train_dir}
     given |= {k: v for k in INVERSION if (v := getattr(args, k)) is not None}
-    settings = settle(flags.make_parser(), given)
+    settings = resolve_settings(given)
     inversion = griffin_lim(settings)
     fps = find_files(settings)
     rows = provenance(fps, args.sounds)
@@ -343,13 +348,13 @@ def command(name, settings, step):
     from specgan_tf.cli.settings import INVERSION, PATHS
 
     words = ["python train_specgan.py train ./train"]
-    for flag, default in settings.defaults.items():
+    for flag in FLAGS:
         value = getattr(settings, flag)
         if flag == "data_dir" and value:
             value = f"./{name}"
-        elif flag not in settings.recorded - {*PATHS, *INVERSION, *ASIDE}:
+        elif flag not in RECORDED - {*PATHS, *INVERSION, *ASIDE}:
             continue
-        if value == default:
+        if value == FLAGS[flag].default:
             continue
         words.append(f"--{flag}" if value is True else f"--{flag} {value}")
     return " ".join([*words, f"--train_max_steps {step}"])

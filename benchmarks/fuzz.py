@@ -38,8 +38,7 @@ with atheris.instrument_imports(include=WATCHED):
         loader,
         moments,
     )
-    from specgan_tf.cli import flags
-    from specgan_tf.cli.settings import settle
+    from specgan_tf.cli.settings import resolve_settings
     from specgan_tf.weights import checkpoint, folders
 
 RSS = 2048  # MiB above the imports
@@ -105,7 +104,6 @@ def reading(kind, folder):
         "audio": "sound.wav",
     }
     path = os.path.join(folder, names[kind])
-    parser = flags.make_parser()
     given = {"mode": "generate", "train_dir": folder}
 
     def latents():
@@ -122,7 +120,7 @@ def reading(kind, folder):
         "pickle": both,
         "npy": latents,
         "shard": lambda: moments.merge_shards(folder),
-        "args": lambda: settle(parser, dict(given)),
+        "args": lambda: resolve_settings(given),
         "list": lambda: folders.latest(folder),
         "checkpoint": lambda: checkpoint.load_generator(folder),
         "audio": lambda: loader.decode_audio(path, 16000, fast_wav=True),

@@ -74,11 +74,10 @@ def real(folder):
 def generated(path, seed=0):
     """Sounds of a model, at equal loudness: float32 [8, 16384]."""
     from specgan_tf import generate, load_generator, load_moments, spectral
-    from specgan_tf.cli.flags import make_parser
-    from specgan_tf.cli.settings import griffin_lim, settle
+    from specgan_tf.cli.settings import griffin_lim, resolve_settings
 
     G, moments = load_generator(path), load_moments(path)
-    settings = settle(make_parser(), {"mode": "generate", "train_dir": path})
+    settings = resolve_settings({"mode": "generate", "train_dir": path})
     z = generate.sample_z(CLIPS, G.latent_dim, seed)
     x = generate.render(G, moments, z, griffin_lim(settings))["G_z"]
     return spectral.normalize(x).numpy()[:, :, 0]

@@ -45,7 +45,7 @@ def data(i, n):
 with strategy.scope():
     gan = SpecGAN(SpecGANGenerator(dim=dim), SpecGANDiscriminator(dim=dim), seed=0)
     gan.compile()
-anywhere, seconds, flags = distribute.anywhere(strategy), [], []
+any_worker, seconds, flags = distribute.any_worker_of(strategy), [], []
 class Watch(keras.callbacks.Callback):
     def on_train_batch_begin(self, batch, logs=None):
         self.began = time.monotonic()
@@ -53,7 +53,7 @@ class Watch(keras.callbacks.Callback):
         float(logs["G_loss"])
         seconds.append(time.monotonic() - self.began)
         began = time.monotonic()
-        anywhere(False)
+        any_worker(False)
         flags.append(time.monotonic() - began)
 x = distribute.feed(strategy, data)
 gan.fit(x, steps_per_epoch=steps, shuffle=False, verbose=0, callbacks=[Watch()])
@@ -167,23 +167,31 @@ print(json.dumps(rates))
 """
 
 SHARED = """
-import json, sys, time
+import itertools, json, sys, time
 import numpy as np
-from specgan_tf.loader import Order, Part
+from specgan_tf.loader.decoder import Decoder
+from specgan_tf.loader.order import Order
+from specgan_tf.loader.slices import Slices
+def stream(files, slices, offsets=0, **how):
+    slicing = 16384, 16384, False, False
+    lengths = np.full(files, 16384 * slices + offsets // 2)
+    decoder = Decoder(range(files), lengths, slicing, num_channels=1)
+    return Slices(decoder, Order(files, 4096, offsets, 0), repeat=True, **how)
 shares = {}
 for slices in (1, 10, 180):
     for workers in (8, 64):
-        part = Part(Order(1, True, 0, 0), 4096, 64 * workers, (0, 64))
-        taken = part.takes(np.arange(8192, 8192 + 18000)).reshape(-1, slices).any(1)
+        files = 180_000 // slices
+        tasks = stream(files, slices, batch=64 * workers, rows=(0, 64)).tasks()
+        decoded = itertools.takewhile(lambda task: task[2] < 180_000, tasks)
         shares[f"{workers} workers, files of {slices} slices, decoded by one"] = (
-            taken.mean())
+            sum(1 for _ in decoded) / files)
 names = [f"/data/audio/{i // 1000:06}/{i % 1000:03}-of-a-recording.wav"
          for i in range(1000)]
 shares["bytes of a file's name"] = sum(map(sys.getsizeof, names)) / 1000 + 2 * 8
 began = time.process_time()
-Order(1, True, 0, 0).buffered(4096 * 2000, 4096)
-shares["seconds to go on after 10^9 slices"] = (
-    (time.process_time() - began) * 1e9 / (4096 * 2000))
+stream(100_000, 10, offsets=16384).locate(10**8)
+shares["seconds to find the place after 10^9 slices"] = (
+    10 * (time.process_time() - began))
 print(json.dumps(shares))
 """
 

@@ -1,8 +1,18 @@
 """SpecGAN in TensorFlow 2 and Keras 3: a port of chrisdonahue/wavegan's.
 
-What is in it is imported when it is first asked for: TensorFlow takes seconds, reads
-its environment as it is imported, and not every module needs it.
+>>> from specgan_tf import generate, load_generator, load_moments, render
+>>> G, moments = load_generator("drums"), load_moments("drums")
+>>> z = generate.sample_z(16, G.latent_dim, seed=0)
+>>> audio = render(G, moments, z)["G_z"]  # float32 [16, 16384, 1], 16 kHz
+
+The names below are public. docs/PYTHON.md shows them at work, and docs/ARCHITECTURE.md
+maps the modules: networks in `specgan`, one training step in `gan`, losses in `losses`,
+spectrograms and Griffin-Lim in `spectral`, latents and sounds in `generate`, audio
+files in `loader`, checkpoints in `weights`.
 """
+
+# Names and modules are imported when they are first asked for: TensorFlow takes
+# seconds, reads its environment as it is imported, and not every module needs it.
 
 import importlib
 import json
@@ -11,27 +21,43 @@ import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from specgan_tf.files import InputError
     from specgan_tf.gan import SpecGAN
+    from specgan_tf.generate import render
+    from specgan_tf.loader.decode import decode_audio
     from specgan_tf.specgan import SpecGANDiscriminator, SpecGANGenerator
+    from specgan_tf.spectral import GriffinLim, f_to_t, t_to_f
     from specgan_tf.weights.checkpoint import load_generator
     from specgan_tf.weights.folders import load_moments
 
 __version__ = "0.1.0"
 __all__ = [
+    "GriffinLim",
+    "InputError",
     "SpecGAN",
     "SpecGANDiscriminator",
     "SpecGANGenerator",
+    "decode_audio",
+    "f_to_t",
     "load_generator",
     "load_moments",
+    "render",
+    "t_to_f",
 ]
 _HOMES = {
+    "GriffinLim": "spectral",
+    "InputError": "files",
     "SpecGAN": "gan",
     "SpecGANDiscriminator": "specgan",
     "SpecGANGenerator": "specgan",
+    "decode_audio": "loader.decode",
+    "f_to_t": "spectral",
     "load_generator": "weights.checkpoint",
     "load_moments": "weights.folders",
+    "render": "generate",
+    "t_to_f": "spectral",
 }
-# Of ours, which choose the backend themselves; -m is python -m specgan_tf.something.
+# Our commands, which choose the backend themselves; -m: python -m specgan_tf.something.
 _COMMANDS = {
     *("-m", "train_specgan.py", "export.py"),
     *("specgan", "specgan-export", "specgan-serve"),
@@ -39,7 +65,7 @@ _COMMANDS = {
 
 
 def _require_tensorflow():
-    """Refuse Keras with another backend than TensorFlow, before it is imported."""
+    """Refuse other Keras backends than TensorFlow, before Keras is imported."""
     if keras := sys.modules.get("keras"):
         backend = keras.config.backend()
     elif os.path.basename(sys.argv[0]) in _COMMANDS:
@@ -54,7 +80,7 @@ def _require_tensorflow():
 
 
 def _recorded_backend():
-    """The backend in keras.json, where Keras looks for it."""
+    """The backend in keras.json, in the folder where Keras looks for it."""
     folder = os.environ.get("KERAS_HOME") or os.path.expanduser("~/.keras")
     try:
         with open(os.path.join(folder, "keras.json")) as f:

@@ -1,19 +1,22 @@
-"""What a `SpecGAN` is given, checked: networks, optimizers, data."""
+"""Checks of the arguments of a `SpecGAN`: networks, optimizers, data."""
 
 import keras
+import numpy as np
 import tensorflow as tf
 
-# What the networks have to have, for SpecGAN to train them.
+from specgan_tf import spectral
+
+# Attributes that SpecGAN uses of its networks.
 GENERATOR = "latent_dim", "use_batchnorm"
 DISCRIMINATOR = "features", "logits", "use_batchnorm"
 
 
 class Optimizers:
-    """Both optimizers of a compiled `SpecGAN`, where Keras looks for one.
+    """Both optimizers of a compiled `SpecGAN`, as the one that Keras expects.
 
-    `LearningRateScheduler` and `ReduceLROnPlateau` read and set `learning_rate`: it is
-    G's, and D's keeps its ratio to it. For a rate of each network over time, give each
-    optimizer a `keras.optimizers.schedules` one instead.
+    `LearningRateScheduler` and `ReduceLROnPlateau` read and set `learning_rate`. It is
+    G's rate, and D's rate keeps its ratio to it. For rates that change independently,
+    give each optimizer a schedule (`keras.optimizers.schedules`) instead.
     """
 
     built = True
@@ -42,19 +45,20 @@ class Optimizers:
         return self.G.variables + self.D.variables
 
 
-def get_optimizer(name, optimizer):
-    """A Keras optimizer, of what `compile` takes; None of None."""
+def get_optimizer(name, optimizer, loss):
+    """The Keras optimizer that `compile` was given; for None, the loss's own."""
     try:
-        return keras.optimizers.get(optimizer)
+        optimizer = keras.optimizers.get(optimizer)
     except (ValueError, TypeError):
         raise ValueError(
             f"{name} must be a Keras optimizer, or the name of one. "
             f"Received: {optimizer!r}"
         ) from None
+    return optimizer or loss.optimizer()
 
 
 def require_network(name, net, kind, attributes):
-    """Refuse a network that has not got these."""
+    """Refuse a network without these attributes."""
     missing = [a for a in attributes if not hasattr(net, a)]
     if missing:
         raise ValueError(
@@ -63,29 +67,61 @@ def require_network(name, net, kind, attributes):
         )
 
 
-def wanted(n):
-    """What a dataset's elements have to be."""
-    return f"float32 [disc_nupdates, b, 128, 128, 1], here [{n}, b, 128, 128, 1]"
+def require_positive_integer(name, value):
+    whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    if not whole or value < 1:
+        raise ValueError(f"{name} must be a positive integer. Received: {value!r}")
 
 
-def incomplete(n):
-    """The error for an element that holds another number of batches than `n`."""
+def frames(G, D):
+    """Frames of the spectrograms that both networks have; a ValueError if they differ.
+
+    A network without a slice_len has the reference's.
+    """
+    lengths = [getattr(net, "slice_len", spectral.SLICE_LEN) for net in (G, D)]
+    if lengths[0] != lengths[1]:
+        raise ValueError(
+            f"G and D must have one slice_len. Received: {lengths[0]}, {lengths[1]}"
+        )
+    return lengths[0] // spectral.NHOP
+
+
+def refuse_array(x, n, frames):
+    """Refuse an array in place of a dataset, and say how to make one of it."""
+    if isinstance(x, (np.ndarray, tf.Tensor)):
+        raise ValueError(
+            f"fit takes a tf.data.Dataset of iterations, {wanted(n, frames)}; from an "
+            "array [iterations, *that], tf.data.Dataset.from_tensor_slices makes one. "
+            f"Received: an array of shape {tuple(x.shape)}"
+        )
+
+
+def wanted(n, frames):
+    """Shape and dtype of a dataset's elements."""
     return (
-        f"each element of the dataset must be {wanted(n)}. Received: another number of "
-        "batches; if Dataset.batch makes the elements, it needs drop_remainder=True"
+        f"float32 [disc_nupdates, b, {frames}, 128, 1], here [{n}, b, {frames}, 128, 1]"
     )
 
 
-def checked(x, n):
-    """`x`, an element of a dataset: `n` real batches. Else it is a ValueError."""
-    shape = tf.TensorShape([n, None, 128, 128, 1])
+def incomplete(n, frames):
+    """The error for an element that holds another number of batches than `n`."""
+    return (
+        f"each element of the dataset must be {wanted(n, frames)}. Received: another "
+        "number of batches; if Dataset.batch makes the elements, it needs "
+        "drop_remainder=True"
+    )
+
+
+def checked(x, n, frames):
+    """`x`, an element of a dataset, if it is `n` real batches; else a ValueError."""
+    shape = tf.TensorShape([n, None, frames, 128, 1])
     if x.dtype != tf.float32 or not shape.is_compatible_with(x.shape):
         raise ValueError(
-            f"each element of the dataset must be {wanted(n)}. "
+            f"each element of the dataset must be {wanted(n, frames)}. "
             f"Received: {tf.as_dtype(x.dtype).name} {x.shape}"
         )
-    if x.shape[0] is None:  # known when it is there
-        right = tf.debugging.assert_equal(tf.shape(x)[0], n, incomplete(n))
+    if x.shape[0] is None:  # known only when the step runs
+        right = tf.debugging.assert_equal(tf.shape(x)[0], n, incomplete(n, frames))
         with tf.control_dependencies([right]):
-            x = tf.reshape(x, [n, -1, 128, 128, 1])
+            x = tf.reshape(x, [n, -1, frames, 128, 1])
     return x

@@ -1,8 +1,8 @@
-"""Training on several devices or machines, on `tf.distribute`. Nothing about SpecGAN.
+"""Training on several devices or machines, with `tf.distribute`. Nothing about SpecGAN.
 
-A batch is the joint one, of all replicas: each takes its rows of it, of the data and
-of every random draw, and gradients and values are means over all. So several replicas
-train as one process with the joint batch does, and go on with its checkpoints.
+Batches are global: each replica takes its rows of every batch of data and of every
+random draw, and gradients and values are averaged over replicas. So several replicas
+compute what one process with the whole batch computes, and continue its checkpoints.
 
 Workers are processes, each with the same number of devices; the chief is the first.
 """
@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import signal
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import tensorflow as tf
@@ -25,8 +26,8 @@ EXAMPLE = (
     '{"cluster": {"worker": ["host0:2222", "host1:2222"]}, '
     '"task": {"type": "worker", "index": 0}}'
 )
-# What the survivors are told, of a worker that ended. Which of them depends on what
-# they were waiting for.
+# Errors that the other workers get when one has ended; which one they get depends on
+# what they were waiting for.
 LOST = (
     tf.errors.UnavailableError,
     tf.errors.AbortedError,
@@ -36,17 +37,18 @@ LOST = (
 
 
 class LostWorker(ConnectionError):
-    """Another worker has ended, and none can go on without it."""
+    """Another worker has ended, and training cannot continue without it."""
 
 
-def create(kind):
-    """A strategy: of one device, all of this machine, or those of all in TF_CONFIG.
+def create(kind: str) -> tf.distribute.Strategy:
+    """A strategy: one device, all devices of this machine, or those in TF_CONFIG.
 
-    "multiworker" has to come before TensorFlow does anything else, and waits until all
-    workers are there.
+    Args:
+      kind: one of KINDS. Create a "multiworker" strategy before TensorFlow does
+        anything else; it waits until all workers have started.
 
     Raises:
-      InputError: TF_CONFIG does not say who is who, or its address cannot be had.
+      InputError: TF_CONFIG is missing or wrong, or this worker cannot use its address.
     """
     if kind not in KINDS:
         raise ValueError(f"kind must be one of {KINDS}. Received: {kind!r}")
@@ -57,8 +59,8 @@ def create(kind):
         devices = list_devices("GPU") or list_devices("CPU")
         return tf.distribute.MirroredStrategy([d.name for d in devices])
     own = check_config(os.environ.get("TF_CONFIG", ""))
-    log.info("Worker at %s: waiting for all that TF_CONFIG names", own)
-    # TensorFlow waits outside of Python, whose own handler would wait with it.
+    log.info("Worker at %s: waiting for the other workers in TF_CONFIG", own)
+    # TensorFlow waits outside of Python, so Python's own handler would not run.
     handler = signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         return tf.distribute.MultiWorkerMirroredStrategy()
@@ -69,8 +71,8 @@ def create(kind):
         signal.signal(signal.SIGINT, handler)
 
 
-def check_config(text):
-    """This worker's address in TF_CONFIG, which must name it and all others."""
+def check_config(text: str) -> str:
+    """Check TF_CONFIG, which must name all workers. Returns this worker's address."""
     if not text.strip():
         raise InputError(
             "multiworker needs TF_CONFIG in the environment of each worker, such as "
@@ -91,7 +93,7 @@ def check_config(text):
         ) from None
     if not cluster or not cluster.keys() <= {"chief", "worker"}:
         raise InputError(
-            "TF_CONFIG: a cluster is of worker and chief tasks. "
+            "TF_CONFIG: a cluster may have worker and chief tasks only. "
             f"Received: {', '.join(cluster) or 'none'}"
         )
     if len(cluster.get("chief", [0])) != 1:
@@ -105,20 +107,20 @@ def check_config(text):
     return cluster[kind][index]
 
 
-# Of a strategy
+# Functions of a strategy
 
 
-def is_distributed(strategy):
+def is_distributed(strategy: tf.distribute.Strategy) -> bool:
     mirrored = tf.distribute.MirroredStrategy
     return isinstance(strategy, (mirrored, tf.distribute.MultiWorkerMirroredStrategy))
 
 
-def has_workers(strategy):
+def has_workers(strategy: tf.distribute.Strategy) -> bool:
     return isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
 
 
-def is_chief(strategy):
-    """Whether this process is the one that saves and speaks."""
+def is_chief(strategy: tf.distribute.Strategy) -> bool:
+    """Whether this process is the one that saves and logs."""
     if not has_workers(strategy):
         return True
     resolver = strategy.cluster_resolver
@@ -126,21 +128,22 @@ def is_chief(strategy):
     return (resolver.task_type, resolver.task_id) == (first, 0)
 
 
-def from_chief(strategy, value):
-    """The chief's `value`, in every worker: an array of the same shape and type there.
+def from_chief(strategy: tf.distribute.Strategy, value: np.ndarray) -> np.ndarray:
+    """Send the chief's `value` to every worker, and return it.
 
-    All workers must call this, in the same order.
+    All workers must call this in the same order, with arrays of the same shape and
+    dtype.
     """
     if not has_workers(strategy):
         return value
-    with strategy.scope():  # where variables begin with the chief's value
+    with strategy.scope():  # variables made in it get the chief's value
         return np.array(tf.Variable(value, trainable=False).numpy())
 
 
-def anywhere(strategy):
-    """A function of a flag: whether it is set in any worker.
+def any_worker_of(strategy: tf.distribute.Strategy) -> Callable[[bool], bool]:
+    """Return any_worker(flag): True if any worker passes True.
 
-    All workers must call it as often; it waits for them.
+    All workers must call it equally often; each call waits for all of them.
     """
     if not has_workers(strategy):
         return bool
@@ -153,18 +156,22 @@ def anywhere(strategy):
     return lambda flag: bool(count(tf.constant(bool(flag))) > 0)
 
 
-def require_same(strategy, number, what):
-    """An `InputError`, in all workers, if one has another `number` than the chief."""
+def require_same(strategy: tf.distribute.Strategy, number: int, what: str) -> None:
+    """Raise InputError, in all workers, if one worker's `number` is not the chief's."""
     differs = number != from_chief(strategy, np.int64(number))
-    if anywhere(strategy)(differs):
+    if any_worker_of(strategy)(differs):
         raise InputError(f"the workers do not have the same {what}")
 
 
-def feed(strategy, make):
-    """What `fit` takes, of `make(i, n)`: the i-th of n equal parts of every batch.
+def feed(
+    strategy: tf.distribute.Strategy, make: Callable[[int, int], tf.data.Dataset]
+) -> tf.data.Dataset:
+    """The dataset for `fit`, distributed over the replicas.
 
-    make: -> `tf.data.Dataset`, endless, of [updates, b / n, ...]. Called once in each
-      worker, for its part; each of its devices takes an equal part of that.
+    Args:
+      make: make(i, n) returns an endless dataset of [updates, b / n, ...]: the i-th of
+        n equal parts of every batch. Each worker calls it once, for its own part, and
+        divides that among its devices.
     """
     if not is_distributed(strategy):
         return make(0, 1)
@@ -176,7 +183,7 @@ def feed(strategy, make):
         if devices > 1:
             split = lambda x: tf.stack(tf.split(x, devices, axis=1))  # noqa: E731
             x = x.map(split).unbatch()
-        # Said, or a strategy would ask all workers at each step whether there is more.
+        # Otherwise a strategy asks all workers at each step whether data is left.
         return x.apply(
             tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY)
         )
@@ -185,26 +192,27 @@ def feed(strategy, make):
 
 
 @contextlib.contextmanager
-def partners(strategy):
-    """Makes `LostWorker` of what TensorFlow raises when another worker has ended."""
+def reporting_lost_workers(strategy: tf.distribute.Strategy) -> Iterator[None]:
+    """Context: raise `LostWorker` instead of TensorFlow's errors for a lost worker."""
     try:
         yield
     except LOST as e:
         if not has_workers(strategy):
             raise
         raise LostWorker(
-            "another worker has ended or cannot be reached: see what it said, then "
-            "start all again; they go on from the last checkpoint"
+            "another worker has ended or cannot be reached: look at its log, then "
+            "start all workers again; they continue from the last checkpoint"
         ) from e
 
 
-# Of the replica in which they are called
+# Functions to call in a replica
 
 
-def rows(draw, n):
-    """This replica's `n` rows of what `draw(rows)` draws for all replicas together.
+def rows(draw: Callable[[int], tf.Tensor], n: int | tf.Tensor) -> tf.Tensor:
+    """This replica's `n` rows of the random values that `draw(rows)` returns.
 
-    All of them draw the same, from the same state of the generator.
+    Every replica draws the same values for all replicas, from the same state of the
+    random generator.
     """
     here = tf.distribute.get_replica_context()
     if here.num_replicas_in_sync == 1:
@@ -213,17 +221,20 @@ def rows(draw, n):
     return draw(n * here.num_replicas_in_sync)[first : first + n]
 
 
-def shares(gradients):
-    """Gradients of a mean over this replica's rows, as shares of that over all.
+def shares(gradients: list) -> list:
+    """Divide gradients by the number of replicas.
 
-    Keras' optimizers add up what the replicas hand them.
+    Keras' optimizers add up the replicas' gradients; so their sum becomes their mean.
     """
     n = tf.distribute.get_replica_context().num_replicas_in_sync
     return gradients if n == 1 else [None if g is None else g / n for g in gradients]
 
 
-def returned(values):
-    """What a `train_step` may return: `fit` takes means over axis 0 of the workers'."""
+def returned(values: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    """The form in which a `train_step` must return scalars: with workers, as [1].
+
+    Then `fit` concatenates the workers' values, and takes their mean.
+    """
     if not has_workers(tf.distribute.get_strategy()):
         return values
     return {name: tf.reshape(value, [1]) for name, value in values.items()}

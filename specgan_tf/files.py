@@ -1,11 +1,11 @@
-"""How the package touches files: atomic writes, and pickles read without running them.
+"""Atomic writes, locks, and pickles that are read without running code in them.
 
 The reference stores moments and preview latents as pickled numpy arrays
-[train_specgan.py:612-613, 415-417]. Unpickling runs whatever the file says, so a
-stranger's moments could run a stranger's code; here a pickle is only ever *described*
-to us, and the arrays are built from that description.
+[train_specgan.py:612-613, 415-417]. Unpickling can run any code, so a stranger's
+moments could run a stranger's code. Here a pickle only yields a description, from which
+the arrays are built.
 
-differs: pickle.load, of whatever the file is.  [train_specgan.py:726-727, 405-406]
+differs: the original unpickles any file.  [train_specgan.py:726-727, 405-406]
 """
 
 import contextlib
@@ -26,8 +26,10 @@ MAX_PICKLE_BYTES = 64 << 20  # 160,000 latents of 100 float32; moments are 1.2 k
 
 
 class InputError(ValueError):
-    """Something the user gave is wrong. The message is one line and is all they need:
-    what was wrong, which file or value, and what to do."""
+    """A file or value from the user is wrong.
+
+    The message is one line: what is wrong, which file or value, and what to do.
+    """
 
 
 UMASK = os.umask(0)  # can only be read by setting it; here, before there are threads
@@ -70,9 +72,9 @@ def naming(path):
 
 @contextlib.contextmanager
 def making_dir(path: StrPath) -> Iterator[None]:
-    """Make a folder, with its parents; remove what is empty of it if the block fails.
+    """Make a folder and its parents; if the block fails, remove those still empty.
 
-    Folders that were there before stay.
+    Folders that existed before stay.
     """
     path, made = os.path.abspath(os.fspath(path)), []
     while not os.path.isdir(path) and made[-1:] != [path]:
@@ -91,12 +93,12 @@ def making_dir(path: StrPath) -> Iterator[None]:
 
 @contextlib.contextmanager
 def only_training(folder: StrPath) -> Iterator[None]:
-    """Keep other trainings out of a folder; a process that dies lets go of it.
+    """Lock a folder against other trainings; the lock ends with the process.
 
-    The file of the lock stays, unless the block fails and leaves nothing else.
+    The lock file stays, unless the block fails and the folder has no other file.
 
     Raises:
-      InputError: another one is in it.
+      InputError: another training uses the folder.
     """
     lock = filelock.FileLock(os.path.join(folder, ".lock"))
     new = not os.path.exists(lock.lock_file)
@@ -104,7 +106,7 @@ def only_training(folder: StrPath) -> Iterator[None]:
         lock.acquire(timeout=0)
     except filelock.Timeout:
         raise InputError(
-            f"another training is under way in {folder}: end it, or use another "
+            f"another training is running in {folder}: stop it, or use another "
             "train_dir"
         ) from None
     try:
@@ -155,11 +157,11 @@ def put_in_place(new, path):
 def write_pickle(path: StrPath, arrays: object) -> None:
     """Pickle float arrays (one, or a tuple) so that any numpy, 1.x or 2.x, reads them.
 
-    A tuple may hold a dict of numbers too, see `read_pickle`.
+    A tuple may also hold a dict of numbers, see `read_pickle`.
 
-    numpy 2 pickles name `numpy._core`, which numpy 1 does not have; these are rebuilt
-    through `numpy.frombuffer` and `numpy.ndarray.reshape`, which every numpy has, at
-    protocol 2, which every Python has.
+    numpy 2's own pickles name `numpy._core`, which numpy 1 does not have. These pickles
+    name `numpy.frombuffer` and `numpy.reshape`, which every numpy has, and use protocol
+    2, which every Python has.
     """
     with replacing(path) as f:
         _ArrayPickler(f, protocol=2).dump(arrays)
@@ -181,13 +183,13 @@ class _ArrayPickler(pickle._Pickler):  # the Python one: dispatch by type is pub
 
 
 class _Global:
-    """A function to be named in a pickle, whatever this numpy calls its module."""
+    """A function's name in a pickle, independent of this numpy's module names."""
 
     def __init__(self, module, name):
         self.module, self.name = module, name
 
     def __call__(self):
-        raise TypeError("only ever named, never called")
+        raise TypeError("never called: pickle only needs a callable")
 
 
 class _Flat:
@@ -207,11 +209,11 @@ _ArrayPickler.dispatch.update(
 def read_pickle(path: StrPath, options: bool = False) -> np.ndarray | list:
     """The float arrays of a pickle, as a tuple or a single `np.ndarray`.
 
-    Reads what the reference (any numpy, Python 2 or 3) and `write_pickle` leave.
-    Nothing named in the file is imported or called.
+    It reads files of the reference (any numpy, Python 2 or 3) and of `write_pickle`,
+    and imports or calls nothing that the file names.
 
     Args:
-      options: a tuple may hold a dict too: name -> bool, int or float.
+      options: allow a dict in the tuple: name -> bool, int or float.
 
     Raises:
       InputError: not a pickle of float arrays.
@@ -230,7 +232,7 @@ def read_pickle(path: StrPath, options: bool = False) -> np.ndarray | list:
         return _build(value)
     except _Refused as e:
         raise InputError(f"{path} is not a pickle of float arrays: {e}") from None
-    except Exception:  # whatever a hostile file makes the parser trip over
+    except Exception:  # a hostile file can cause any error
         raise InputError(
             f"{path} is not a pickle of float arrays, or damaged"
         ) from None
@@ -241,7 +243,7 @@ class _Refused(ValueError):
 
 
 class _Description:
-    """Stands where a pickle would build a numpy object; holds only what it was told."""
+    """Replaces a numpy object that a pickle would build; holds only its arguments."""
 
     def __init__(self, *args):
         self.args, self.state = args, None
@@ -251,11 +253,11 @@ class _Description:
 
 
 class _Reconstruct(_Description):
-    """numpy's _reconstruct(ndarray, (0,), b'b'), then a state with the content."""
+    """numpy's _reconstruct(ndarray, (0,), b'b'); the state holds the content."""
 
 
 class _Dtype(_Description):
-    """numpy.dtype('f4', ...), then a state whose second entry is the byte order."""
+    """numpy.dtype('f4', ...); the state's second entry is the byte order."""
 
 
 class _NdarrayType(_Description):
@@ -284,7 +286,7 @@ def _encode(text, encoding):
 class _Describer(pickle._Unpickler):  # the Python one: its memo is a bounded dict
     dispatch = dict(pickle._Unpickler.dispatch)
 
-    def _load_bytearray8(self):  # without pickle's allocation of what the file claims
+    def _load_bytearray8(self):  # pickle's would allocate as much as the file claims
         self.append(self.read(int.from_bytes(self.read(8), "little")))
 
     dispatch[pickle.BYTEARRAY8[0]] = _load_bytearray8
@@ -319,22 +321,22 @@ def _options(value):
     return value
 
 
-def _build(told):
-    """An ndarray from its description, each part checked before it is believed."""
+def _build(description):
+    """An ndarray from its description; checks every part."""
     order, shape = "C", None
-    if isinstance(told, _Reshape):
-        told, shape = told.args
-    if isinstance(told, _FromBuffer):
-        raw, dtype = told.args
-    elif isinstance(told, _FromBuffer5):
-        raw, dtype, shape, order = told.args
+    if isinstance(description, _Reshape):
+        description, shape = description.args
+    if isinstance(description, _FromBuffer):
+        raw, dtype = description.args
+    elif isinstance(description, _FromBuffer5):
+        raw, dtype, shape, order = description.args
         dtype = _dtype_str(dtype)
-    elif isinstance(told, _Reconstruct):
-        _, shape, dtype, fortran, raw = told.state
+    elif isinstance(description, _Reconstruct):
+        _, shape, dtype, fortran, raw = description.state
         dtype = _dtype_str(dtype)
         order = "F" if fortran else "C"
     else:
-        raise _Refused(f"it holds a {type(told).__name__}")
+        raise _Refused(f"it holds a {type(description).__name__}")
     raw = raw.encode("latin1") if isinstance(raw, str) else bytes(raw)
     if dtype not in ("<f4", "<f8", ">f4", ">f8"):
         raise _Refused(f"it holds {dtype!r}, not float32 or float64")

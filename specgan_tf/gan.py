@@ -6,30 +6,27 @@ Port of train_specgan.py (chrisdonahue/wavegan 40e85e8), lines 126-127 and 273-2
 import contextlib
 
 import keras
-import numpy as np
 import tensorflow as tf
 from tensorflow.types.experimental import TensorLike
 
 from specgan_tf import arguments, distribute, kernels, losses, tf1
+from specgan_tf.files import StrPath
 
-# What `compile` makes an optimizer of.
-Optimizer = keras.optimizers.Optimizer | str | dict | None
+Optimizer = keras.optimizers.Optimizer | str | dict | None  # as compile takes it
+Values = dict[str, tf.Tensor]  # scalars, by name
 
 
 @keras.saving.register_keras_serializable(package="specgan_tf")
 class SpecGAN(keras.Model):
     """A generator and a discriminator, trained against each other.
 
-    >>> gan = SpecGAN(SpecGANGenerator(), SpecGANDiscriminator())
-    >>> gan.compile(loss="wgan-gp")
-    >>> gan.fit(dataset)  # of float32 [disc_nupdates, b, 128, 128, 1] in [-1, 1]
+    A dataset yields one iteration at a time: float32 [disc_nupdates, b, 128, 128, 1]
+    in [-1, 1], a real batch for each update of D. One update of G follows, which sees
+    no real data. A step returns its own values (of D's updates, those of the last);
+    `fit`'s history holds their means over the epoch.
 
-    Each element of the dataset is one iteration: `disc_nupdates` real batches, one for
-    each update of D, and one update of G, which sees no real data. What a step returns
-    is that iteration's own values (D's are its last update's); `fit`'s history holds
-    their means over the epoch.
-
-    A subclass may override `update_D` and `update_G`: what they return are metrics.
+    A subclass may override `update_D` and `update_G`. The values that they return
+    become metrics.
 
     Args:
       G: generator, latents [b, latent_dim] -> [b, 128, 128, 1]: a `SpecGANGenerator`,
@@ -37,11 +34,16 @@ class SpecGAN(keras.Model):
       D: discriminator, [b, 128, 128, 1] -> logits [b]: a `SpecGANDiscriminator`, or a
         model with its attributes and methods.
       disc_nupdates: updates of D per update of G.
-      seed: of the latents and of the penalty's alpha; None draws one.
+      seed: seed for latents and for the penalty's alpha; None draws one.
 
     Raises:
-      ValueError: networks that are not a generator and a discriminator, in this order;
-        disc_nupdates that is not a positive integer.
+      ValueError: G and D are not a generator and a discriminator, in this order, or
+        differ in slice_len; disc_nupdates is not a positive integer.
+
+    Examples:
+      >>> gan = SpecGAN(SpecGANGenerator(), SpecGANDiscriminator())
+      >>> gan.compile(loss="wgan-gp")
+      >>> history = gan.fit(dataset, steps_per_epoch=100).history
     """
 
     def __init__(
@@ -58,16 +60,13 @@ class SpecGAN(keras.Model):
         arguments.require_network(
             "D", D, "SpecGANDiscriminator", arguments.DISCRIMINATOR
         )
-        whole = isinstance(disc_nupdates, (int, np.integer))
-        if not whole or isinstance(disc_nupdates, bool) or disc_nupdates < 1:
-            raise ValueError(
-                f"disc_nupdates must be a positive integer. Received: {disc_nupdates!r}"
-            )
+        arguments.require_positive_integer("disc_nupdates", disc_nupdates)
+        self.frames = arguments.frames(G, D)
         self.G, self.D, self.disc_nupdates = G, D, int(disc_nupdates)
         self.seed_generator = keras.random.SeedGenerator(seed, name="seed_generator")
         self.trackers = {}
         self.average = None
-        self.built = True  # G and D are; nothing else is to be built
+        self.built = True  # G and D are built, and nothing else needs it
 
     def compile(
         self,
@@ -81,29 +80,28 @@ class SpecGAN(keras.Model):
         steps_per_execution: int = 1,
         **unknown,
     ) -> None:
-        """Choose the loss, and the original's optimizers for it or others.
+        """Choose the loss and the optimizers.
 
         Args:
           loss: "wgan-gp", "wgan", "lsgan" or "dcgan", or a `losses.Loss`.
           G_optimizer, D_optimizer: Keras optimizers, their names or configurations;
-            None takes the loss's own. Both rates are behind `optimizer.learning_rate`,
-            for Keras' callbacks: see `arguments.Optimizers`.
-          mixed_precision: convolutions compute in bfloat16 while training;
-            variables, dense layers, slopes and losses are float32 as ever. (Not
-            float16: bfloat16 has float32's range, so no loss needs scaling.) Slower
-            than float32 where `kernels.fast_bfloat16` says no.
+            None takes the loss's own. `optimizer.learning_rate` sets both rates, for
+            Keras' callbacks: see `arguments.Optimizers`.
+          mixed_precision: convolutions compute in bfloat16 while training; variables,
+            dense layers, slopes and losses stay float32. (Not float16: bfloat16 has
+            float32's range, so no loss needs scaling.) Slower than float32 on devices
+            for which `kernels.fast_bfloat16` is False.
           jit_compile: compile a step with XLA.
           ema_momentum: in [0, 1); above 0, `G_ema` is an exponential moving average of
-            G's weights, updated after each update of G and started from G's weights
-            as they are now. 0.999 averages over the last thousand or so.
+            G's weights. It starts from G's present weights, and each update of G
+            updates it. 0.999 averages over about the last thousand updates.
           run_eagerly, steps_per_execution: as in `keras.Model.compile`.
 
         Raises:
-          ValueError: unknown loss or optimizer; one optimizer for both networks;
-            `optimizer`, `metrics` and whatever else `keras.Model.compile` takes;
-            ema_momentum outside [0, 1); batch norm under a strategy of several
-            replicas, each of which would have its own statistics; a `floatx` other
-            than float32.
+          ValueError: unknown loss or optimizer; one optimizer for both networks; an
+            argument that only `keras.Model.compile` takes, such as `optimizer` or
+            `metrics`; ema_momentum outside [0, 1); batch norm with several replicas,
+            which would each have their own statistics; a `floatx` other than float32.
         """
         if unknown:
             raise ValueError(
@@ -132,12 +130,8 @@ class SpecGAN(keras.Model):
                 f"ema_momentum must be in [0, 1). Received: {ema_momentum!r}"
             )
         spec = loss if isinstance(loss, losses.Loss) else losses.LOSSES[loss]
-        G_optimizer = (
-            arguments.get_optimizer("G_optimizer", G_optimizer) or spec.optimizer()
-        )
-        D_optimizer = (
-            arguments.get_optimizer("D_optimizer", D_optimizer) or spec.optimizer()
-        )
+        G_optimizer = arguments.get_optimizer("G_optimizer", G_optimizer, spec)
+        D_optimizer = arguments.get_optimizer("D_optimizer", D_optimizer, spec)
         if G_optimizer is D_optimizer:
             raise ValueError(
                 "G_optimizer and D_optimizer must be two optimizers, as each keeps "
@@ -154,8 +148,7 @@ class SpecGAN(keras.Model):
         self.loss_name = spec.name if isinstance(loss, losses.Loss) else loss
         self.G_optimizer, self.D_optimizer = G_optimizer, D_optimizer
         self.optimizer = arguments.Optimizers(G_optimizer, D_optimizer)
-        names = ["D_loss", "G_loss", "D_x", "D_G_z"]
-        names += ["D_gradient_norm", "G_gradient_norm"]
+        names = "D_loss G_loss D_x D_G_z D_gradient_norm G_gradient_norm".split()
         if self.loss_spec.penalty:
             names += ["gradient_penalty", "slopes"]
         self.trackers = {}
@@ -190,10 +183,10 @@ class SpecGAN(keras.Model):
 
     @property
     def global_step(self) -> int:
-        """Updates of G so far.  [train_specgan.py:274-275]"""
+        """The number of updates of G so far.  [train_specgan.py:274-275]"""
         return int(self.G_optimizer.iterations.numpy())
 
-    # A property: as an attribute, Keras would count it among the model's weights.
+    # A property: Keras would add an attribute's variables to the model's weights.
     @property
     def G_ema(self) -> keras.Model | None:
         """The generator with averaged weights, or None without `ema_momentum`."""
@@ -221,7 +214,7 @@ class SpecGAN(keras.Model):
                 "a SpecGAN learns from spectrograms alone: its dataset must yield x or "
                 f"(x,). Received: {len(data)} values"
             )
-        x = arguments.checked(x, self.disc_nupdates)
+        x = arguments.checked(x, self.disc_nupdates, self.frames)
         batch_size = tf.shape(x)[1]
         for x_i in tf.unstack(x, self.disc_nupdates):
             values = self.update_D(x_i, self.draw_z(batch_size), self.draw_alpha(x_i))
@@ -235,56 +228,56 @@ class SpecGAN(keras.Model):
         return distribute.returned(values)
 
     def track(self, names):
-        """Have a mean of each of these values, and of no other, for `fit` to report."""
+        """Track the means of these values, and of no others, for `fit` to report."""
         for name in self.trackers.keys() - set(names):
             del self.trackers[name]
         for name in names:
             if name not in self.trackers:
-                with tf.init_scope():  # as a step is traced
+                with tf.init_scope():  # a step is being traced
                     metric = keras.metrics.Mean(name=name, dtype="float32")
                 self.trackers[name] = metric
 
-    def fit(self, x=None, *args, **kwargs):
-        """`keras.Model.fit`, of a `tf.data.Dataset` as in `SpecGAN`.
+    def fit(self, x=None, *args, **kwargs) -> keras.callbacks.History:
+        """Train, as `keras.Model.fit` does, on a `tf.data.Dataset` of iterations.
 
-        `shuffle` is False by default: Keras does not shuffle a dataset.
+        Args:
+          x: a dataset of float32 [disc_nupdates, b, 128, 128, 1]: see `SpecGAN`.
+          *args, **kwargs: as in `keras.Model.fit`, but `shuffle` is False by default.
 
         Raises:
-          ValueError: data that are no iterations of real batches.
+          ValueError: x is an array, or its elements have another shape.
         """
-        if isinstance(x, (np.ndarray, tf.Tensor)):
-            raise ValueError(
-                "fit takes a tf.data.Dataset of iterations, "
-                f"{arguments.wanted(self.disc_nupdates)}; of an array "
-                "[iterations, *that], tf.data.Dataset.from_tensor_slices makes one. "
-                f"Received: an array of shape {tuple(x.shape)}"
-            )
+        arguments.refuse_array(x, self.disc_nupdates, self.frames)
         if len(args) < 6:  # y, batch_size, epochs, verbose, callbacks, validation_split
             kwargs.setdefault("shuffle", False)
         try:
             return super().fit(x, *args, **kwargs)
         except tf.errors.InvalidArgumentError as e:
-            if (message := arguments.incomplete(self.disc_nupdates)) not in str(e):
+            message = arguments.incomplete(self.disc_nupdates, self.frames)
+            if message not in str(e):
                 raise
             raise ValueError(message) from None
 
-    def export(self, filepath, **kwargs):
-        """`keras.Model.export` of `generator`: latents -> spectrograms.
+    def export(self, filepath: StrPath, **kwargs) -> None:
+        """Write a SavedModel of `generator`, latents -> spectrograms.
 
-        For sound, save a checkpoint with its moments (`checkpoint.save`), of which
-        export.py makes a SavedModel with Griffin-Lim, and TFLite files.
+        For sound, save a checkpoint with its moments (`checkpoint.save`): export.py
+        turns it into a SavedModel with Griffin-Lim, and into TFLite files.
+
+        Args:
+          filepath, **kwargs: as in `keras.Model.export`.
         """
         latents = tf.TensorSpec([None, self.G.latent_dim], tf.float32, name="z")
         kwargs = {"input_signature": [latents], **kwargs}
-        return self.generator.export(filepath, **kwargs)
+        self.generator.export(filepath, **kwargs)
 
     def _maybe_symbolic_build(self, *args, **kwargs):
-        """Nothing is to be built. Under a strategy Keras would take a batch to see."""
+        """Nothing needs to be built. Under a strategy Keras would consume a batch."""
 
     def test_step(self, x):
         raise NotImplementedError(
-            "a SpecGAN has no evaluate: its losses are one network's opinion of the "
-            "other. Listen to, or score, what it generates"
+            "a SpecGAN has no evaluate, as its losses do not measure quality. Listen "
+            "to its sounds, or score them (specgan_tf.eval.score)"
         )
 
     def draw_z(self, n):
@@ -296,23 +289,23 @@ class SpecGAN(keras.Model):
         return self.draw(tf.shape(x)[0], (1, 1, 1), 0.0, 1.0)
 
     def draw(self, n, shape, low, high):
-        """[n, *shape], uniform; of several replicas each has rows of its own."""
+        """[n, *shape], uniform in [low, high]; each replica gets its own rows."""
         seed = self.seed_generator
         return distribute.rows(
             lambda n: keras.random.uniform((n, *shape), low, high, "float32", seed), n
         )
 
     def D_loss(self, x, z, alpha):
-        """D's loss [] and the values to report, from one batch of each."""
-        # original: G runs in training mode, so with batch norm its moving averages
-        # move in D's updates too.
+        """(D's loss [], values to report), from one real and one generated batch."""
+        # original: G runs in training mode, so D's updates also move the moving
+        # averages of its batch norms.
         with self.precision():
             G_z = tf.stop_gradient(self.G(z, training=True))
-            if self.D.use_batchnorm:  # each batch has statistics of its own
+            if self.D.use_batchnorm:  # each batch has its own statistics
                 D_x, D_G_z = self.D(x), self.D(G_z)
             else:  # the same values, faster
                 features = tf.split(self.D.features(tf.concat([x, G_z], axis=0)), 2)
-                # Not of both at once: the gradient of wgan's last bias would be a
+                # Separately: otherwise the gradient of wgan's last bias would be a
                 # rounding error instead of zero, and Adam would take steps with it.
                 D_x, D_G_z = map(self.D.logits, features)
             if self.loss_spec.penalty:
@@ -331,10 +324,10 @@ class SpecGAN(keras.Model):
             return self.loss_spec.G(self.D(self.G(z, training=True)))
 
     @contextlib.contextmanager
-    def precision(self) -> contextlib.AbstractContextManager:
-        """For the block: convolutions compute in bfloat16, if this is mixed precision.
+    def precision(self):
+        """Context: convolutions compute in bfloat16, if `mixed_precision`.
 
-        Dense layers do not: bfloat16 would save nothing and leave logits three digits.
+        Not dense layers: bfloat16 would save nothing, and round logits to 3 digits.
         """
         blocks = [*self.G.upconvs, *self.D.downconvs] if self.mixed_precision else []
         layers = [layer for block in blocks for layer in block._flatten_layers()]
@@ -348,15 +341,18 @@ class SpecGAN(keras.Model):
             for layer, policy in zip(layers, policies, strict=True):
                 layer.dtype_policy = policy
 
-    def update_D(self, x, z, alpha):
+    def update_D(self, x: tf.Tensor, z: tf.Tensor, alpha: tf.Tensor) -> Values:
         """One update of D.
 
-        x: [b, 128, 128, 1]; z: [b, latent_dim]; alpha: [b, 1, 1, 1], used by wgan-gp.
+        Args:
+          x: real spectrograms, [b, 128, 128, 1].
+          z: latents, [b, latent_dim].
+          alpha: [b, 1, 1, 1], used by wgan-gp: see `losses.gradient_penalty`.
 
         Returns:
-          dict of scalars: D_loss, D_x, D_G_z, D_gradient_norm, of wgan-gp also
-          gradient_penalty, slopes. A replica's are those of its own rows, and `fit`
-          takes their means; the norm then is that of smaller batches' gradients.
+          dict of scalars: D_loss, D_x, D_G_z, D_gradient_norm; with wgan-gp also
+          gradient_penalty and slopes. With several replicas each returns the values
+          for its own rows, and `fit` averages them.
         """
         with tf.GradientTape() as tape:
             loss, values = self.D_loss(x, z, alpha)
@@ -371,8 +367,15 @@ class SpecGAN(keras.Model):
                 v.assign(tf.clip_by_value(v, -self.loss_spec.clip, self.loss_spec.clip))
         return values
 
-    def update_G(self, z):
-        """One update of G. z: [b, latent_dim]. Scalars: G_loss, G_gradient_norm."""
+    def update_G(self, z: tf.Tensor) -> Values:
+        """One update of G.
+
+        Args:
+          z: latents, [b, latent_dim].
+
+        Returns:
+          dict of scalars: G_loss, G_gradient_norm.
+        """
         with tf.GradientTape() as tape:
             loss = self.G_loss(z)
         G_vars = self.G.trainable_variables

@@ -1,9 +1,9 @@
-"""Latents, ways between them, and what they become: sound, pictures, files.
+"""Latents, paths through latent space, and their sounds, pictures and files.
 
 Port of train_specgan.py (chrisdonahue/wavegan 40e85e8), lines 327-363 and 387-460.
 
-Latents are float32 [n, latent_dim], anywhere in the cube [-1, 1]: training draws them
-uniformly from it. `interpolate`, `path`, `walk`, `grid` and `truncate` stay within it.
+Latents are float32 [n, latent_dim] in the cube [-1, 1]^latent_dim, from which training
+draws them uniformly. `interpolate`, `path`, `walk`, `grid` and `truncate` stay in it.
 """
 
 import io
@@ -27,7 +27,9 @@ CHUNK = 64  # latents synthesized at a time
 def sample_z(
     n: int | tf.Tensor, latent_dim: int | tf.Tensor, seed: int | tf.Tensor
 ) -> tf.Tensor:
-    """Latents float32 [n, latent_dim], uniform in [-1, 1]; more of them begin alike.
+    """Draw latents float32 [n, latent_dim], uniform in [-1, 1].
+
+    With the same seed a larger n begins with the same latents.
 
     original: uniform, not normal.  [train_specgan.py:334]
 
@@ -38,17 +40,17 @@ def sample_z(
 
 
 def interpolate(z0: np.ndarray, z1: np.ndarray, steps: int) -> np.ndarray:
-    """The straight line from one latent to another, in equal steps.
+    """A straight line from one latent to another, in equal steps.
 
-    Straight, not spherical: the cube is convex, so no step leaves what G was trained
-    on; arcs, which suit normal latents, do.
+    Not spherical: the cube is convex, so a straight line stays where G was trained.
+    Arcs suit normal latents, and would leave the cube.
 
     Args:
       z0, z1: float [latent_dim] each.
       steps: int, at least 2.
 
     Returns:
-      float32 [steps, latent_dim]; the first is z0, the last z1, exactly.
+      float32 [steps, latent_dim], from exactly z0 to exactly z1.
     """
     _at_least("steps", steps, 2)
     t = np.linspace(0.0, 1.0, steps)[:, np.newaxis]
@@ -60,7 +62,7 @@ def path(z: np.ndarray, steps: int) -> np.ndarray:
 
     Args:
       z: float [n, latent_dim], n at least 2.
-      steps: int, at least 2: latents from one to the next, both included.
+      steps: int, at least 2: latents from one z to the next, both included.
 
     Returns:
       float32 [(n - 1) * (steps - 1) + 1, latent_dim]; every (steps - 1)th is one of z.
@@ -71,16 +73,17 @@ def path(z: np.ndarray, steps: int) -> np.ndarray:
 
 
 def walk(z0: np.ndarray, n: int, step: float, seed: int) -> np.ndarray:
-    """A random walk through the cube, reflected at its walls; longer ones begin alike.
+    """A random walk through the cube, reflected at its walls.
 
-    Every coordinate moves by a uniform number in [-step, step] at a time. Reflected,
-    not clipped: in the long run it is everywhere equally often, as training was, and
-    does not stick to the walls.
+    Each step moves every coordinate by a uniform number in [-step, step]. Because it is
+    reflected, not clipped, in the long run it is everywhere equally often, like the
+    latents in training, and does not stick to the walls. With the same seed a longer
+    walk begins with the same latents.
 
     Args:
-      z0: float [latent_dim], within the cube: where it begins.
-      n: int, latents, z0 among them.
-      step: float in (0, 2], 2 being the cube's side.
+      z0: float [latent_dim], within the cube: the start.
+      n: int, the number of latents, with z0.
+      step: float in (0, 2]; 2 is the cube's side.
       seed: int.
 
     Returns:
@@ -90,7 +93,7 @@ def walk(z0: np.ndarray, n: int, step: float, seed: int) -> np.ndarray:
     if not 0.0 < step <= 2.0:
         raise ValueError(f"step must be in (0, 2]. Received: {step!r}")
     z0 = np.asarray(z0, np.float32)
-    # [seed, 1]: other numbers than those of sample_z with this seed
+    # [seed, 1]: not the numbers that sample_z draws with this seed
     moves = tf.random.stateless_uniform([n - 1, len(z0)], [seed, 1], -step, step)
     free = z0 + np.cumsum(moves, axis=0, dtype=np.float64)
     folded = 1.0 - np.abs((free + 1.0) % 4.0 - 2.0)
@@ -98,7 +101,7 @@ def walk(z0: np.ndarray, n: int, step: float, seed: int) -> np.ndarray:
 
 
 def grid(z: np.ndarray, rows: int, columns: int) -> np.ndarray:
-    """A sheet between four latents, its corners.
+    """A grid of latents between four corners.
 
     Args:
       z: float [4, latent_dim]: top left, top right, bottom left, bottom right.
@@ -108,18 +111,18 @@ def grid(z: np.ndarray, rows: int, columns: int) -> np.ndarray:
       float32 [rows * columns, latent_dim], row by row.
     """
     if len(z) != 4:
-        raise ValueError(f"a grid is of 4 latents. Received: {len(z)}")
+        raise ValueError(f"z must hold 4 latents, the corners. Received: {len(z)}")
     left, right = interpolate(z[0], z[2], rows), interpolate(z[1], z[3], rows)
     lines = [interpolate(a, b, columns) for a, b in zip(left, right, strict=True)]
     return np.concatenate(lines)
 
 
 def truncate(z: np.ndarray, t: float) -> np.ndarray:
-    """Latents drawn towards the centre: more alike, and nearer to the usual sound.
+    """Scale latents towards the centre: sounds become more alike, and more typical.
 
-    Scaled. Normal latents are truncated by drawing those in the tails again; uniform
-    ones have no tails, and drawing again those outside [-t, t] gives uniform latents
-    in [-t, t], as scaling does. Scaled, each sound remains recognizable.
+    Normal latents are truncated by drawing those in the tails again. Uniform ones have
+    no tails: drawing those outside [-t, t] again gives uniform latents in [-t, t], and
+    so does scaling, with which each sound remains recognizable.
 
     Args:
       z: float [n, latent_dim].
@@ -144,13 +147,13 @@ def synthesize(
     z: TensorLike,
     griffin_lim: GriffinLim = GRIFFIN_LIM,
 ) -> dict[str, tf.Tensor]:
-    """The original's inference graph, under its tensors' names.
+    """The original's inference graph: outputs by its tensors' names.
 
     Args:
       G: generator.
       moments: its `moments.Moments`.
       z: float32 [b, latent_dim].
-      griffin_lim: `spectral.GriffinLim`.
+      griffin_lim: a `GriffinLim`.
 
     Returns:
       dict of G_z_norm float32 [b, 128, 128, 1] in [-1, 1], G_z float32 [b, 16384, 1],
@@ -175,7 +178,7 @@ def render_chunks(
     z: TensorLike,
     griffin_lim: GriffinLim = GRIFFIN_LIM,
 ) -> Iterator[dict[str, np.ndarray]]:
-    """`synthesize` for any number of latents: dicts of numpy arrays, chunk by chunk."""
+    """`synthesize` for any number of latents, in chunks: dicts of numpy arrays."""
     graph = tf.function(
         lambda z: synthesize(G, moments, z, griffin_lim),
         input_signature=[tf.TensorSpec([None, z.shape[1]], tf.float32)],
@@ -190,21 +193,30 @@ def render(
     z: TensorLike,
     griffin_lim: GriffinLim = GRIFFIN_LIM,
 ) -> dict[str, np.ndarray]:
-    """`synthesize` for any number of latents, as numpy arrays.
+    """Turn latents into spectrograms and sounds, any number of them.
 
     Args:
-      G, moments, griffin_lim: as in `synthesize`.
-      z: float32 [n, latent_dim], n at least 1.
+      G: generator, as `load_generator` returns it.
+      moments: its moments, as `load_moments` returns them.
+      z: latents, float32 [n, latent_dim], n at least 1, usually within [-1, 1].
+      griffin_lim: a `GriffinLim`; the default is the original's.
 
     Returns:
-      dict of arrays of n clips, as in `synthesize`.
+      dict of numpy arrays: G_z_norm, spectrograms float32 [n, 128, 128, 1] in [-1, 1];
+      G_z, waveforms float32 [n, 16384, 1], which may exceed 1; G_z_norm_uint8, images
+      uint8 [n, 128, 128, 1]; G_z_int16, int16 [n, 16384, 1], clipped at full scale.
+
+    Examples:
+      >>> G, moments = load_generator("drums"), load_moments("drums")
+      >>> z = generate.sample_z(16, G.latent_dim, seed=0)
+      >>> audio = render(G, moments, z, GriffinLim(ngl=32))["G_z"]
     """
     chunks = list(render_chunks(G, moments, z, griffin_lim))
     return {name: np.concatenate([c[name] for c in chunks]) for name in chunks[0]}
 
 
 def load_z(fp: StrPath, latent_dim: int) -> np.ndarray:
-    """Latents from a .npy file, or a pickle such as the original's preview/z.pkl.
+    """Read latents from a .npy file, or a pickle such as the original's preview/z.pkl.
 
     Raises:
       InputError: no such file, not latents, or another latent_dim.
@@ -213,11 +225,11 @@ def load_z(fp: StrPath, latent_dim: int) -> np.ndarray:
         raise InputError(f"no latents at {fp}")
     if str(fp).endswith(".npy"):
         try:
-            # Mapped: read whole, numpy would make room for whatever its header claims.
+            # Mapped: otherwise numpy allocates as much as the header claims.
             z = np.load(fp, mmap_mode="r", allow_pickle=False)
         except OSError:
             raise
-        except Exception as e:  # numpy parses the header as Python, and trips as Python
+        except Exception as e:  # numpy parses the header as Python: any error
             raise InputError(f"{fp} is not a .npy file of latents ({e})") from None
     else:
         z = read_pickle(fp)
@@ -239,7 +251,7 @@ def load_z(fp: StrPath, latent_dim: int) -> np.ndarray:
 
 
 def save_z(fp: StrPath, z: TensorLike) -> None:
-    """Write latents [n, latent_dim] as .npy, or else as a pickle the original reads."""
+    """Write latents [n, latent_dim] to a .npy file, or a pickle for the original."""
     z = np.asarray(z, np.float32)
     if str(fp).endswith(".npy"):
         with replacing(fp) as f:
@@ -259,7 +271,7 @@ def write_wav(fp: StrPath, samples: TensorLike, sample_rate: int) -> None:
 
 
 def write_flac(fp: StrPath, samples: TensorLike, sample_rate: int) -> None:
-    """Write int16 [n, 1] as a 16-bit FLAC file: the same samples in less room.
+    """Write int16 [n, 1] as a 16-bit FLAC file: the same samples, in a smaller file.
 
     Raises:
       InputError: a rate that FLAC cannot hold.

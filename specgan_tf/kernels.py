@@ -1,15 +1,16 @@
-"""Convolutions of stride 2 that are fast at both ends of a network, on a CPU.
+"""Convolutions of stride 2 that are fast on a CPU, at both ends of a network.
 
-Where images are small and channels many, TensorFlow's kernels mostly reorder weights.
-The same sums as matrix products are up to three times as fast in float32 and up to five
-times in bfloat16. Where there is a single channel, the transposed convolution is faster
-as a plain convolution that makes four pixels at once. `python -m benchmarks.kernels`
-measures both. On a CPU, in float32 and bfloat16, the layers here take the faster way;
+For small images with many channels, TensorFlow's kernels mostly reorder weights. Matrix
+products compute the same sums up to three times as fast in float32, and up to five
+times in bfloat16. With a single channel, a transposed convolution is faster as a plain
+convolution that computes four pixels at once. `python -m benchmarks.kernels` measures
+both. On a CPU, in float32 and bfloat16, the layers here choose the fastest kernel;
 everywhere else they are Keras' own.
 
 x is [b, 2h, 2w, c], y [b, h, w, d], w [k, k, c, d]; padding is "same". Each of the
-three functions is linear in both arguments, and its derivatives are the other two: so
-a gradient penalty's second derivatives are right by construction.
+three functions `conv2d`, `conv2d_input` and `conv2d_filter` is linear in both
+arguments, and the other two are its derivatives. So the second derivatives of a
+gradient penalty are correct by construction.
 """
 
 import contextlib
@@ -18,10 +19,10 @@ import threading
 import keras
 import tensorflow as tf
 
-# The product is faster from this many channels c on, as measured on AVX2.
+# With this many channels c or more, the product is faster, as measured on AVX2.
 FILTER, INPUT, FORWARD = 256, 512, 512
-# In bfloat16, from this many channels c for each row h of y, as measured on AMX: there
-# TensorFlow's kernels are so fast on many pixels that the number of pixels decides too.
+# In bfloat16, with this many channels c for each row h of y, as measured on AMX: there
+# TensorFlow's kernels are fast for many pixels, so the number of pixels also decides.
 BFLOAT16_FILTER, BFLOAT16_INPUT, BFLOAT16_FORWARD = 32, 64, 64
 CPUINFO = "/proc/cpuinfo"
 
@@ -46,7 +47,7 @@ class Conv2D(keras.layers.Conv2D):
 @keras.saving.register_keras_serializable(package="specgan_tf")
 class Conv2DTranspose(keras.layers.Conv2DTranspose):
     """Keras', with this module's kernels where they are faster, for training only:
-    what is exported keeps the op that every runtime knows."""
+    exported models keep the op that every runtime has."""
 
     def call(self, inputs, training=False):
         if not training or not _suits(self, inputs):
@@ -55,12 +56,12 @@ class Conv2DTranspose(keras.layers.Conv2DTranspose):
         return self.activation(add_bias(outputs, tf.convert_to_tensor(self.bias)))
 
 
-def fast_bfloat16():
-    """Whether networks of these layers train faster in bfloat16 than in float32 here.
+def fast_bfloat16() -> tuple[bool, str]:
+    """Whether networks with these layers train faster in bfloat16 on this machine.
 
     `ONEDNN_MAX_CPU_ISA=... python -m benchmarks.speed --only mixed` shows why AMX
-    decides: with AVX512_CORE_BF16 or AVX512_CORE bfloat16 takes longer than float32.
-    GPUs compute it fast from Ampere on.
+    decides: with AVX512_CORE_BF16 or AVX512_CORE, bfloat16 takes longer than float32.
+    GPUs are fast at it since Ampere.
 
     Returns:
       (bool, str): the answer, and the reason in words.
@@ -75,20 +76,20 @@ def fast_bfloat16():
         with open(CPUINFO) as f:
             flags = f.read().split()
     except OSError:
-        return False, "only Linux tells whether a CPU has AMX"
+        return False, "only Linux shows whether a CPU has AMX"
     if "amx_bf16" in flags:
         return True, "this CPU has AMX"
-    return False, "this CPU has no AMX, without which bfloat16 is slower"
+    return False, "this CPU has no AMX, and bfloat16 is slower without it"
 
 
-_casts = threading.local()  # replicas of a strategy are traced in threads of their own
+_casts = threading.local()  # each replica of a strategy is traced in its own thread
 
 
 @contextlib.contextmanager
 def shared_casts():
-    """For the block, which must not change variables: cast each kernel only once.
+    """Context: cast each kernel only once. The block must not change variables.
 
-    In half precision a cast reads every weight, and so does its gradient's.
+    In half precision a cast reads every weight, and so does the cast of its gradient.
     """
     _casts.tensors = {}
     try:
@@ -128,8 +129,8 @@ def _is_product(channels, rows, dtype, limit, bfloat16_limit):
 def add_bias(y, bias):
     """y [b, h, w, d] + bias [d], with a bias gradient that is summed in float32.
 
-    TensorFlow sums that of bfloat16 in bfloat16: 100,000 pixels add up to nothing like
-    their sum. A product sums in float32, and is faster.
+    TensorFlow sums a bfloat16 gradient in bfloat16, which is far off for 100,000
+    pixels. A matrix product sums in float32, and is faster.
     """
 
     def grad(dy):
@@ -155,7 +156,7 @@ def conv2d(x, w):
 
 @tf.custom_gradient
 def conv2d_input(w, y):
-    """x: the transposed convolution, which takes y where `conv2d` came from."""
+    """x: the transposed convolution of y with w, the gradient of `conv2d` by x."""
     k, _, c, _ = w.shape
     if _is_product(c, y.shape[1], y.dtype, INPUT, BFLOAT16_INPUT):
         x = _conv2d_input_by_taps(w, y)
@@ -191,15 +192,15 @@ def conv2d_filter(x, y, k):
 
 
 def _cut(k):
-    """Pixels that "same" cuts before the first; the rest it cuts behind the last."""
+    """The number of pixels that "same" cuts off in front; it cuts the rest behind."""
     return (k - 2) // 2
 
 
 def _patches(x, k):
-    """[b, h, w, k * k * c]: what each output of a convolution sees.
+    """[b, h, w, k * k * c]: the input pixels of each output of a convolution.
 
     Rows and columns of x come in pairs, so a tap of the kernel is a slice of one half
-    of each pair. Half the time of `tf.image.extract_patches`.
+    of each pair. This takes half the time of `tf.image.extract_patches`.
     """
     _, height, width, c = x.shape
     h, w, pairs = height // 2, width // 2, -(-k // 2)
@@ -220,7 +221,9 @@ def _patches(x, k):
 def _conv2d_input_by_fours(w, y):
     """A convolution of stride 1 whose channels are the four pixels of a square."""
     k, _, c, d = w.shape
-    odd = _cut(k) % 2  # then a tap more in front, or squares would begin between pixels
+    odd = (
+        _cut(k) % 2
+    )  # then one more tap in front: squares must not begin between pixels
     most = (k + odd + 1) // 2
     w = tf.pad(w, [[odd, 2 * most - k - odd]] * 2 + [[0, 0]] * 2)
     w = tf.transpose(tf.reshape(w, [most, 2, most, 2, c, d]), [0, 2, 5, 1, 3, 4])
@@ -232,10 +235,10 @@ def _conv2d_input_by_fours(w, y):
 
 
 def _conv2d_input_by_taps(w, y):
-    """One product gives what each pixel of y adds through each of the k * k taps.
+    """One product computes what each pixel of y adds to x through each of k * k taps.
 
-    Taps of one parity, in rows and in columns, land on the same quarter of x's pixels,
-    and are summed there.
+    Taps with the same parity, in rows and in columns, add to the same quarter of x's
+    pixels, and are summed there.
     """
     k, _, c, d = w.shape
     b, (h, width) = tf.shape(y)[0], y.shape[1:3]

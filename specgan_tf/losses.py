@@ -1,7 +1,7 @@
-"""The four losses and each one's optimizer, in one table.
+"""The four losses and their optimizers, in one table.
 
 Port of train_specgan.py (chrisdonahue/wavegan 40e85e8), lines 181-271. Pure functions
-of tensors: who owns the variables, and what z and alpha are, is not known here.
+of tensors: `gan.py` owns the variables, and draws z and alpha.
 """
 
 import dataclasses
@@ -20,7 +20,7 @@ def _cross_entropy(logits, label):
     )
 
 
-# original: the losses of D are halved, those of G are not.  [train_specgan.py:183-206]
+# original: D's losses are halved, and G's are not.  [train_specgan.py:183-206]
 def dcgan_D(D_x: tf.Tensor, D_G_z: tf.Tensor) -> tf.Tensor:
     return (_cross_entropy(D_G_z, 0.0) + _cross_entropy(D_x, 1.0)) / 2.0
 
@@ -47,12 +47,12 @@ def wgan_G(D_G_z: tf.Tensor) -> tf.Tensor:
 
 
 def gradient_penalty(D, x, G_z, alpha):
-    """How far the slope of `D` is from one between real and generated.
+    """Mean squared distance of D's slope from one, between real and generated.
 
     Args:
       D: callable, spectrograms [b, 128, 128, 1] -> logits [b].
       x, G_z: real and generated spectrograms, [b, 128, 128, 1].
-      alpha: [b, 1, 1, 1] in [0, 1], where between the two to look.
+      alpha: [b, 1, 1, 1] in [0, 1]; 0 takes the slope at x, 1 at G_z.
 
     Returns:
       (penalty [], slopes [b, 1]): the mean of (slopes - 1)^2, and the slopes.
@@ -76,21 +76,26 @@ def _wgan_gp_optimizer():
 @keras.saving.register_keras_serializable(package="specgan_tf")
 @dataclasses.dataclass(frozen=True)
 class Loss:
-    """One way to train; one's own for `SpecGAN.compile(loss=...)`.
+    """The losses of both networks, and how to train with them.
 
-    >>> def hinge(D_x, D_G_z):
-    ...     return tf.reduce_mean(tf.nn.relu(1.0 - D_x) + tf.nn.relu(1.0 + D_G_z))
-    >>> gan.compile(losses.Loss(D=hinge, G=losses.wgan_G, name="hinge"))
+    A .keras file stores D and G as names of functions. To load it, pass
+    `custom_objects={"hinge": hinge}`, or register the functions with
+    `keras.saving.register_keras_serializable`.
 
-    D: (D_x [b], D_G_z [b]) -> loss []: of D's logits for real and for generated
-    G: (D_G_z [b]) -> loss []
-    optimizer: () -> a new Keras optimizer; by default wgan-gp's
-    penalty: factor of the gradient penalty in D's loss (the original's LAMBDA)
-    clip: bound on every variable of D after each of its updates, or None
-    name: for those who read a log
+    Attributes:
+      D: (D_x, D_G_z) -> loss []; D's logits [b] for real and for generated
+        spectrograms.
+      G: (D_G_z) -> loss [].
+      optimizer: () -> a new Keras optimizer; by default that of wgan-gp.
+      penalty: factor of the gradient penalty in D's loss (the original's LAMBDA).
+      clip: every variable of D is clipped to [-clip, clip] after each of its updates;
+        None: no clipping.
+      name: appears in logs and configurations.
 
-    In a .keras file D and G are names of functions: loading it takes
-    `custom_objects={"hinge": hinge}`, or `keras.saving.register_keras_serializable`.
+    Examples:
+      >>> def hinge(D_x, D_G_z):
+      ...     return tf.reduce_mean(tf.nn.relu(1.0 - D_x) + tf.nn.relu(1.0 + D_G_z))
+      >>> gan.compile(loss=losses.Loss(D=hinge, G=losses.wgan_G, name="hinge"))
     """
 
     D: Callable
@@ -123,6 +128,6 @@ LOSSES = {
     "wgan": Loss(wgan_D, wgan_G, lambda: tf1.RMSProp(5e-5), clip=0.01),
     "wgan-gp": Loss(wgan_D, wgan_G, penalty=10.0),
 }
-# So that a .keras file may name them.
+# So that .keras files can name them.
 for _function in {f for loss in LOSSES.values() for f in (loss.D, loss.G)}:
     keras.saving.register_keras_serializable(package="specgan_tf")(_function)

@@ -19,20 +19,23 @@ from specgan_tf.files import InputError, StrPath, read_pickle, write_pickle
 HANN = np.hanning(spectral.NFFT + 1)[:-1].astype(np.float32)  # periodic
 RANGES = {"log_eps": (1e-10, 1.0), "clip_nstd": (1.0, 20.0)}
 SCALES = "std", "range"
-# Slices; per frequency bin mean, squared distances from it, largest value.
+# Slices of 128 frames; per frequency bin mean, squared distances from it, largest
+# value.
 Sums = tuple[int, np.ndarray, np.ndarray, np.ndarray]
 
 
 class Moments(NamedTuple):
-    """Mean and deviation of log magnitudes, and how those were computed.
+    """Mean and deviation of log magnitudes, and the options of their spectrograms.
 
-    Spectrograms of other `log_eps` or `pad_front` have other moments, and of other
-    `clip_nstd` other values, so these go together wherever they go.
+    The moments depend on `log_eps` and `pad_front`, and the spectrograms on all five,
+    so they are kept together.
 
     Attributes:
-      mean, std: float32 [129], per frequency bin.
-      log_eps, pad_front, clip_nstd: as in `spectral.t_to_f`; the defaults are the
-        original's.
+      mean: float32 [129], the mean log magnitude of each frequency bin.
+      std: float32 [129], its standard deviation.
+      log_eps: as in `spectral.t_to_f`; the defaults are the original's.
+      pad_front: as in `spectral.t_to_f`.
+      clip_nstd: as in `spectral.t_to_f`.
     """
 
     mean: np.ndarray
@@ -43,11 +46,11 @@ class Moments(NamedTuple):
 
     @property
     def analysis(self) -> dict[str, float | bool]:
-        """All but mean and std, by name."""
+        """The options: all but mean and std, by name."""
         return {name: getattr(self, name) for name in self._fields[2:]}
 
     def t_to_f(self, x: TensorLike) -> tf.Tensor:
-        """`spectral.t_to_f` by these moments."""
+        """`spectral.t_to_f` with these moments."""
         return spectral.t_to_f(x, self.mean, self.std, **self.analysis)
 
     def f_to_t(
@@ -55,7 +58,7 @@ class Moments(NamedTuple):
         X_norm: TensorLike,
         griffin_lim: spectral.GriffinLim = spectral.GRIFFIN_LIM,
     ) -> tf.Tensor:
-        """`spectral.f_to_t` by these moments."""
+        """`spectral.f_to_t` with these moments."""
         return spectral.f_to_t(
             X_norm, self.mean, self.std, *griffin_lim, **self.analysis
         )
@@ -71,16 +74,17 @@ def moments(
 ) -> tuple[np.ndarray, np.ndarray, int]:
     """Mean and standard deviation per frequency bin, over every frame of every slice.
 
-    differs: the original holds all log magnitudes in memory, and a bare `except` ends
-    its loop on any error, leaving moments of what came before. Here sums in float64 are
-    held, and errors are errors.  [train_specgan.py:599-610]
+    differs: the original holds all log magnitudes in memory, and on any error its bare
+    `except` ends the loop, so that the moments lack the rest of the data. This function
+    holds sums in float64, and raises errors.  [train_specgan.py:599-610]
 
     Args:
-      batches: iterable of waveforms float32 [b, 16384].
+      batches: iterable of waveforms float32 [b, 16384], or longer ones.
       log_eps, pad_front: as in `spectral.log_magnitude`.
 
     Returns:
-      (mean, std, count): float32 [129] twice, and the number of slices.
+      (mean, std, count): float32 [129] twice, and the number of slices; a longer one
+        counts as several.
     """
     return finish(*merge(sums(x, log_eps, pad_front) for x in batches))
 
@@ -88,18 +92,18 @@ def moments(
 def of_range(
     top: np.ndarray, mean: np.ndarray, std: np.ndarray, log_eps: float, clip_nstd: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(mean, std) with which a spectrogram's [-1, 1] is from silence to the loudest.
+    """(mean, std) that map silence to -1 and a bin's loudest value to 1.
 
-    A frequency bin's log magnitudes go from log(log_eps), digital silence, to the
-    loudest value in the data. Three deviations around the mean waste part of that range
-    on values which do not occur; and where bins hardly sound, as above half the rate of
-    sounds that were resampled, they enlarge inaudible noise. So no bin's range is less
+    A frequency bin's log magnitudes range from log(log_eps), digital silence, to its
+    loudest value. Three deviations around the mean spend part of [-1, 1] on values that
+    do not occur, and amplify inaudible noise in bins with hardly any sound, such as
+    those above half the original rate of resampled sounds. So no bin's range is less
     than 0.6 of the widest one.
 
     Args:
       top: float32 [129], each bin's largest log magnitude.
-      mean, std: float32 [129], as of `finish`; kept in the Nyquist bin, which no
-        spectrogram holds: its mean is heard.  [train_specgan.py:57]
+      mean, std: float32 [129], as `finish` returns them. The Nyquist bin keeps them:
+        spectrograms lack it, and `f_to_t` inserts its mean.  [train_specgan.py:57]
     """
     low = np.log(log_eps)
     span = top - low
@@ -112,49 +116,62 @@ def of_range(
 def sums(
     x: np.ndarray, log_eps: float = spectral.LOG_EPS, pad_front: bool = False
 ) -> Sums:
-    """What `merge` takes, of waveforms float32 [b, 16384]."""
-    return merge(sums_of_one(one, log_eps, pad_front) for one in np.asarray(x))
+    """The sums of waveforms float32 [b, 16384] or longer, for `merge`."""
+    x = np.asarray(x)
+    return merge(sums_of_one(one, log_eps, pad_front, x.shape[1]) for one in x)
 
 
 def sums_of_one(
-    x: np.ndarray, log_eps: float = spectral.LOG_EPS, pad_front: bool = False
+    x: np.ndarray,
+    log_eps: float = spectral.LOG_EPS,
+    pad_front: bool = False,
+    slice_len: int = spectral.SLICE_LEN,
 ) -> Sums:
-    """`sums` of one waveform float32 [n], n <= 16384: zeros follow."""
-    X_lmag = log_magnitude(x, log_eps, pad_front).astype(np.float64)
+    """The sums of one waveform float32 [n], n <= slice_len, padded with zeros."""
+    X_lmag = log_magnitude(x, log_eps, pad_front, slice_len).astype(np.float64)
     mean, top = X_lmag.mean(axis=0), X_lmag.max(axis=0)
     X_lmag -= mean
-    return 1, mean, np.einsum("ij,ij->j", X_lmag, X_lmag), top
+    return (
+        slice_len // spectral.SLICE_LEN,
+        mean,
+        np.einsum("ij,ij->j", X_lmag, X_lmag),
+        top,
+    )
 
 
 def log_magnitude(
-    x: np.ndarray, log_eps: float = spectral.LOG_EPS, pad_front: bool = False
+    x: np.ndarray,
+    log_eps: float = spectral.LOG_EPS,
+    pad_front: bool = False,
+    slice_len: int = spectral.SLICE_LEN,
 ) -> np.ndarray:
-    """As `spectral.log_magnitude`, of one waveform [n], n <= 16384, in numpy.
+    """`spectral.log_magnitude` of one waveform [n], n <= slice_len, in numpy.
 
-    One clip at a time stays in the cache, and the zeros that fill short sounds cost
-    nothing: half the time of TensorFlow's passes over a batch.
+    A single clip stays in the cache, and padding takes no time: this needs half the
+    time of TensorFlow's passes over a batch.
 
     [train_specgan.py:595-597]
     """
     from scipy import fft
 
     first = spectral.NHOP if pad_front else 0
-    n = min(-(-(first + len(x)) // spectral.NHOP), spectral.NFRAMES)
-    rows = np.zeros((n + 1, spectral.NHOP), np.float32)  # a frame is two of them
+    frames = slice_len // spectral.NHOP
+    n = min(-(-(first + len(x)) // spectral.NHOP), frames)
+    rows = np.zeros((n + 1, spectral.NHOP), np.float32)  # a frame is two rows
     rows.reshape(-1)[first : first + len(x)] = x
-    frames = np.concatenate([rows[:-1], rows[1:]], axis=1)
-    X_mag = np.abs(fft.rfft(frames * HANN))
+    windowed = np.concatenate([rows[:-1], rows[1:]], axis=1) * HANN
+    X_mag = np.abs(fft.rfft(windowed))
     log_eps = np.float32(log_eps)
-    X_lmag = np.full((spectral.NFRAMES, spectral.NBINS), np.log(log_eps))
+    X_lmag = np.full((frames, spectral.NBINS), np.log(log_eps))
     np.log(X_mag + log_eps, out=X_lmag[:n])
     return X_lmag
 
 
 def merge(parts: Iterable[Sums]) -> Sums:
-    """The sums of a whole from those of its parts, in float64.
+    """Merge the sums of parts of the data, in float64.
 
-    Each is (slices, mean, sum of the frames' squared distances from it, largest value);
-    the parts may be batches of one process or shards of many. [Chan et al., 1979]
+    Parts are batches or shards. Sums are (number of slices, mean, the frames' summed
+    squared distances from the mean, largest value).  [Chan et al., 1979]
     """
     count, mean, m2 = 0, np.zeros(spectral.NBINS), np.zeros(spectral.NBINS)
     top = np.full(spectral.NBINS, np.log(RANGES["log_eps"][0]))
@@ -168,18 +185,18 @@ def merge(parts: Iterable[Sums]) -> Sums:
     return count, mean, m2, top
 
 
-def finish(count, mean, m2, top=None):
-    """(mean, std, count) of merged sums: float32 [129] twice, slices."""
+def finish(count, mean, m2, top=None) -> tuple[np.ndarray, np.ndarray, int]:
+    """(mean, std, count) from merged sums: float32 [129] twice, number of slices."""
     std = np.sqrt(m2 / max(1, count * spectral.NFRAMES))
     return mean.astype(np.float32), std.astype(np.float32), count
 
 
-def whole(merged, scale, analysis):
-    """(`Moments`, slices) of merged sums.
+def whole(merged: Sums, scale: str, analysis: dict) -> tuple[Moments, int]:
+    """(`Moments`, number of slices) from merged sums.
 
     Args:
-      merged: as `merge` returns it.
-      scale: one of `SCALES`: "std" as the original, "range" as `of_range`.
+      merged: as `merge` returns them.
+      scale: one of `SCALES`: "std" as in the original, "range" as in `of_range`.
       analysis: dict, as `Moments.analysis`.
     """
     mean, std, count = finish(*merged)
@@ -190,9 +207,9 @@ def whole(merged, scale, analysis):
 
 
 def check(mean: np.ndarray, std: np.ndarray, where: str = "moments") -> None:
-    """Refuse moments that would make NaN or infinity of every spectrogram.
+    """Refuse moments with which spectrograms would be NaN or infinite.
 
-    differs: the original has no guard.  [train_specgan.py:38]
+    differs: the original does not check them.  [train_specgan.py:38]
 
     Raises:
       InputError: not 129 bins; NaN or infinite; a standard deviation not above zero.
@@ -216,7 +233,7 @@ def check(mean: np.ndarray, std: np.ndarray, where: str = "moments") -> None:
 
 
 def check_analysis(analysis: dict, where: str = "moments") -> None:
-    """Refuse options, as in `Moments.analysis`, that no spectrogram can have.
+    """Refuse options, as in `Moments.analysis`, that are out of range.
 
     Raises:
       InputError: log_eps or clip_nstd out of range; pad_front is not true or false.
@@ -235,13 +252,13 @@ def check_analysis(analysis: dict, where: str = "moments") -> None:
         )
 
 
-def require_analysis(found, analysis, where):
-    """Refuse moments that were computed in another way than a run's spectrograms.
+def require_analysis(found: Moments, analysis: dict, where: StrPath) -> None:
+    """Refuse moments that were computed with other options than a run's spectrograms.
 
     Args:
       found: `Moments`.
-      analysis: the run's, as `Moments.analysis`.
-      where: what holds `found`.
+      analysis: the run's options, as `Moments.analysis`.
+      where: the name of the file that holds `found`.
 
     Raises:
       InputError: they differ.
@@ -251,7 +268,7 @@ def require_analysis(found, analysis, where):
         if theirs != value:
             theirs, ours = (_flag(name, v) for v in (theirs, value))
             raise InputError(
-                f"{where} was computed with {theirs}, and this run has {ours}: give "
+                f"{where} was computed with {theirs}, and this run has {ours}: use "
                 f"moments computed with {ours}, or for a new training pass {theirs}"
             )
 
@@ -263,9 +280,9 @@ def _flag(name, value):
 
 
 def load(fp: StrPath) -> Moments:
-    """`Moments` from a file of ours or the original's.
+    """Read `Moments` from a file of ours or the original's.
 
-    Nothing the file names is imported or run.
+    Nothing that the file names is imported or run.
 
     Raises:
       InputError: missing, not a moments file, or moments that `check` refuses.
@@ -302,17 +319,17 @@ def _split(content, fp):
 
 
 def _options(*analysis):
-    """What a file holds after its arrays: nothing if computed as in the original."""
+    """The options to write after a file's arrays: none if they are the original's."""
     options = Moments(None, None, *analysis).analysis
     check_analysis(options)
     return (options,) if options != Moments(None, None).analysis else ()
 
 
-def save(fp, mean, std, *analysis):
-    """Write `Moments`, given as their fields.
+def save(fp: StrPath, mean: np.ndarray, std: np.ndarray, *analysis) -> None:
+    """Write the fields of `Moments` to a file.
 
-    The original reads those of its own options. Of others its unpacking of (mean, std)
-    fails, for it would go on to compute other spectrograms than these describe.
+    The original can read moments with its own options. For other options it fails, at
+    unpacking (mean, std): it could only compute spectrograms with its own.
 
     [train_specgan.py:612-613]
     """
@@ -323,28 +340,28 @@ def save(fp, mean, std, *analysis):
     write_pickle(fp, arrays + options)
 
 
-def save_shard(fp, count, mean, m2, top, *analysis):
+def save_shard(fp: StrPath, count, mean, m2, top, *analysis) -> None:
     """Write the sums of one shard, for `merge_shards`.
 
     Args:
-      count, mean, m2, top: of `merge`.
+      count, mean, m2, top: as `merge` returns them.
       analysis: values as in `Moments.analysis`.
     """
     arrays = np.array([count], np.float64), mean, m2, top
     write_pickle(fp, arrays + _options(*analysis))
 
 
-def merge_shards(folder, scale="std"):
+def merge_shards(folder: StrPath, scale: str = "std") -> tuple[Moments, int]:
     """Merge the shards in a folder: `moments-I-of-N.pkl`.
 
     Args:
-      scale: one of `SCALES`: "range" as `of_range`.
+      scale: one of `SCALES`, as in `whole`.
 
     Returns:
-      (`Moments`, count), as of all their files together.
+      (`Moments`, number of slices), as computed from all the data at once.
 
     Raises:
-      InputError: none there, one missing, of several N or options, or not a shard.
+      InputError: shards are missing, damaged, or differ in N or in options.
     """
     found = {}
     for name in sorted(os.listdir(folder)):
@@ -354,7 +371,8 @@ def merge_shards(folder, scale="std"):
     if len(shards) != 1:
         what = f"shards of {sorted(shards)}" if shards else "no moments-I-of-N.pkl"
         raise InputError(
-            f"{folder} holds {what}: make all of one N with --shard I/N, remove others"
+            f"{folder} holds {what}: make all shards with one N (--shard I/N), and "
+            "remove others"
         )
     missing = set(range(1, shards.pop() + 1)) - {i for i, _ in found}
     if missing:
@@ -364,14 +382,14 @@ def merge_shards(folder, scale="std"):
     for fp, (_, other) in zip(found.values(), loaded, strict=True):
         if other != analysis:
             raise InputError(
-                f"{fp} was computed with {other}, another shard with {analysis}: make "
-                "all with the same options"
+                f"{fp} was computed with {other}, another shard with {analysis}: "
+                "compute all shards with the same options"
             )
     return whole(merge(sums for sums, _ in loaded), scale, analysis)
 
 
 def _load_shard(fp):
-    """((count, mean, m2, top), analysis)."""
+    """Read a shard: ((count, mean, m2, top), analysis)."""
     arrays, analysis = _split(read_pickle(fp, options=True), fp)
     shapes = [np.shape(a) for a in arrays]
     if shapes != [(1,), *[(spectral.NBINS,)] * 3]:

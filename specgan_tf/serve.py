@@ -12,6 +12,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 
 from specgan_tf.serving import __main__ as serving
 
@@ -19,7 +20,7 @@ COMMAND = "specgan-serve"
 MODELS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "data", "models")
 
 
-def make_parser():
+def make_parser() -> serving.Parser:
     command = os.path.basename(sys.argv[0])
     prog = command if command == COMMAND else "python -m specgan_tf.serve"
     names = ", ".join(sorted(os.listdir(MODELS)))
@@ -28,7 +29,7 @@ def make_parser():
     )
 
 
-def is_model(path):
+def is_model(path: str) -> bool:
     """Whether `path` is a generator, not an export."""
     from specgan_tf.serving.versions import scan
 
@@ -37,7 +38,7 @@ def is_model(path):
 
 
 @contextlib.contextmanager
-def opened(path):
+def opened(path: str) -> Iterator[str]:
     """The folder of numbered SavedModels that `path` names, or is exported to.
 
     Raises:
@@ -63,7 +64,7 @@ def opened(path):
         yield os.path.join(folder, "specgan")
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> int:
     return serving.main(argv, make_parser(), opened)
 
 

@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw, ImageFont
 from specgan_tf import spectral
 from specgan_tf.files import replacing
 
-# Magma at every eighth from silence to full: equal steps look equal, in grey too.
+# Magma at every eighth from silence to full scale: equal steps look equal, in grey too.
 MAGMA = (
     (0, 0, 4),
     (29, 17, 71),
@@ -31,7 +31,7 @@ PALETTE = np.uint8(  # [256, 3]
 #   LEFT |tile|GAP|tile|GAP      CAPTION rows of text above each tile,
 #                                BOTTOM below the last row for the time axis
 SIDE, GAP, LEFT, CAPTION, BOTTOM = spectral.NFRAMES, 10, 44, 18, 26
-OLD_GAP = 4  # of grey sheets without names, which earlier previews wrote
+OLD_GAP = 4  # in the grey sheets without names that earlier versions wrote
 INK, FAINT = (30, 30, 30), (110, 110, 110)
 
 
@@ -54,51 +54,53 @@ def encode_png(image):
 
 
 def write_png(fp, image):
-    """Write what `encode_png` takes as a PNG file."""
+    """Write an image, as `encode_png` takes it, to a PNG file."""
     with replacing(fp) as f:
         f.write(encode_png(image))
 
 
-def contact_sheet(images, names, sample_rate, columns=8):
+def contact_sheet(images, names, sample_rate, columns=None):
     """One picture of many spectrograms, row by row, with names, kHz and seconds.
 
     Args:
-      images: uint8 [n, 128, 128, 1], as from `spectral.f_to_img`.
-      names: [n], printed above each; what is too long is cut.
+      images: uint8 [n, 128, width, 1], as from `spectral.f_to_img`.
+      names: [n], printed above the tiles; long names are shortened.
       sample_rate: Hz, for the axes.
+      columns: None takes 8, or of wide pictures fewer.
 
     Returns:
       uint8 [h, w, 3].
     """
-    columns = min(columns, len(images))
+    width = images[0].shape[1]
+    columns = min(columns or max(1, 8 * SIDE // width), len(images))
     rows = -(-len(images) // columns)
-    size = LEFT + columns * (SIDE + GAP), rows * (CAPTION + SIDE) + BOTTOM
+    size = LEFT + columns * (width + GAP), rows * (CAPTION + SIDE) + BOTTOM
     sheet = Image.new("RGB", size, "white")
     draw = ImageDraw.Draw(sheet)
     font, small = ImageFont.load_default(12), ImageFont.load_default(10)
     for i, (image, name) in enumerate(zip(colour(images), names, strict=True)):
-        left, top = _corner(i, columns)
+        left, top = _corner(i, columns, width)
         sheet.paste(Image.fromarray(image), (left, top))
-        name = _fitting(name, font)
+        name = _fitting(name, font, width)
         draw.text((left, top - 3), name, INK, font, anchor="ls")
         if left == LEFT:
             _hertz(draw, top, sample_rate, small)
         if i + columns >= len(images):
-            _seconds(draw, left, top + SIDE, sample_rate, small)
+            _seconds(draw, left, top + SIDE, width, sample_rate, small)
     return np.asarray(sheet)
 
 
-def _corner(i, columns):
+def _corner(i, columns, width):
     """(left, top) of the i-th tile."""
     row, column = divmod(i, columns)
-    return LEFT + column * (SIDE + GAP), row * (CAPTION + SIDE) + CAPTION
+    return LEFT + column * (width + GAP), row * (CAPTION + SIDE) + CAPTION
 
 
-def _fitting(name, font):
+def _fitting(name, font, width):
     name = str(name).encode("utf-8", "backslashreplace").decode()
-    if font.getlength(name) <= SIDE:
+    if font.getlength(name) <= width:
         return name
-    while name and font.getlength(name + "...") > SIDE:
+    while name and font.getlength(name + "...") > width:
         name = name[:-1]
     return name + "..."
 
@@ -113,21 +115,21 @@ def _hertz(draw, top, sample_rate, font):
         draw.text(at, f"{k:g} kHz" if k else "0", FAINT, font, anchor="rm")
 
 
-def _seconds(draw, left, bottom, sample_rate, font):
+def _seconds(draw, left, bottom, width, sample_rate, font):
     """Ticks below a tile, whose width is the length of a slice."""
-    length = spectral.SLICE_LEN / sample_rate
+    length = width * spectral.NHOP / sample_rate
     every = next(t for t in (0.1, 0.2, 0.5, 1, 2, 5, 10) if length / t <= 2.5)
     for t in np.arange(0, length, every):
-        x = left + round(t / length * (SIDE - 1))
+        x = left + round(t / length * (width - 1))
         draw.line([x, bottom, x, bottom + 3], FAINT)
         anchor = "mt" if t else "lt"
         draw.text((x, bottom + 6), f"{t:g} s" if t else "0", FAINT, font, anchor=anchor)
 
 
-def first_row(fp):
-    """The tiles in the first row of a contact sheet: uint8 [128, 128, 3] each.
+def first_row(fp, width=SIDE):
+    """The tiles in the first row of a contact sheet: uint8 [128, width, 3] each.
 
-    Returns [] for a file that is no picture, or too small for a sheet.
+    Returns [] for a file that is not a picture, or too small for a sheet.
     """
     try:
         with Image.open(fp) as picture:
@@ -135,9 +137,9 @@ def first_row(fp):
     except (OSError, ValueError, Image.DecompressionBombError):
         return []
     left, top, step = (
-        (OLD_GAP, OLD_GAP, SIDE + OLD_GAP) if grey else (LEFT, CAPTION, SIDE + GAP)
+        (OLD_GAP, OLD_GAP, SIDE + OLD_GAP) if grey else (LEFT, CAPTION, width + GAP)
     )
     row = sheet[top : top + SIDE]
-    tiles = [row[:, x : x + SIDE] for x in range(left, sheet.shape[1], step)]
-    tiles = [tile for tile in tiles if tile.shape[:2] == (SIDE, SIDE)]
+    tiles = [row[:, x : x + width] for x in range(left, sheet.shape[1], step)]
+    tiles = [tile for tile in tiles if tile.shape[:2] == (SIDE, width)]
     return [colour(tile[..., :1]) for tile in tiles] if grey else tiles

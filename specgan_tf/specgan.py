@@ -9,6 +9,7 @@ second axis of a spectrogram, frequency the third.
 """
 
 import contextlib
+import math
 
 import keras
 import tensorflow as tf
@@ -30,8 +31,7 @@ UPSAMPLE_ALIASES = {"linear": "lin", "cubic": "cub"}
 
 @contextlib.contextmanager
 def float32_channels_last():
-    """For the block: layers made in it are float32 and NHWC, as a checkpoint is,
-    whatever dtype policy, floatx or image data format the process has for others."""
+    """Context: layers made in it are float32 and NHWC, whatever the global settings."""
     config = keras.config
     dtype_policy, floatx = config.dtype_policy(), config.floatx()
     data_format = config.image_data_format()
@@ -49,10 +49,8 @@ def float32_channels_last():
 class Scope(keras.Sequential):
     """A `tf.variable_scope`: layers in a row under one name."""
 
-    # Keras' own two cast what they get to float32, in half precision too.
-
     @property
-    def input_dtype(self):
+    def input_dtype(self):  # Sequential's would cast to float32, in half precision too
         return self.compute_dtype
 
     def call(self, inputs, training=None, mask=None):
@@ -120,66 +118,38 @@ class Upsample(keras.layers.Layer):
         }
 
 
+# differs: the original makes the first of these only. A longer sound is more frames:
+# the first grid is [4 * m, 4], the last [128 * m, 128].  [specgan.py:63-65, 171]
+SLICE_LENS = tuple(16384 * m for m in (1, 2, 4, 8))  # samples
 LARGEST = 2**31  # weights in one layer: 8 GiB
 
 
-def check_options(kernel_len, dim, latent_dim=1):
+def check_options(kernel_len, dim, latent_dim=1, slice_len=SLICE_LENS[0]):
+    if slice_len not in SLICE_LENS:
+        raise ValueError(
+            f"slice_len must be one of {list(SLICE_LENS)}. Received: {slice_len!r}"
+        )
     options = {"kernel_len": kernel_len, "dim": dim, "latent_dim": latent_dim}
     for name, value in options.items():
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise ValueError(f"{name} must be a positive integer. Received: {value!r}")
-    largest = max(kernel_len**2 * (16 * dim) * (8 * dim), latent_dim * 256 * dim)
+    largest = max(
+        kernel_len**2 * (16 * dim) * (8 * dim), latent_dim * dim * slice_len // 64
+    )
     if largest > LARGEST:  # asked for by a typing error, or by a stranger's file
         asked = ", ".join(f"{name} {value}" for name, value in options.items())
-        raise ValueError(
-            f"{asked} would make a layer of {largest} weights; at most {LARGEST} are "
-            "allowed"
-        )
-
-
-def generator_options(shapes):
-    """A generator's options, as far as its variables' shapes tell them.
-
-    Args:
-      shapes: dict of variable path -> shape; others may be among them.
-
-    Returns:
-      dict of kernel_len, dim, use_batchnorm, latent_dim, and upsample where it is
-      "zeros": nn, lin and cub leave the same variables, so there it is missing. None if
-      these are not the shapes of a generator.
-    """
-    dense = shapes.get("G/z_project/dense/kernel")
-    zeros = shapes.get("G/upconv_0/conv2d_transpose/kernel")
-    conv = zeros or shapes.get("G/upconv_0/conv2d/kernel")
-    if is_wavegan(shapes) or not dense or not conv or (len(dense), len(conv)) != (2, 4):
-        return None
-    options = {
-        "kernel_len": conv[0],
-        "dim": dense[1] // 256,
-        "use_batchnorm": "G/z_project/batch_normalization/gamma" in shapes,
-        "latent_dim": dense[0],
-    }
-    return options | ({"upsample": "zeros"} if zeros else {})
-
-
-def is_wavegan(shapes):
-    """Whether these shapes, path -> shape, are the reference's WaveGAN's.
-
-    Its scopes have the same names, but its kernels have one dimension: conv1d's, or
-    those of a conv2d_transpose of height 1.  [wavegan.py:11-31]
-    """
-    if {"G/upconv_0/conv1d/kernel", "D/downconv_0/conv1d/kernel"} & set(shapes):
-        return True
-    kernel = shapes.get("G/upconv_0/conv2d_transpose/kernel", ())
-    return len(kernel) == 4 and kernel[0] == 1 < kernel[1]
+        made = f"a layer of {largest} weights; at most {LARGEST} are allowed"
+        raise ValueError(f"{asked} would make {made}")
 
 
 @keras.saving.register_keras_serializable(package="specgan_tf")
 class SpecGANGenerator(keras.Model):
-    """z [b, latent_dim] float32, in [-1, 1] -> spectrogram [b, 128, 128, 1] in [-1, 1].
+    """Latents [b, latent_dim] -> spectrograms [b, 128, 128, 1], both in [-1, 1].
 
-    Built on construction, on its own: inside another model its variables' paths would
-    change, and they are the names in a checkpoint.
+    With slice_len 16384 * m the spectrogram has 128 * m frames.
+
+    It is built on construction, on its own: inside another model its variables' paths
+    would change, and they are the names in a checkpoint.
 
     Args:
       kernel_len: side of the square kernels.
@@ -187,9 +157,10 @@ class SpecGANGenerator(keras.Model):
       use_batchnorm: normalise after every layer but the last.
       upsample: "zeros" (transposed convolution), "nn", "lin" or "cub".
       latent_dim: length of z.
+      slice_len: samples of the sounds, one of `SLICE_LENS`.
 
     Raises:
-      ValueError: an option outside these.
+      ValueError: an option has another value, or the network would be too large.
 
     [specgan.py:42-111]
     """
@@ -201,19 +172,20 @@ class SpecGANGenerator(keras.Model):
         use_batchnorm: bool = False,
         upsample: str = "zeros",
         latent_dim: int = 100,
+        slice_len: int = SLICE_LENS[0],
         name: str = "G",
         **kwargs,
     ) -> None:
         with float32_channels_last():
             super().__init__(name=name, **kwargs)
-        check_options(kernel_len, dim, latent_dim)
+        check_options(kernel_len, dim, latent_dim, slice_len)
         upsample = UPSAMPLE_ALIASES.get(upsample, upsample)
         if upsample not in UPSAMPLES:
             raise ValueError(
                 f"upsample must be one of {list(UPSAMPLES)}. Received: {upsample!r}"
             )
         self.kernel_len, self.dim, self.use_batchnorm = kernel_len, dim, use_batchnorm
-        self.upsample, self.latent_dim = upsample, latent_dim
+        self.upsample, self.latent_dim, self.slice_len = upsample, latent_dim, slice_len
 
         def upconv(i, filters, *after):
             layers = conv2d_transpose(filters, kernel_len, 2, upsample)
@@ -222,11 +194,12 @@ class SpecGANGenerator(keras.Model):
         def bn():
             return batchnorm(use_batchnorm, track=True)
 
+        rows = slice_len // 4096  # 4
         with float32_channels_last():
             self.z_project = scope(
                 "z_project",
-                keras.layers.Dense(4 * 4 * dim * 16, name="dense"),
-                keras.layers.Reshape((4, 4, dim * 16), name="reshape"),
+                keras.layers.Dense(rows * 4 * dim * 16, name="dense"),
+                keras.layers.Reshape((rows, 4, dim * 16), name="reshape"),
                 bn(),
             )
             self.upconv_0 = upconv(0, dim * 8, bn())
@@ -274,7 +247,7 @@ class SpecGANGenerator(keras.Model):
         return tf.cast(tf.nn.tanh(output), self.variable_dtype)
 
     def compute_output_shape(self, input_shape):
-        return (input_shape[0], 128, 128, 1)
+        return (input_shape[0], self.slice_len // 128, 128, 1)
 
     def get_config(self) -> dict:
         return {
@@ -284,6 +257,7 @@ class SpecGANGenerator(keras.Model):
             "use_batchnorm": self.use_batchnorm,
             "upsample": self.upsample,
             "latent_dim": self.latent_dim,
+            "slice_len": self.slice_len,
         }
 
 
@@ -305,12 +279,18 @@ def lrelu(inputs: TensorLike) -> tf.Tensor:
 
 @keras.saving.register_keras_serializable(package="specgan_tf")
 class SpecGANDiscriminator(keras.Model):
-    """Spectrogram [b, 128, 128, 1] float32 -> logits [b], linear.
+    """Spectrograms [b, 128, 128, 1] -> logits [b], without an activation.
 
-    Built on construction, on its own, for the same reason as the generator.
+    It is built on construction, on its own, for the same reason as the generator.
 
     Args:
-      kernel_len, dim, use_batchnorm: as in the generator.
+      kernel_len: side of the square kernels.
+      dim: channels of the first layer; the last convolution has 16 times as many.
+      use_batchnorm: normalise after every convolution but the first.
+      slice_len: as in the generator.
+
+    Raises:
+      ValueError: an option is no positive integer, or the network would be too large.
 
     [specgan.py:118-178]
     """
@@ -320,13 +300,15 @@ class SpecGANDiscriminator(keras.Model):
         kernel_len: int = 5,
         dim: int = 64,
         use_batchnorm: bool = False,
+        slice_len: int = SLICE_LENS[0],
         name: str = "D",
         **kwargs,
     ) -> None:
         with float32_channels_last():
             super().__init__(name=name, **kwargs)
-        check_options(kernel_len, dim)
+        check_options(kernel_len, dim, slice_len=slice_len)
         self.kernel_len, self.dim, self.use_batchnorm = kernel_len, dim, use_batchnorm
+        self.slice_len = slice_len
 
         def bn():
             # original: moving averages exist and never move; nothing reads them.
@@ -339,14 +321,14 @@ class SpecGANDiscriminator(keras.Model):
             self.downconv_3 = scope("downconv_3", conv2d(dim * 8, kernel_len), bn())
             self.downconv_4 = scope("downconv_4", conv2d(dim * 16, kernel_len), bn())
             self.output_scope = scope("output", keras.layers.Dense(1, name="dense"))
-            self.build((None, 128, 128, 1))
+            self.build((None, slice_len // 128, 128, 1))
 
     def build(self, input_shape):
         shape = input_shape
         for block in self.downconvs:
             block.build(shape)
             shape = block.compute_output_shape(shape)
-        self.output_scope.build((None, 4 * 4 * self.dim * 16))
+        self.output_scope.build((None, math.prod(shape[1:])))
         self.built = True
 
     @property
@@ -380,7 +362,7 @@ class SpecGANDiscriminator(keras.Model):
         output = lrelu(output)
 
         # Flatten  [specgan.py:169-171]
-        return tf.reshape(output, [-1, 4 * 4 * self.dim * 16])
+        return tf.reshape(output, [-1, math.prod(output.shape[1:])])
 
     def logits(self, features: TensorLike) -> tf.Tensor:
         """[b, 4 * 4 * dim * 16] -> [b]."""
@@ -396,4 +378,5 @@ class SpecGANDiscriminator(keras.Model):
             "kernel_len": self.kernel_len,
             "dim": self.dim,
             "use_batchnorm": self.use_batchnorm,
+            "slice_len": self.slice_len,
         }

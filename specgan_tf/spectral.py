@@ -1,10 +1,11 @@
 """Audio <-> normalised log-spectrogram, Griffin-Lim, images, 16-bit samples; mel bands.
 
 Port of train_specgan.py (chrisdonahue/wavegan 40e85e8), lines 19-98 and 351-363, and of
-what eval/ hears with.
+the mel spectrograms in eval/.
 
-Waveforms are float32 [b, 16384, 1], full scale at +-1, which what `f_to_t` makes may
-exceed; spectrograms float32 [b, 128, 128, 1] in [-1, 1], time then frequency.
+Waveforms are float32 [b, 16384, 1] with full scale at +-1, which the output of `f_to_t`
+may exceed. Spectrograms are float32 [b, 128, 128, 1] in [-1, 1], time before frequency.
+Longer slices, of 16384 * m samples, have 128 * m frames.
 """
 
 from typing import NamedTuple
@@ -16,7 +17,7 @@ from specgan_tf import tf1
 
 NFFT, NHOP = 256, 128  # samples
 NBINS = NFFT // 2 + 1  # 129, with the Nyquist bin
-SLICE_LEN = 16384  # samples; 1.024 s at 16 kHz
+SLICE_LEN = 16384  # samples, unless more are asked for; 1.024 s at 16 kHz
 NFRAMES = SLICE_LEN // NHOP  # 128
 CLIP_NSTD = 3.0  # standard deviations that reach +-1
 LOG_EPS = 1e-6
@@ -31,13 +32,14 @@ GL_WINDOWS = {
 
 
 class GriffinLim(NamedTuple):
-    """How phases are found.
+    """Options of Griffin-Lim, which finds a phase for every magnitude.
 
     Attributes:
-      ngl: int or int32 scalar tensor, steps; 0 inverts with zero phase.
-      window: synthesis window, "hann" (the original's) or "dual".
-      momentum: in [0, 1), that of fast Griffin-Lim (Perraudin et al. 2013); 0 is the
-        original's.
+      ngl: number of steps, an int or an int32 scalar tensor; 0 inverts with zero phase.
+      window: synthesis window, "hann" (the original's) or "dual", which inverts more
+        exactly.
+      momentum: in [0, 1): the momentum of fast Griffin-Lim (Perraudin et al. 2013),
+        which needs fewer steps; 0 is the original's.
     """
 
     ngl: int = 16
@@ -56,8 +58,8 @@ def log_magnitude(
     Args:
       log_eps: float, added to magnitudes before the logarithm.
       pad_front: put one hop of zeros before the waveform, and none behind it. The
-        window is zero at a frame's edges, so the first samples of a waveform are
-        hardly heard without: an attack there is lost.
+        window is zero at a frame's edges, so without the padding the first samples
+        of a waveform hardly count, and an attack there is lost.
 
     [train_specgan.py:33-37, 595-597]
     """
@@ -81,11 +83,19 @@ def t_to_f(
     """Waveform [b, 16384, 1] -> normalised spectrogram [b, 128, 128, 1] in [-1, 1].
 
     Args:
-      X_mean, X_std: float32 [129], moments of the log magnitudes per bin.
-      log_eps, pad_front: as in `log_magnitude`, and as these moments were computed.
-      clip_nstd: standard deviations that reach +-1; what is beyond is clipped. The
-        larger log_eps, the smaller are the deviations, and the more of loud sounds
-        is clipped.
+      x: float32 [b, 16384, 1], full scale at +-1.
+      X_mean, X_std: float32 [129], mean and standard deviation of each bin's log
+        magnitudes.
+      log_eps: float, added to magnitudes before the logarithm. X_mean and X_std must
+        have been computed with the same value.
+      pad_front: put one hop of zeros before the waveform, which keeps an attack at its
+        first sample. X_mean and X_std must have been computed with the same value.
+      clip_nstd: number of standard deviations that become +-1; values beyond are
+        clipped. A larger log_eps makes deviations smaller, so more of loud sounds is
+        clipped.
+
+    Returns:
+      float32 [b, 128, 128, 1].
 
     [train_specgan.py:28-45]
     """
@@ -109,13 +119,13 @@ def invert_spectra_griffin_lim(
     """Magnitudes [b, 128, 129] -> waveform [b, 16384], by `ngl` Griffin-Lim steps.
 
     Args:
-      nfft, nhop: 256, 128; in any case a frame is two hops.
+      nfft, nhop: samples in a frame and in a hop; nfft must be 2 * nhop.
       ngl, window, momentum: as in `GriffinLim`.
-      pad_front: the first hop is not of the waveform, see `log_magnitude`; else the
-        last one is not.
+      pad_front: cut off the first hop, which `log_magnitude` padded; otherwise the
+        last.
 
     Raises:
-      ValueError: a frame that is not two hops; unknown window; momentum outside [0, 1).
+      ValueError: nfft is not 2 * nhop; unknown window; momentum outside [0, 1).
 
     [train_specgan.py:48-68]
     """
@@ -128,14 +138,15 @@ def invert_spectra_griffin_lim(
     if nfft != 2 * nhop:
         raise ValueError(f"nfft must be 2 * nhop. Received: {nfft}, {nhop}")
     synthesis = GL_WINDOWS[window](nfft, dtype=tf.float32)
+    length = X_mag.shape[1] * nhop
 
     def inverse_stft(X):
-        # tf.signal's, for any hop, takes longer.
+        # tf.signal's takes longer, as it allows any hop.
         frames = tf.signal.irfft(X) * synthesis
         first, second = frames[:, :, :nhop], frames[:, :, nhop:]
         overlapping = first[:, 1:] + second[:, :-1]
         rows = tf.concat([first[:, :1], overlapping, second[:, -1:]], axis=1)
-        return tf.reshape(rows, [-1, SLICE_LEN + nhop])
+        return tf.reshape(rows, [-1, length + nhop])
 
     def b(i, X_best, X_prev):
         # original: no pad_end here, unlike t_to_f; 128 frames either way.
@@ -143,7 +154,7 @@ def invert_spectra_griffin_lim(
         ahead = X_est
         if momentum:
             ahead = X_est + momentum * (X_est - X_prev)
-        # X_mag * ahead / max(1e-8, |ahead|); as complex numbers it takes longer.
+        # X_mag * ahead / max(1e-8, |ahead|), which takes longer with complex numbers.
         re, im = tf.math.real(ahead), tf.math.imag(ahead)
         gain = X_mag * tf.math.rsqrt(tf.maximum(1e-16, re * re + im * im))
         X_next = tf.complex(re * gain, im * gain)
@@ -155,7 +166,7 @@ def invert_spectra_griffin_lim(
         lambda i, *_: i < ngl, b, [tf.constant(0), X, X if momentum else tf.constant(0)]
     )
     x = inverse_stft(X)  # 16512 samples
-    return tf.stop_gradient(x[:, nhop:] if pad_front else x[:, :SLICE_LEN])
+    return tf.stop_gradient(x[:, nhop:] if pad_front else x[:, :length])
 
 
 def f_to_t(
@@ -172,12 +183,19 @@ def f_to_t(
 ) -> tf.Tensor:
     """Spectrogram [b, 128, 128, 1] in [-1, 1] -> waveform [b, 16384, 1].
 
-    The waveform may exceed 1.
+    The inverse of `t_to_f`, up to clipping and the phase, which Griffin-Lim estimates.
 
     Args:
+      X_norm: float32 [b, 128, 128, 1] in [-1, 1].
       X_mean, X_std: float32 [129], as in `t_to_f`.
       ngl, window, momentum: as in `GriffinLim`.
       log_eps, pad_front, clip_nstd: as in `t_to_f`.
+
+    Returns:
+      float32 [b, 16384, 1], which may exceed 1.
+
+    Raises:
+      ValueError: unknown window; momentum outside [0, 1).
 
     [train_specgan.py:71-84]
     """
@@ -185,17 +203,17 @@ def f_to_t(
     X_norm = tf.pad(X_norm[:, :, :, 0], [[0, 0], [0, 0], [0, 1]])
     X_lmag = X_norm * clip_nstd * X_std + X_mean
     X_mag = tf.exp(X_lmag)
-    if takes_off(log_eps):
+    if subtracts_log_eps(log_eps):
         X_mag = tf.maximum(X_mag - log_eps, 0.0)
     x = invert_spectra_griffin_lim(X_mag, NFFT, NHOP, ngl, window, momentum, pad_front)
-    return tf.reshape(x, [-1, SLICE_LEN, 1])
+    return x[:, :, tf.newaxis]
 
 
-def takes_off(log_eps: float) -> bool:
+def subtracts_log_eps(log_eps: float) -> bool:
     """Whether synthesis subtracts `log_eps` from magnitudes again.
 
-    original: it does not. At the original's 1e-6 that cannot be heard; a larger one
-    would remain as hiss where there was silence.  [train_specgan.py:79]
+    original: it does not, which is inaudible with the original's 1e-6. A larger value
+    would remain as hiss in silence.  [train_specgan.py:79]
     """
     return log_eps != LOG_EPS
 
@@ -219,18 +237,18 @@ def float_to_int16(x: TensorLike) -> tf.Tensor:
 
 
 def turn_down(x: TensorLike) -> tf.Tensor:
-    """Waveforms [n, ...], of which those that exceed 1 are divided by their peaks.
+    """Divide those of the waveforms [n, ...] that exceed 1 by their peaks.
 
-    differs: in the original's 16-bit samples those peaks are clipped. Its tensors are
-    as they were; all that is ours is turned down: files that `generate` writes, the
-    signature `wav`, the server's /wav, the web page, examples/embedded.py.
+    differs: in the original's 16-bit samples those peaks are clipped. The tensors that
+    the original names stay so; everything else is turned down: files that `generate`
+    writes, the signature `wav`, the server's /wav, the web page, examples/embedded.py.
     [train_specgan.py:356-361]
     """
     return x / tf.maximum(1.0, _peaks(x))
 
 
 def normalize(x: TensorLike) -> tf.Tensor:
-    """Waveforms [n, ...], each divided by its peak; silence stays silence."""
+    """Divide each of the waveforms [n, ...] by its peak; silence stays silence."""
     return tf.math.divide_no_nan(x, _peaks(x))
 
 

@@ -1,6 +1,6 @@
-"""What TensorFlow 1.12 did and Keras 3 does not. Nothing about SpecGAN.
+"""Behaviour of TensorFlow 1.12 that Keras 3 lacks. Nothing about SpecGAN.
 
-Each item was measured against TensorFlow 1.12.0; the parity tests hold it.
+Each item was measured against TensorFlow 1.12.0; parity tests check it.
 """
 
 import keras
@@ -61,11 +61,12 @@ class BatchNormalization(keras.layers.Layer):
     average, and `tf.nn.moments` inside it carries a `stop_gradient` that makes second
     derivatives wrong, which a gradient penalty takes.
 
-    differs: TF 1.12's own fused op is wrong there too, once batch norms are stacked, so
-    wgan-gp with batch norm trains differently: rightly.  [specgan.py:130]
+    differs: TF 1.12's own fused op has wrong second derivatives too, once batch norms
+    are stacked. Here they are right, so wgan-gp with batch norm trains differently.
+    [specgan.py:130]
 
     Args:
-      momentum: of the moving averages.
+      momentum: the share of a moving average that an update keeps.
       epsilon: added to the variance, inside the root.
       track: whether training moves the moving averages. The reference's discriminator
         never runs its update ops, so its averages stay at 0 and 1.
@@ -77,7 +78,7 @@ class BatchNormalization(keras.layers.Layer):
 
     def build(self, input_shape):
         shape = (input_shape[-1],)
-        # autocast: under mixed precision too, statistics are of all digits.
+        # autocast=False: with mixed precision too, statistics are float32.
         full = {"shape": shape, "autocast": False}
         self.gamma = self.add_weight(name="gamma", initializer="ones", **full)
         self.beta = self.add_weight(name="beta", initializer="zeros", **full)
@@ -125,20 +126,20 @@ class BatchNormalization(keras.layers.Layer):
 
 
 class ExponentialMovingAverage:
-    """`tf.train.ExponentialMovingAverage(decay, num_updates)`, of a whole network.
+    """`tf.train.ExponentialMovingAverage(decay, num_updates)`, for a whole network.
 
-    The averages live in a network of their own, which can be called and saved.
+    The averages are the variables of a second network, which can be called and saved.
 
-    All variables are averaged, batch norm's moving statistics too: the statistics of
-    the averaged weights are those of the same span of time. (TF 1's `apply()` takes
-    trainable variables unless it is told others.)
+    All variables are averaged, including batch norm's moving statistics, so that they
+    match the averaged weights. (TF 1's `apply()` averages trainable variables by
+    default.)
 
     Args:
       network: a Keras model or layer that `get_config` and `from_config` rebuild.
       decay: float in [0, 1): the share of the average that an update keeps.
 
     Attributes:
-      network: the network of the averages; at first it equals the one given.
+      network: the network with the averages; at first it equals the one given.
     """
 
     def __init__(self, network, decay):
@@ -149,7 +150,7 @@ class ExponentialMovingAverage:
 
     @staticmethod
     def average_name(name):
-        """The name in a checkpoint of the average of a variable `name`."""
+        """The name that the average of the variable `name` has in a checkpoint."""
         return f"{name}/ExponentialMovingAverage"
 
     def reset(self, network):
@@ -161,10 +162,10 @@ class ExponentialMovingAverage:
         """One update from the network's variables.
 
         Args:
-          network: as in `__init__`.
-          num_updates: int scalar, updates of the network so far. Early on the decay is
+          network: the network that is averaged.
+          num_updates: int scalar, updates of the network so far. At first the decay is
             smaller, (1 + num_updates) / (10 + num_updates), so that the average does
-            not stay at the initial values.
+            not stay near the initial values.
         """
         n = tf.cast(num_updates, tf.float32)
         decay = tf.minimum(self.decay, (1.0 + n) / (10.0 + n))
@@ -191,9 +192,10 @@ def resize_bilinear(x, size):
 def resize_bicubic(x, size):
     """`tf.image.resize_bicubic` to twice the size: [b, h, w, c] -> [b, 2h, 2w, c].
 
-    Without half-pixel centres every other output is an input, and those between are
-    four neighbours weighted by the cubic kernel (A = -0.75) at one half, edges held.
-    Written as shifted sums because the op has no GPU kernel and no TFLite counterpart.
+    Without half-pixel centres, every other output is an input. Those between are sums
+    of four neighbours, weighted by the cubic kernel (A = -0.75) at one half; edges
+    repeat. These are shifted sums because the op has no GPU kernel and no TFLite
+    counterpart.
     """
     if [2 * n for n in x.shape[1:3]] != list(size):
         raise ValueError(
@@ -216,7 +218,7 @@ def _double_bicubic(x, axis):
     return tf.reshape(doubled, target)
 
 
-# Coefficients of Eigen's float32 logarithm, which are those of the Cephes library.
+# Coefficients of Eigen's float32 logarithm, from the Cephes library.
 LOG = (
     (7.0376836292e-2, -1.1514610310e-1, 1.1676998740e-1),
     (-1.2420140846e-1, 1.4249322787e-1, -1.6668057665e-1),
@@ -238,10 +240,10 @@ def log(x):
 
 
 def linear_to_mel_weight_matrix(num_mel_bins, num_spectrogram_bins, rate, low, high):
-    """`tf.contrib.signal`'s, to the last bit: float32 [spectrogram bins, mel bins].
+    """`tf.contrib.signal`'s matrix, to the last bit: float32 [spectrogram, mel bins].
 
-    A mel band at low frequencies may hold no more than the edge of a single bin, and
-    that weight is little but rounding. TF 2's logarithm rounds otherwise.
+    A mel band at low frequencies may contain only the edge of a single bin, whose
+    weight is mostly rounding error, and TF 2's logarithm rounds differently.
     """
 
     def linspace(start, stop, n):

@@ -15,7 +15,8 @@ from specgan_tf import (
     sheet,
 )
 from specgan_tf.cli import callbacks
-from specgan_tf.weights import checkpoint, tensors
+from specgan_tf.weights import checkpoint
+from specgan_tf.weights.tensors import Checkpoint
 
 SUFFIX = "/ExponentialMovingAverage"
 
@@ -110,19 +111,19 @@ def test_a_checkpoint_holds_it_under_tf1s_names(tmp_path):
     gan = make(0.9, use_batchnorm=True)
     gan.train_step(batches(1)[0])
     prefix = checkpoint.save(gan, tmp_path / "a")
-    ckpt = tensors.reader(prefix)
-    names = set(ckpt.get_variable_to_shape_map())
+    ckpt = Checkpoint(prefix)
+    names = set(ckpt.shapes)
     paths = {v.path for v in gan.G.variables}
     assert "G/z_project/batch_normalization/moving_variance" in paths
     assert {n for n in names if n.endswith(SUFFIX)} == {p + SUFFIX for p in paths}
     for v in gan.G_ema.variables:
-        np.testing.assert_array_equal(ckpt.get_tensor(v.path + SUFFIX), v.numpy())
+        np.testing.assert_array_equal(ckpt[v.path + SUFFIX], v.numpy())
 
     # What is handed to the reference has its own weights, and the averages beside them.
-    tf1 = tensors.reader(checkpoint.to_tf1(prefix, tmp_path / "b"))
+    tf1 = Checkpoint(checkpoint.to_tf1(prefix, tmp_path / "b"))
     for v, average in zip(gan.G.variables, gan.G_ema.variables, strict=True):
-        np.testing.assert_array_equal(tf1.get_tensor(v.path), v.numpy())
-        np.testing.assert_array_equal(tf1.get_tensor(v.path + SUFFIX), average.numpy())
+        np.testing.assert_array_equal(tf1[v.path], v.numpy())
+        np.testing.assert_array_equal(tf1[v.path + SUFFIX], average.numpy())
 
     # Whoever loads a generator gets the average.
     z = np.ones([1, 5], "f4")
@@ -183,8 +184,8 @@ def test_the_scripts_generate_with_the_average(run, clips, tmp_path, monkeypatch
     status, out, _ = run("train", folder, "--train_max_steps", 2)
     assert status == 0 and "train_ema 0.9" in out and "starts from" not in out
     prefix = str(folder / "model.ckpt-2")
-    ckpt = tensors.reader(prefix)
-    values = {n: ckpt.get_tensor(n) for n in ckpt.get_variable_to_shape_map()}
+    ckpt = Checkpoint(prefix)
+    values = {n: ckpt[n] for n in ckpt.shapes}
     assert sum(n.endswith(SUFFIX) for n in values) == 12
     made = []
     for factor in (1, 0):  # as averaged; then a flat spectrum, from averages of zero

@@ -1,6 +1,7 @@
 import os
 import re
 import shutil
+import weakref
 
 import keras
 import numpy as np
@@ -16,6 +17,7 @@ from specgan_tf import (
 )
 from specgan_tf.files import InputError
 from specgan_tf.weights import checkpoint, folders, tensors
+from specgan_tf.weights.tensors import Checkpoint
 
 DATA = ".data-00000-of-00001"
 
@@ -76,20 +78,18 @@ def test_names_are_tf1s(tmp_path):
         ("lsgan", ("RMSProp", "RMSProp_1")),
     ):
         gan = trained(loss)
-        names = set(
-            tensors.reader(checkpoint.save(gan, tmp_path)).get_variable_to_shape_map()
-        )
+        names = set(Checkpoint(checkpoint.save(gan, tmp_path)).shapes)
         paths = [v.path for v in gan.G.variables + gan.D.variables]
         want = {*paths, *(f"{p}/{s}" for p in paths for s in slots), "global_step"}
         if loss == "wgan-gp":
             want |= {f"beta{i}_power{s}" for i in (1, 2) for s in ("", "_1")}
         assert names - want == {"D_iterations", checkpoint.SEED_STATE}
         assert want <= names
-    reader = tensors.reader(checkpoint.save(trained("wgan-gp"), tmp_path))
+    ckpt = Checkpoint(checkpoint.save(trained("wgan-gp"), tmp_path))
     # G after 2 updates, D after 4: beta ** (updates + 1)
-    assert reader.get_tensor("beta1_power") == pytest.approx(0.5**3)
-    assert reader.get_tensor("beta2_power_1") == pytest.approx(0.9**5)
-    assert reader.get_tensor("global_step").dtype == np.int64
+    assert ckpt["beta1_power"] == pytest.approx(0.5**3)
+    assert ckpt["beta2_power_1"] == pytest.approx(0.9**5)
+    assert ckpt["global_step"].dtype == np.int64
 
 
 @pytest.mark.parametrize("keep", [1, 5])
@@ -356,7 +356,7 @@ def test_only_the_references_optimizers_have_a_checkpoint(tmp_path):
 @pytest.mark.parametrize("loss", ["dcgan", "lsgan", "wgan", "wgan-gp"])
 def test_a_checkpoint_tells_its_loss(tmp_path, loss):
     prefix = checkpoint.save(trained(loss, dim=4), tmp_path)
-    assert checkpoint.loss_of(prefix) == loss
+    assert Checkpoint(prefix).loss == loss
 
 
 @pytest.mark.parametrize("loss, step", [("wgan-gp", 2000), ("dcgan", 2000)])
@@ -364,24 +364,43 @@ def test_a_late_checkpoint_tells_its_loss(tmp_path, loss, step):
     """0.9 ** 2000 is no float32."""
     gan = trained(loss, steps=1)
     gan.G_optimizer.iterations.assign(step)
-    assert checkpoint.loss_of(checkpoint.save(gan, tmp_path)) == loss
+    assert Checkpoint(checkpoint.save(gan, tmp_path)).loss == loss
 
 
 def test_a_checkpoint_that_cannot_tell(tmp_path):
     gan = build("lsgan")  # clipped or not, before the first step
-    assert checkpoint.loss_of(checkpoint.save(gan, tmp_path)) is None
+    assert Checkpoint(checkpoint.save(gan, tmp_path)).loss is None
     gan = trained("dcgan", steps=1)
     gan.G_optimizer.iterations.assign(200_000)
-    assert checkpoint.loss_of(checkpoint.save(gan, tmp_path)) is None
+    assert Checkpoint(checkpoint.save(gan, tmp_path)).loss is None
 
 
 def test_what_is_left_over_is_named(tmp_path, caplog):
     prefix = checkpoint.save(trained(steps=1), tmp_path)
     checkpoint.restore(build(), prefix)
     assert not caplog.records
-    ckpt = tensors.reader(prefix)
-    names = list(ckpt.get_variable_to_shape_map())
-    values = {n: ckpt.get_tensor(n) for n in names} | {"E/extra": np.zeros(3)}
+    ckpt = Checkpoint(prefix)
+    values = {n: ckpt[n] for n in ckpt.shapes} | {"E/extra": np.zeros(3)}
     checkpoint._write(prefix, values)
     checkpoint.restore(build(), prefix)
     assert "Not restored from" in caplog.text and "(1): E/extra" in caplog.text
+
+
+def test_a_checkpoint_stays_open_until_it_changes_or_goes(tmp_path):
+    gan = trained(steps=1)
+    prefix = checkpoint.save(gan, tmp_path)
+    first = Checkpoint.open(prefix)
+    assert Checkpoint.open(tmp_path / "model.ckpt-1") is first
+    assert Checkpoint.open(folders.latest(tmp_path)) is first
+    gan.G.variables[0].assign_add(tf.ones_like(gan.G.variables[0]))
+    checkpoint.save(gan, tmp_path)  # of the same step, over the first
+    changed = Checkpoint.open(prefix)
+    name = gan.G.variables[0].path
+    np.testing.assert_array_equal(changed[name], gan.G.variables[0])
+    gone = weakref.ref(changed)
+    del changed
+    assert gone() is not None
+    folders.remove(prefix)
+    assert gone() is None  # else its files would take room until this process ends
+    with pytest.raises(InputError, match="is not a readable checkpoint"):
+        Checkpoint.open(prefix)

@@ -50,6 +50,34 @@ def trained(tmp_path_factory, clips):
     return folder
 
 
+@pytest.fixture
+def opened(monkeypatch):
+    """The checkpoints that TensorFlow's reader opens, in order."""
+    prefixes, load = [], tf.train.load_checkpoint
+
+    def counted(prefix):
+        prefixes.append(prefix)
+        return load(prefix)
+
+    monkeypatch.setattr(tf.train, "load_checkpoint", counted)
+    return prefixes
+
+
+@pytest.mark.parametrize(
+    "mode, argv",
+    [
+        ("train", ["--train_max_steps", 3]),
+        ("generate", ["--generate_n", 1]),
+        ("preview", ["--once"]),
+    ],
+)
+def test_a_run_opens_a_checkpoint_once(run, trained, tmp_path, opened, mode, argv):
+    folder = copy_of(trained, tmp_path)
+    status, _, err = run(mode, folder, *argv)
+    assert status == 0, err
+    assert opened == [str(folder / "model.ckpt-2")]
+
+
 def test_no_arguments_print_four_commands_without_tensorflow():
     out = subprocess.run(
         [sys.executable, "-X", "importtime", "train_specgan.py"],
@@ -79,7 +107,7 @@ def test_the_whole_way_on_the_embedded_drums(run, tmp_path):
     assert "Total params: " in out and "step      2" in out and "steps/s" in out
     assert {"args.txt", "moments.pkl", "checkpoint"} <= set(os.listdir(train))
     status, out, _ = run(*argv)
-    assert status == 0 and "Step 2 of 2 is done already" in out
+    assert status == 0 and "Step 2 of 2 has been reached already" in out
 
     # the settings are the folder's now
     status, out, _ = run("train", train, "--train_max_steps", 3)
@@ -380,7 +408,7 @@ def test_a_disk_that_fills_up_while_training(
     status, out, err = run(*argv)
     assert status == 2
     assert (
-        f"could not write {tmp_path}/model.ckpt-2: File too large. Training goes on"
+        f"could not write {tmp_path}/model.ckpt-2: File too large. Training continues"
         in out
     )
     assert f"Summaries could not be written to {tmp_path}: File too large" in out
@@ -407,7 +435,9 @@ def test_moments_in_shards(run, refused, tmp_path, clips):
         np.testing.assert_array_max_ulp(ours, theirs, 1)
     assert "moments.pkl exists; --overwrite" in refused("merge", parts)
     assert "must be I/N" in refused("moments", parts, *argv, "--shard", "5/4")
-    assert "--shard is of the mode moments" in refused("train", parts, "--shard", "1/4")
+    assert "--shard belongs to the mode moments" in refused(
+        "train", parts, "--shard", "1/4"
+    )
 
 
 OTHERWISE = ["--specgan_log_eps", "1e-3", "--specgan_pad_front"]
@@ -489,7 +519,7 @@ def test_moments_of_other_spectrograms_are_refused(
     given = ["--data_moments_fp", trained / "moments.pkl"]
     said = (
         f"{trained}/moments.pkl was computed with --specgan_log_eps 1e-06, and this "
-        "run has --specgan_log_eps 0.001: give moments computed with "
+        "run has --specgan_log_eps 0.001: use moments computed with "
         "--specgan_log_eps 0.001, or for a new training pass --specgan_log_eps 1e-06"
     )
     for mode in ("train", "generate", "infer"):
@@ -525,7 +555,7 @@ def test_shards_of_other_spectrograms(run, refused, tmp_path, clips):
     argv = [tmp_path, "--data_dir", clips, *SHORT, "--shard"]
     assert run("moments", *argv, "1/2", *OTHERWISE)[0] == 0
     assert run("moments", *argv, "2/2")[0] == 0
-    assert "make all with the same options" in refused("merge", tmp_path)
+    assert "compute all shards with the same options" in refused("merge", tmp_path)
     assert run("moments", *argv, "2/2", *OTHERWISE, "--overwrite")[0] == 0
     assert "this run has --specgan_log_eps 1e-06" in refused("merge", tmp_path)
     assert run("merge", tmp_path, *OTHERWISE)[0] == 0
@@ -550,7 +580,7 @@ def at_every_step(self, logs=None):
 def test_one_training_a_folder(refused, trained, tmp_path):
     folder = copy_of(trained, tmp_path)
     with only_training(folder):
-        assert f"another training is under way in {folder}" in refused("train", folder)
+        assert f"another training is running in {folder}" in refused("train", folder)
 
 
 def test_preview_waits_for_checkpoints(tmp_path, trained):
@@ -624,8 +654,8 @@ def test_mistakes_in_exporting(refused, trained, tmp_path, argv, said):
         (["generate", "--truncation", "nan"], "in (0, 1]. Received: 'nan'"),
         (["generate", "--generate_format", "mp3"], "invalid choice: 'mp3'"),
         (["generate", "--ngl", "4", "--specgan_ngl", "8"], "which is it: 4 or 8?"),
-        (["preview", "T", "--walk", "1"], "--walk is of the mode generate"),
-        (["infer", "--truncation", "1"], "--truncation is of the mode generate"),
+        (["preview", "T", "--walk", "1"], "--walk belongs to the mode generate"),
+        (["infer", "--truncation", "1"], "--truncation belongs to the mode generate"),
     ],
 )
 def test_mistakes_are_one_line(refused, monkeypatch, tmp_path, argv, said):
@@ -740,7 +770,7 @@ def test_to_tf1_and_on_from_a_bare_checkpoint(run, refused, clips, tmp_path, los
     assert status == 0 and "model.ckpt-1. The original continues it with" in said
     assert f"--data_dir {clips} --specgan_dim 1" in said
     assert (f"--specgan_loss {loss}" in said) == (loss != "wgan-gp")
-    assert "exists; name a folder that does not" in refused("to_tf1", folder, out)
+    assert "exists; choose a new folder" in refused("to_tf1", folder, out)
     names = {name for name, _ in tf.train.list_variables(str(out))}
     theirs = {name for name, _ in tf.train.list_variables(str(folder))}
     data = {f"data/{name}" for name in ("files", "seed", "slices", "lengths")}
@@ -751,9 +781,9 @@ def test_to_tf1_and_on_from_a_bare_checkpoint(run, refused, clips, tmp_path, los
 
     # Nothing but tensors: what they do not say has to be given.
     line = refused("train", out, "--data_dir", clips)
-    assert "does not say its specgan_genr_upsample" in line
+    assert "does not tell its specgan_genr_upsample" in line
     argv = ["train", out, "--specgan_genr_upsample", "nn", "--train_batch_size", 2]
-    assert "does not say its data_dir" in refused(*argv)
+    assert "does not tell its data_dir" in refused(*argv)
     argv += ["--data_dir", clips, "--train_max_steps", 2]
     other = {"wgan-gp": "dcgan", "lsgan": "wgan"}[loss]
     line = refused(*argv, "--specgan_loss", other)
@@ -789,7 +819,7 @@ def test_other_data_keep_the_moments(run, trained, clips, tmp_path):
     before = (folder / "moments.pkl").read_bytes()
     argv = ["train", folder, "--train_max_steps", 3]
     status, out, _ = run(*argv, "--data_dir", DRUMS, *SHORT)
-    assert status == 0 and f"Other data than before ({clips})" in out
+    assert status == 0 and f"The data changed (before: {clips})" in out
     assert (folder / "moments.pkl").read_bytes() == before
 
 
@@ -841,9 +871,9 @@ def test_the_same_latents_again(run, refused, trained, tmp_path):
     assert sounds[0] == sounds[1] and len(np.load(tmp_path / "z.npy")) == 1
     made = ["--generate_dir", tmp_path / "c"]
     line = refused(*argv, *made, "--grid", "2x2")
-    assert "z.npy holds 1 of the 4 latents that it takes" in line
+    assert "z.npy holds 1 latents; 4 are needed" in line
     line = refused(*argv, *made, "--interpolate", 2)
-    assert "z.npy holds 1 of the 2 latents that it takes" in line
+    assert "z.npy holds 1 latents; 2 are needed" in line
     # latents.npy, of the sounds themselves, makes them once more
     z_fp = ["--z_fp", tmp_path / "a" / "latents.npy"]
     line = refused("generate", trained, *z_fp, "--generate_dir", tmp_path / "a")
@@ -913,7 +943,9 @@ def test_the_model_that_comes_along(run, refused, stand_in):
         assert "required: train_dir" in refused(mode)
         assert f"is a model alone; {mode} takes a training" in refused(mode, stand_in)
     stand_in.write_bytes(b"PK")
-    assert "is not a generator's .npz: damaged" in refused("generate", "--overwrite")
+    assert "is not a generator's .npz: it is damaged" in refused(
+        "generate", "--overwrite"
+    )
 
 
 @pytest.mark.slow
@@ -925,7 +957,7 @@ def test_the_model_that_comes_along_can_be_exported(run, refused, stand_in):
     assert (about["step"], about["sample_rate"], about["upsample"]) == (7, 8000, "nn")
     assert "exists; choose another --out_dir" in refused(*argv, script=export_script)
     line = refused("--checkpoint", "model.ckpt-1", script=export_script)
-    assert "--checkpoint is one of TRAIN_DIR's: name that too" in line
+    assert "--checkpoint names one in TRAIN_DIR: pass TRAIN_DIR too" in line
 
 
 def test_near_silence_is_said(run, trained, tmp_path):
@@ -1021,7 +1053,7 @@ def test_nothing_is_overwritten_unasked(run, refused, trained, tmp_path):
 
     assert run("preview", folder, "--once")[0] == 0
     status, out, _ = run("preview", folder, "--once")
-    assert status == 0 and "is there already; --overwrite" in out
+    assert status == 0 and "exists already; --overwrite" in out
     (folder / "infer").mkdir()
     (folder / "infer" / "infer.meta").write_text("the reference's")
     for _ in range(2):
@@ -1039,8 +1071,8 @@ def test_nothing_is_overwritten_unasked(run, refused, trained, tmp_path):
     # int8 fails after the others were made: all that was there stays as it was.
     before = {p: p.stat().st_mtime_ns for p in (folder / "export").rglob("*")}
     said = refused(folder, "--overwrite", script=export_script)
-    assert "generator.int8.tflite: generate (int8) is not what Keras makes" in said
-    assert "it has hardly been trained" in said and "Nothing was written" in said
+    assert "generator.int8.tflite: generate (int8) differs from Keras" in said
+    assert "it is hardly trained" in said and "Nothing was written" in said
     assert {p: p.stat().st_mtime_ns for p in (folder / "export").rglob("*")} == before
     assert run(*argv, "--overwrite", script=export_script)[0] == 0
     assert set(os.listdir(folder / "export")) == want
@@ -1151,7 +1183,7 @@ def test_data_that_goes_bad_while_training_costs_no_step(tmp_path, clips):
 
 def test_flags_and_defaults_are_the_references():
     """[train_specgan.py:627-712], by name, default and choices."""
-    defaults = flags.make_parser().defaults
+    defaults = {name: flag.default for name, flag in flags.FLAGS.items()}
     want = {
         "data_dir": None,
         "data_moments_fp": None,

@@ -30,7 +30,7 @@ def checks_of(name, folder=REDUCED):
 
 
 def falls_short(name, stage):
-    """Whether a check of a stage falls short, of a reduced golden.
+    """Whether a check of a stage fails on a reduced golden.
 
     The first will do; those after it may be whole trainings.
     """
@@ -88,7 +88,7 @@ AT_KINKS = "train_wgan-gp_at_kinks"
 
 
 def test_a_gradient_is_judged_with_the_slopes_that_the_reference_had():
-    """Without them the same record falls short; and a record must know its sides."""
+    """Without them the same record fails; and a record must know its sides."""
     record = records.Record.read(os.path.join(REDUCED, f"{AT_KINKS}.npz"))
     blind = {k: v for k, v in record.items() if not k.startswith("kinks/")}
     (check,) = checks_that_fall_short(records.Record(blind, record.path))
@@ -111,7 +111,7 @@ def test_every_stage_has_a_golden():
     assert kinds == replay.STAGES.keys()
 
 
-# Errors in the port, each of which must make a check fall short
+# Errors in the port, each of which must make a check fail
 
 
 @pytest.mark.parametrize(
@@ -145,7 +145,7 @@ def test_prints_a_table_and_writes_json(few, tmp_path, capsys):
     assert head.split()[:3] == ["stage", "reference", "compared"]
     assert len(rows) == 2 and all(row.endswith("  ok") for row in rows)
     assert "train_specgan.py 243-276" in rows[0] and "lsgan, 1 steps" in rows[0]
-    assert last == "2 checks of 1 records, 0 fall short of the bound"
+    assert last == "2 checks of 1 records, 0 exceed their bound"
     result = json.loads(fp.read_text())
     assert result["versions"]["tensorflow"] == tf.__version__
     assert result["reference"] == {"commit": "40e85e8"}
@@ -162,8 +162,8 @@ def test_status_1_if_a_check_falls_short(few, monkeypatch, capsys):
     mean_square_from_zero(monkeypatch)
     assert main(["--goldens", str(few)]) == 1
     said = capsys.readouterr()
-    assert "FAIL" in said.out and "2 fall short" in said.out
-    assert "falls short: optimizer_lsgan: optimizers, lsgan, 50 steps" in said.err
+    assert "FAIL" in said.out and "2 exceed their bound" in said.out
+    assert "exceeds its bound: optimizer_lsgan: optimizers, lsgan, 50 steps" in said.err
 
 
 def test_worst_of_several_records_is_shown():
@@ -234,7 +234,7 @@ def test_user_errors_are_one_line(tmp_path, few, checkout, capsys):
     np.savez(few / "model_x.npz", z=np.zeros(3))
     assert "model_x.npz lacks w/" in error("--goldens", few)
     os.rename(few / "model_x.npz", few / "other_x.npz")
-    assert "other_x.npz is of kind other, not model, " in error("--goldens", few)
+    assert "other_x.npz has kind other, not one of model, " in error("--goldens", few)
 
 
 @pytest.mark.parametrize("args", [["--original", "x"], ["--python", "x"], ["--all"]])

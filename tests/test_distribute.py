@@ -149,7 +149,9 @@ def test_two_workers_train_as_one_process(tmp_path, clips, alone, measured, loss
         status, out, err = ended(other)
         assert status == 0 and not err, err
         waiting, last = out.splitlines()
-        assert "waiting for all" in waiting and last.startswith("The chief says how")
+        assert "for the other" in waiting and last.startswith(
+            "The chief worker reports"
+        )
     compare(measured, f"2 workers, {loss}", tensors(tmp_path), alone(loss, 3))
 
 
@@ -289,7 +291,7 @@ CLUSTER = {"worker": ["a:1", "b:2"]}
         ),
         (
             {"cluster": {**CLUSTER, "ps": ["c:3"]}, "task": {"type": "ps", "index": 0}},
-            "of worker and chief tasks. Received: worker, ps",
+            "worker and chief tasks only. Received: worker, ps",
         ),
         (
             {"cluster": {"chief": ["a:1"] * 2}, "task": {"type": "chief", "index": 0}},
@@ -323,7 +325,7 @@ def test_an_unknown_kind():
     "flags, said",
     [
         (["--train_batch_size", "3"], "must be a multiple of the 2 replicas"),
-        (["--specgan_batchnorm"], "--specgan_batchnorm takes the statistics of whole"),
+        (["--specgan_batchnorm"], "--specgan_batchnorm needs the statistics of whole"),
     ],
 )
 def test_what_replicas_do_not_share_is_refused(tmp_path, clips, flags, said):

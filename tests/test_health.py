@@ -79,7 +79,7 @@ def test_what_is_too_young_to_tell():
 def test_the_documents_say_from_when_on_losses_are_judged():
     with open(os.path.join(ROOT, "docs", "TRAINING.md")) as f:
         readme = " ".join(f.read().split())
-    secs = flags.make_parser().defaults["train_summary_secs"]
+    secs = flags.Settings.train_summary_secs
     said = f"by {health.ENOUGH} summaries from step {health.EARLY} on; there is one "
     assert f"{said}every {secs} seconds" in readme
     assert f"are judged from step {health.LATE} on" in readme

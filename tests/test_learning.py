@@ -342,7 +342,7 @@ def test_a_training_here_is_watched(tmp_path, monkeypatch):
     for step in (0, 2, 3):
         prefix = run.file(f"model.ckpt-{step}")
         assert checkpoint.step_of(prefix) == step
-        assert checkpoint.options_of(prefix)["dim"] == 1
+        assert checkpoint.Checkpoint(prefix).options["dim"] == 1
 
 
 @pytest.mark.slow

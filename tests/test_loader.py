@@ -415,7 +415,7 @@ def test_the_order_goes_on_from_anywhere(recordings, flags, buffer_size, skip):
         np.testing.assert_array_equal(first, want[:, 0, 0, 0, 0] * 2**17)
 
 
-def test_going_on_decodes_what_the_buffer_held_and_no_more(recordings, monkeypatch):
+def test_going_on_decodes_at_most_one_window(recordings, monkeypatch):
     """Not the files of all epochs before."""
     options = {**LONG, "shuffle": True, "shuffle_buffer_size": 5}
     known = np.full(len(recordings), -1)
@@ -519,27 +519,6 @@ def test_a_cache_decodes_each_file_once(
 
 def full_disk(path):
     raise OSError(28, "No space left on device")
-
-
-def test_a_buffer_of_references_as_tf_data_shuffles(folder):
-    """The same distribution: how long a slice stays in the buffer is geometric."""
-    fps = loader.find_audio(folder)
-    options = {**SHORT, "repeat": True, "shuffle": True, "shuffle_buffer_size": 50}
-
-    def gaps(dataset):
-        got = [round(float(x[0, 0, 0, 0]) * 32) for x in dataset.take(6000)]
-        last, found = {}, []
-        for i, value in enumerate(got):
-            if value in last:
-                found.append(i - last[value])
-            last[value] = i
-        return np.array(found)
-
-    ours = gaps(batches(fps, seed=1, **options))
-    unshuffled = batches(fps, repeat=True, **SHORT)
-    theirs = gaps(unshuffled.shuffle(50, seed=1))
-    assert abs(ours.mean() - theirs.mean()) < 0.2  # both 20
-    assert abs(ours.std() / theirs.std() - 1) < 0.1
 
 
 def test_names_that_are_not_utf8(tmp_path):
@@ -690,11 +669,16 @@ def test_real_recordings_of_every_format():
 
 def joint(fps, n, **kwargs):
     """Batches of 12 of `n` workers, put together again."""
-    parts = [batches(fps, 12, part=(i, n), **kwargs).take(40) for i in range(n)]
+    parts = [batches(fps, 12, worker=(i, n), **kwargs).take(40) for i in range(n)]
     return [np.concatenate(rows) for rows in zip(*parts, strict=True)]
 
 
-PARTS = {**LONG, "shuffle": True, "shuffle_buffer_size": 30, "decode_parallel_calls": 3}
+SHARED = {
+    **LONG,
+    "shuffle": True,
+    "shuffle_buffer_size": 30,
+    "decode_parallel_calls": 3,
+}
 
 
 @pytest.mark.parametrize(
@@ -708,7 +692,7 @@ PARTS = {**LONG, "shuffle": True, "shuffle_buffer_size": 30, "decode_parallel_ca
 @pytest.mark.parametrize("skip", [0, 4000])
 def test_the_parts_of_workers_are_the_batches_of_one(recordings, flags, n, skip):
     """Whether or not the files' lengths are known; from anywhere."""
-    options = {**PARTS, **flags, "skip": skip}
+    options = {**SHARED, **flags, "skip": skip}
     known = np.full(len(recordings), -1)
     whole = batches(recordings, 12, lengths=known, **options).take(40)
     want = list(whole.as_numpy_iterator())
@@ -727,12 +711,12 @@ def test_workers_share_the_decoding(folder, monkeypatch):
         lambda fp, **kw: decoded.update([fp]) or decode(fp, **kw),
     )
     fps = loader.find_audio(folder)
-    options = {**PARTS, **SHORT, "lengths": np.full(len(fps), 600)}
+    options = {**SHARED, **SHORT, "lengths": np.full(len(fps), 600)}
     list(batches(fps, 12, **options).take(40))
     alone = decoded.total()
     for i in range(4):
         decoded.clear()
-        list(batches(fps, 12, part=(i, 4), **options).take(40))
+        list(batches(fps, 12, worker=(i, 4), **options).take(40))
         # A quarter; what is decoded ahead, and whose turn it is, make the difference.
         assert decoded.total() < 0.3 * alone
 
@@ -740,11 +724,13 @@ def test_workers_share_the_decoding(folder, monkeypatch):
 def test_a_part_of_files_that_became_shorter(recordings):
     """As many batches, of what is there."""
     known = np.full(len(recordings), -1)
-    list(batches(recordings, 12, lengths=known, **PARTS).take(40))
+    list(batches(recordings, 12, lengths=known, **SHARED).take(40))
     for skip in (0, 500):
         wavfile.write(recordings[4], 16000, np.full(5000, 0.25, np.float32))
         lengths = known.copy()
-        rest = batches(recordings, 12, part=(1, 2), skip=skip, lengths=lengths, **PARTS)
+        rest = batches(
+            recordings, 12, worker=(1, 2), skip=skip, lengths=lengths, **SHARED
+        )
         wavfile.write(recordings[4], 16000, np.full(700, 0.5, np.float32))
         got = np.stack(list(rest.take(40).as_numpy_iterator()))
         assert got.shape == (40, 6, 512, 1, 1)

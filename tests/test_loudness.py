@@ -106,7 +106,7 @@ def test_normalized(loud, written, tmp_path, capsys):
         assert np.abs(a - gain * b).max() <= 1 + gain
     with pytest.raises(SystemExit):
         train_specgan.main(["train", str(tmp_path / "t"), "--normalize"])
-    assert "--normalize is of the mode generate" in capsys.readouterr().err
+    assert "--normalize belongs to the mode generate" in capsys.readouterr().err
 
 
 def test_saved_model(loud, written, served):

@@ -48,15 +48,17 @@ def shapes(tensors):
 
 
 @pytest.mark.parametrize(
-    "moments, griffin_lim", [(PADDED, GL), (MOMENTS, GriffinLim(16))]
+    "moments, griffin_lim, slice_len",
+    [(PADDED, GL, 16384), (MOMENTS, GriffinLim(16), 16384), (PADDED, GL, 32768)],
 )
-def test_sound_is_that_of_keras(tmp_path, moments, griffin_lim, measured):
+def test_sound_is_that_of_keras(tmp_path, moments, griffin_lim, slice_len, measured):
     """One latent at a time, and several at once, with as many steps as are asked."""
     path, about = str(tmp_path / "synthesize.onnx"), {"ngl": 5, "sample_rate": 22050}
-    G = generator()
+    G = generator(slice_len=slice_len)
     onnx_graph.save_onnx(G, moments, path, "synthesize", griffin_lim, about)
     reference = verify.Reference(G, moments, griffin_lim)
     assert np.abs(reference.audio[0]).max() > 0.01
+    assert reference.audio[0].shape == (verify.ROWS, slice_len, 1)
     rows, _ = reference.compare(path)
     assert rows.keys() == {"synthesize"}
     row = rows["synthesize"]

@@ -84,7 +84,7 @@ def test_a_loss_of_ones_own(tmp_path, refused):
     loaded = keras.models.load_model(tmp_path / "gan.keras")
     assert loaded.loss_name == "hinge" and loaded.loss_spec.D is hinge
     prefix = checkpoint.save(gan, tmp_path, moments=(np.zeros(129), np.ones(129)))
-    assert checkpoint.loss_of(prefix) == "hinge"
+    assert checkpoint.Checkpoint(prefix).loss == "hinge"
     line = refused("train", tmp_path)
     assert "was trained in Python with a loss of its own, 'hinge': go on there" in line
 

@@ -312,10 +312,10 @@ def test_hostile_names_are_text(reported):
 def test_what_a_report_says(reported, trained, sounds):
     text = reported.text
     for said in (
-        "step 2 · wgan-gp · newest checkpoint model.ckpt-2 · report of 20",
+        "step 2 · wgan-gp · newest checkpoint model.ckpt-2 · report made 20",
         "Too early to tell Losses are judged by 6 summaries from step 100 on, ",
-        "Spectrograms over time 0 2 Made by the checkpoints that are here.",
-        "nearest to it among 11 slices",
+        "Spectrograms over time 0 2 Made with the checkpoints in the folder.",
+        "the nearest real one among 11 slices",
         f"folder {sounds} files 12 total length 13.8 s length of a file 1.2 to 1.25 s",
         "sample rates 11 at 16000 Hz trained at 16000 Hz skipped 1",
         "None yet: the modes score and incept of train_specgan.py compute them.",
@@ -394,7 +394,7 @@ def test_of_a_folder_without_summaries_data_or_settings(trained, tmp_path):
         fp.unlink()
     text = made(folder, "--data_dir", tmp_path / "gone", "--report_n", 2).text
     assert "No summaries in this folder" in text
-    assert "Made by the checkpoints that are here." in text
+    assert "Made with the checkpoints in the folder." in text
     assert (
         f"The sounds could not be read: data_dir {tmp_path}/gone does not exist."
         in text
@@ -447,8 +447,8 @@ def test_curves_share_an_x_axis_and_have_notes(trained):
 
 def test_of_an_empty_folder(tmp_path, capfd):
     text = made(tmp_path).text
-    assert "step 0 · wgan-gp · report of" in text
-    for said in ("No checkpoint yet", "none to show", "No moments in this folder."):
+    assert "step 0 · wgan-gp · report made" in text
+    for said in ("No checkpoint yet", "nothing to show", "No moments in this folder."):
         assert said in text.replace("No sounds: no moments file", "No checkpoint yet")
     assert "Every setting has its default." in text
     assert train_specgan.main(["report", str(tmp_path / "none")]) == 2
@@ -479,7 +479,7 @@ def test_previews_come_first(trained, tmp_path):
     z = generate.sample_z(3, 100, 7).numpy()
     generate.save_z(folder / "preview" / "z.pkl", z)
     page_of = made(folder, "--report_n", 1)
-    assert "From the previews. A column is the step above it" in page_of.text
+    assert "From the previews. Each column is one step" in page_of.text
     assert "Spectrograms over time 10 30 40 60 70 90 100 120 From" in page_of.text
     pictures = [a for a in page_of.all("img") if a["alt"] == "generated at step 90"]
     data = base64.b64decode(pictures[1]["src"].removeprefix("data:image/png;base64,"))
@@ -518,7 +518,7 @@ def test_scores(trained, tmp_path):
     assert rows in page_of.text
     labels = [a["aria-label"] for a in page_of.all("svg")]
     assert "|D|self: similarity_self from 50 to 100" in labels
-    assert "incept_mean of each checkpoint: incept_mean from 4 to 5" in labels
+    assert "incept_mean, by checkpoint: incept_mean from 4 to 5" in labels
 
 
 # In a browser

@@ -516,11 +516,11 @@ def test_sounds_without_labels(refused, tmp_path):
         (data / "300" / f"{i}.wav").rename(data / "300" / f"one_{i}.wav")
     assert "has one label, 'one', for all" in refused("classifier", data / "300", out)
     line = refused("classifier", data, out, "--classifier_test", "nothing")
-    assert "--classifier_test nothing finds no file" in line
+    assert "--classifier_test nothing matches no file" in line
     line = refused("classifier", data, out, "--classifier_test", "(")
-    assert "is no regular expression" in line
+    assert "is not a regular expression" in line
     line = refused("classifier", data, out, "--classifier_test", "one_")
-    assert "--classifier_test takes all sounds of 300" in line
+    assert "--classifier_test leaves no sounds of 300 to train on" in line
     assert "does not exist" in refused("classifier", tmp_path / "none", out)
     assert "classifier takes DATA_DIR and OUT_DIR" in refused("classifier", data)
     assert not out.exists()
@@ -600,7 +600,7 @@ def test_the_best_checkpoint_is_kept_and_remembered(
 
     # other means, other scores
     status, out, _ = run(*argv, "--incept_k", 3)
-    assert "scored by other means: it counts no more" in out
+    assert "scored by other means, so it is dropped" in out
     assert "inception score 1.000; the best so far" in out
     assert (train / "incept" / "z.pkl").read_bytes() == latents
     # a training folder like any other
@@ -664,7 +664,7 @@ def test_mistakes_in_incept(refused, trainings, heard, tmp_path):
     line = refused(*argv, "--incept_n", 5, "--incept_k", 6)
     assert "--incept_n 5 is less than --incept_k" in line
     line = refused(*argv, "--data_sample_rate", 8000)
-    assert "classifiers hear 16000 Hz, and this is --data_sample_rate 8000" in line
+    assert "take sounds of 16000 Hz. Received: --data_sample_rate 8000" in line
     (train / "incept").mkdir()
     (train / "incept" / "best_score.json").write_text("[]")
     argv += ["--incept_n", 4, "--incept_k", 1]
@@ -691,7 +691,7 @@ def test_a_checkpoint_that_is_gone_before_it_is_scored(
     monkeypatch.setattr(time, "sleep", sleep)
     argv = ["incept", train, "--incept_n", 4, "--incept_k", 2]
     status, out, _ = run(*argv, "--incept_classifier", heard / "made")
-    assert status == 130 and "model.ckpt-3 is gone: more of them stay with" in out
+    assert status == 130 and "model.ckpt-3 was deleted; a larger --train_keep" in out
 
 
 def test_score_of_a_training(run, refused, trainings, heard, tmp_path):

@@ -289,10 +289,10 @@ REFUSED = [
     ('{"inputs": {"z": [[Infinity]], "ngl": 1}}', "JSON parse error: "),
     ('{"inputs": {"z": [[1e999]], "ngl": 1}}', "JSON parse error: "),
     ('{"inputs": ' + "[" * 9999 + "]" * 9999 + "}", "JSON parse error: depth limit"),
-    ("{}", "either 'instances' or 'inputs' must be there, not both"),
+    ("{}", "a request must have either 'instances' or 'inputs'"),
     (
         {"inputs": {"z": Z, "ngl": 1}, "instances": Z},
-        "either 'instances' or 'inputs' must be there, not both",
+        "a request must have either 'instances' or 'inputs'",
     ),
     (
         {"inputs": {"z": Z, "ngl": 1}, "signature": "wav"},
@@ -310,7 +310,7 @@ REFUSED = [
     ({"inputs": None}, "'inputs' must be an object of ['ngl', 'z']"),
     (
         {"instances": Z},
-        "signature 'serving_default' takes one ngl for all rows: give 'i",
+        "signature 'serving_default' takes one ngl for all rows: use 'i",
     ),
     ({"instances": []}, "'instances' must be a list of at least one"),
     ({"instances": {}}, "'instances' must be a list of at least one"),
@@ -322,7 +322,7 @@ REFUSED = [
         {"signature_name": "generate", "instances": [{"y": Z[0]}]},
         "instances[0] must be an object of ['z']",
     ),
-    ({"signature_name": "nope", "inputs": Z}, "no signature 'nope'. There are: "),
+    ({"signature_name": "nope", "inputs": Z}, "no signature 'nope'. The model has: "),
     ({"signature_name": 3, "inputs": Z}, "'signature_name' must be a string"),
     (
         columns(z=Z, ngl=1, outputs=["nope"]),
@@ -333,16 +333,16 @@ REFUSED = [
         "signature 'serving_default' has no output [",
     ),
     (columns(z=Z, ngl=1, outputs="G_z"), "'output_filter' must be a list of outputs"),
-    (columns(z=[[0.0]], ngl=1), "z must be of shape [b, 100]. Received: [1, 1]"),
-    (columns(z=Z[0], ngl=1), "z must be of shape [b, 100]. Received: [100]"),
-    (columns(z=[Z], ngl=1), "z must be of shape [b, 100]. Received: [1, 1, 100]"),
-    (columns(z=[], ngl=1), "z must be of shape [b, 100]. Received: [0]"),
-    (columns(z=[[]], ngl=1), "z must be of shape [b, 100]. Received: [1, 0]"),
-    (columns(z=Z, ngl=[1]), "ngl must be of shape []. Received: [1]"),
+    (columns(z=[[0.0]], ngl=1), "z must have shape [b, 100]. Received: [1, 1]"),
+    (columns(z=Z[0], ngl=1), "z must have shape [b, 100]. Received: [100]"),
+    (columns(z=[Z], ngl=1), "z must have shape [b, 100]. Received: [1, 1, 100]"),
+    (columns(z=[], ngl=1), "z must have shape [b, 100]. Received: [0]"),
+    (columns(z=[[]], ngl=1), "z must have shape [b, 100]. Received: [1, 0]"),
+    (columns(z=Z, ngl=[1]), "ngl must have shape []. Received: [1]"),
     ({"inputs": {"z": [Z[0], [1]], "ngl": 1}}, "z is ragged: lists of 1 and 100"),
     (
         {"inputs": {"z": [Z[0], 1], "ngl": 1}},
-        "z must be of shape [b, 100]. Received: [2]",
+        "z must have shape [b, 100]. Received: [2]",
     ),
     (columns(z=[[True] * 100], ngl=1), "z must be float32 numbers. Received: True"),
     (columns(z=[["1"] * 100], ngl=1), "z must be float32 numbers. Received: '1'"),
@@ -352,7 +352,7 @@ REFUSED = [
     ),
     (
         {"inputs": {"z": {"b64": "eA=="}, "ngl": 1}},
-        "z must be of shape [b, 100]. Received",
+        "z must have shape [b, 100]. Received",
     ),
     (
         json.dumps(columns(z=Z, ngl=1)).replace("0.0]", "[" * 900 + "]" * 901, 1),
@@ -367,7 +367,7 @@ REFUSED = [
     (columns(z=Z, ngl=41), "ngl must be in [0, 40] (--max_ngl). Received: 41"),
     (
         columns(z=Z * 5, ngl=1),
-        "the rows of a request must be in [1, 4] (--max_batch). Received: 5",
+        "the number of rows must be in [1, 4] (--max_batch). Received: 5",
     ),
     (
         columns("sample", samp_z_n=5, seed=0),
@@ -379,14 +379,14 @@ REFUSED = [
     ),
     (
         columns("invert", G_z_norm=np.full((1, 128, 128, 1), 1e9), ngl=1),
-        "G_z is NaN or infinite, which is no JSON",
+        "G_z has NaN or infinite values, which JSON cannot hold",
     ),
 ]
 PATHS = [
     ("GET", "/", 404, "nothing at '/'"),
     ("POST", "/metrics", 404, "nothing at '/metrics'"),
     ("GET", "/v1/models", 400, "malformed request: GET '/v1/models'"),
-    ("GET", "/v1/models/other", 404, "no model 'other'. There is: specgan"),
+    ("GET", "/v1/models/other", 404, "no model 'other'. This server has: specgan"),
     ("GET", PREDICT, 400, "malformed request: GET '/v1/models/specgan:predict'"),
     ("POST", MODEL, 400, "malformed request: POST '/v1/models/specgan'"),
     ("DELETE", MODEL, 400, "malformed request: DELETE '/v1/models/specgan'"),
@@ -409,13 +409,13 @@ PATHS = [
         "GET",
         MODEL + "/versions/2/metadata",
         404,
-        "version 2 is not served, version 1 is",
+        "version 2 is not served; version 1 is",
     ),
     (
         "POST",
         MODEL + "/versions/2:predict",
         404,
-        "version 2 is not served, version 1 is",
+        "version 2 is not served; version 1 is",
     ),
     ("GET", MODEL + "/labels/stable", 400, "unrecognized version label 'stable'"),
     (
@@ -441,7 +441,7 @@ def test_what_is_wrong_is_said(server):
 
 
 def test_bodies_that_are_too_long(server):
-    says = {"error": "the body is of more than 300000 bytes (--max_body)"}
+    says = {"error": "the body has more than 300000 bytes (--max_body)"}
     for body in (
         b" " * 300_001,
         iter([b" " * 100_000] * 4),
@@ -556,16 +556,16 @@ def test_help_comes_without_tensorflow(name):
 
 def test_mistakes_are_one_line(saved, tmp_path):
     prog = "python -m specgan_tf.serving: error: "
-    says = f"{tmp_path}/none does not exist: give the folder that export.py wrote"
+    says = f"{tmp_path}/none does not exist: pass the folder that export.py wrote"
     assert command(tmp_path / "none") == (2, prog + says)
     (tmp_path / "a.txt").touch()
-    says = f"{tmp_path}/a.txt is not a folder: give the one that export.py wrote"
+    says = f"{tmp_path}/a.txt is not a folder: pass the one that export.py wrote"
     assert command(tmp_path / "a.txt") == (2, prog + says)
-    says = f"no numbered SavedModels in {tmp_path}: export.py writes them"
+    says = f"{tmp_path} holds no numbered SavedModels: export.py writes them"
     assert command(tmp_path) == (2, prog + says)
     status, line = command(saved[0])
     folder = os.path.dirname(saved[0])
-    says = f"{saved[0]} is one version: give the folder above, {folder}"
+    says = f"{saved[0]} is one version: pass the folder above, {folder}"
     assert (status, line) == (2, prog + says)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -582,7 +582,7 @@ def test_mistakes_are_one_line(saved, tmp_path):
             "must be an origin such as http://localhost:3000, or *. Received: "
             "'localhost/'",
         ),
-        ("--model_name", "a/b", "must be of letters, digits and ._-. Received: 'a/b'"),
+        ("--model_name", "a/b", "may have letters, digits and ._-. Received: 'a/b'"),
     ):
         status, line = command(folder, flag, value)
         says = f"{prog}argument {flag}: {says} (--help lists every flag)"

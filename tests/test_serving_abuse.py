@@ -223,7 +223,7 @@ def test_a_body_must_arrive_in_time(poor):
     sent = request("POST", PREDICT).replace(b": 0", b": 9")
     with client(poor, sent) as connection:
         status, _, said = answer(connection)
-        says = "the request was not all there within 10 s (--timeout)"
+        says = "the request did not arrive within 10 s (--timeout)"
         assert (status, json.loads(said)) == (408, {"error": says})
 
 
@@ -327,7 +327,7 @@ def test_a_refused_body_that_ends_leaves_the_connection_usable(server):
         status, _, said = answer(connection)
         assert (status, json.loads(said)["error"]) == (
             413,
-            "the body is of more than 5000000 bytes (--max_body)",
+            "the body has more than 5000000 bytes (--max_body)",
         )
         connection.sendall(request("GET", MODEL))
         assert answer(connection)[0] == 200
@@ -365,16 +365,16 @@ def test_packed_bodies_are_unpacked_within_bounds(server):
         gzip.compress(plain[:99]) + gzip.compress(plain[99:]),
     ):
         assert ask(packed) == ask(packed, "x-gzip") == (200, {"outputs": wanted})
-    longer = 413, "the body is of more than 5000000 bytes (--max_body)"
+    longer = 413, "the body has more than 5000000 bytes (--max_body)"
     assert ask(gzip.compress(plain + b" " * 5_000_000)) == longer
     before = rss(server)
     assert ask(gzip.compress(bytes(3 * 10**8), 1)) == longer
     settles_below(server, before + 200)
     for broken in (plain, gzip.compress(plain)[:-20], b"\x1f\x8b" + b"x" * 99):
         status, said = ask(broken)
-        assert (status, said[:19]) == (400, "the body is no gzip")
+        assert (status, said[:20]) == (400, "the body is not gzip")
     for encoding in ("br", "deflate", "gzip, gzip"):
-        says = "Content-Encoding must be gzip, or not be there. Received: "
+        says = "Content-Encoding must be gzip or absent. Received: "
         assert ask(plain, encoding) == (415, f"{says}{encoding!r}")
 
 
@@ -397,7 +397,7 @@ def test_bodies_are_json_by_their_type(server):
     for kind in ("text/plain", "Text/Plain;charset=UTF-8", "multipart/form-data; b=c"):
         refused, content = status(kind)
         assert refused == 415
-        assert content["error"].startswith("a body must be JSON, of Content-Type appli")
+        assert content["error"].startswith("a body must be JSON, with Content-Type")
 
 
 # Pages

@@ -1,8 +1,11 @@
 """What a training folder records, and what else is read from it."""
 
+import contextlib
+import dataclasses
 import os
 import re
 import sys
+import typing
 
 import numpy as np
 import pytest
@@ -17,7 +20,7 @@ from specgan_tf.cli import callbacks, settings, train
 from specgan_tf.cli import export as export_script
 from specgan_tf.cli import run as command
 from specgan_tf.cli.data import find_files
-from specgan_tf.cli.flags import make_parser
+from specgan_tf.cli.flags import FLAGS, Settings, make_parser
 from specgan_tf.cli.help import document
 from specgan_tf.cli.modes import MODES
 from specgan_tf.losses import LOSSES
@@ -67,7 +70,6 @@ def test_an_old_args_txt_reads_as_ever(tmp_path):
 def test_a_training_finds_folders_of_any_name_again(tmp_path, monkeypatch):
     """A newline ends no line of args.txt, and `memory` means memory to the cache alone;
     recorded paths hold from anywhere."""
-    parser = make_parser()
     for i, name in enumerate(("two\nlines,specgan_dim,7", "memory")):
         data, train = tmp_path / name, tmp_path / str(i)
         data.mkdir()
@@ -76,10 +78,10 @@ def test_a_training_finds_folders_of_any_name_again(tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
         given = {"data_dir": name, "data_moments_fp": name, "data_cache": "memory"}
         given |= {"mode": "train", "train_dir": str(train), "specgan_dim": 1}
-        settings.write_args(settings.settle(parser, given))
+        settings.write_args(settings.resolve_settings(given))
         monkeypatch.chdir(data)
         again = {"mode": "train", "train_dir": str(train)}
-        again = settings.settle(parser, again)
+        again = settings.resolve_settings(again)
         assert (again.data_dir, again.specgan_dim) == (str(data), 1)
         assert again.data_cache == "memory" and len(find_files(again)) == 1
         assert folders.read_args(train)["data_moments_fp"] == str(data)
@@ -136,7 +138,7 @@ def test_the_two_flags_of_normalization_turn_each_other_off(refused, tmp_path):
 
     def settled(*flags):
         given = vars(parser.parse_args(["train", str(tmp_path), *flags]))
-        args = settings.settle(parser, given)
+        args = settings.resolve_settings(given)
         settings.write_args(args)
         return args.data_normalize, args.data_no_normalize
 
@@ -190,9 +192,9 @@ EXPORT = ["--formats", "tflite", "--tflite", "f32"]
 def test_a_checkpoint_that_is_deleted_gives_way_to_the_next(
     run, training, monkeypatch, argv, script, made, when
 ):
-    """Deleted while its tensors are read, or after the folder was listed."""
+    """Deleted before its tensors are read, or after the folder was listed."""
     train, go_on = training
-    name = {"read": "_assign", "listed": "_damage"}[when]
+    name = {"read": "load_generator", "listed": "_damage"}[when]
     module = {"read": checkpoint, "listed": folders}[when]
     call, calls = getattr(module, name), []
 
@@ -225,9 +227,9 @@ def test_what_is_wrong_with_a_checkpoint_that_is_there_is_an_error(training):
 def test_the_help_of_a_mode_shows_its_flags_alone(mode, capsys):
     assert command.main([mode, "--help"]) == 0
     said = capsys.readouterr().out
-    for flag, modes in make_parser().modes.items():
-        shown = re.search(rf"^  --{flag}\b", said, re.MULTILINE) is not None
-        assert shown is (mode in modes), flag
+    for name, flag in FLAGS.items():
+        shown = re.search(rf"^  --{name}\b", said, re.MULTILINE) is not None
+        assert shown is (mode in flag.modes), name
 
 
 def test_the_help_without_a_mode_names_the_modes(capsys):
@@ -239,10 +241,10 @@ def test_the_help_without_a_mode_names_the_modes(capsys):
 
 
 def test_every_flag_is_of_a_mode_and_in_the_document():
-    for flag, modes in make_parser().modes.items():
+    for name, flag in FLAGS.items():
         # This one does nothing, as --help says.
-        assert modes or flag == "data_prefetch_gpu_num"
-        assert {*modes} <= MODES.keys(), flag
+        assert flag.modes or name == "data_prefetch_gpu_num"
+        assert {*flag.modes} <= MODES.keys(), name
     with open(os.path.join(ROOT, "docs", "FLAGS.md"), encoding="utf-8") as f:
         assert f.read() == document(), "write it anew"
 
@@ -259,11 +261,36 @@ def test_given_flags_that_a_mode_does_not_use_are_named(run, training):
 
 
 def test_flags_offer_what_the_networks_know():
-    """make_parser names losses and upsamplings itself: it runs without TensorFlow."""
-    choices = make_parser().choices
+    """flags.py names losses and upsamplings itself: it runs without TensorFlow."""
+    choices = {name: flag.choices for name, flag in FLAGS.items()}
     assert choices["specgan_loss"] == [*LOSSES]
     known = {*UPSAMPLE_ALIASES, *UPSAMPLE_ALIASES.values(), "zeros", "nn"}
     assert {*choices["specgan_genr_upsample"]} == known
+
+
+@pytest.mark.parametrize("name", FLAGS)
+def test_a_flag_gives_values_of_its_annotated_type(name):
+    """What a user can give, and the default, are of the type that `Settings` states."""
+    flag, hint = FLAGS[name], typing.get_type_hints(Settings)[name]
+    types = {typing.get_origin(t) or t for t in typing.get_args(hint) or [hint]}
+    texts = [*(flag.choices or ()), "True", "1", "3", "0.5", "2/3", "2x3", "word"]
+    values = [flag.default]
+    for text in texts:
+        with contextlib.suppress(ValueError):
+            values.append(flag.parse(text))
+    assert len(values) > 1 and {type(value) for value in values[1:]} <= types, values
+    assert type(flag.default) in types and getattr(Settings, name) == flag.default
+
+
+def test_settings_cannot_be_changed_and_hold_no_others():
+    args = settings.resolve_settings({"mode": "train", "train_dir": "no such folder"})
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        args.specgan_dim = 1
+    with pytest.raises(TypeError, match="specgan_dimm"):
+        settings.resolve_settings(
+            {"mode": "train", "train_dir": "x", "specgan_dimm": 1}
+        )
+    assert settings.resolve_settings(args.given) == args
 
 
 # The warning of a training that has no GPU
@@ -278,7 +305,7 @@ def test_large_networks_without_a_gpu_get_advice(monkeypatch, gpus, fast):
     def advice(*flags):
         parser = make_parser()
         args = vars(parser.parse_args(["train", "no such folder", *flags]))
-        return train.advice_without_gpu(settings.settle(parser, args))
+        return train.advice_without_gpu(settings.resolve_settings(args))
 
     assert advice("--specgan_dim", "63") is None
     if gpus:

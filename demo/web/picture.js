@@ -12,6 +12,7 @@ const STOPS = [
   [254, 194, 135],
   [252, 253, 191],
 ];
+const BINS = 128;
 const COLOURS = Array.from({ length: 256 }, (_, i) => {
   const place = (i / 255) * (STOPS.length - 1);
   const [low, high] = [STOPS[Math.floor(place)], STOPS[Math.ceil(place)]];
@@ -20,16 +21,16 @@ const COLOURS = Array.from({ length: 256 }, (_, i) => {
 
 /** Time to the right, frequency upwards, a pixel a value.
  *
- * @param {Float32Array} spectrogram in [-1, 1], square: times by frequencies
+ * @param {Float32Array} spectrogram in [-1, 1]: times by BINS frequencies
  */
 export function drawSpectrogram(canvas, spectrogram) {
-  const n = Math.sqrt(spectrogram.length);
-  canvas.width = canvas.height = n;
-  const image = new ImageData(n, n);
+  const width = (canvas.width = spectrogram.length / BINS);
+  canvas.height = BINS;
+  const image = new ImageData(width, BINS);
   spectrogram.forEach((value, i) => {
-    const [time, frequency] = [Math.floor(i / n), i % n];
+    const [time, frequency] = [Math.floor(i / BINS), i % BINS];
     const level = Math.max(0, Math.min(255, Math.round((value + 1) * 127.5)));
-    const pixel = 4 * ((n - 1 - frequency) * n + time);
+    const pixel = 4 * ((BINS - 1 - frequency) * width + time);
     image.data.set([...COLOURS[level], 255], pixel);
   });
   canvas.getContext("2d").putImageData(image, 0, 0);

@@ -1,1 +1,1 @@
-"""The modes of train_specgan.py, by purpose: each is `run_MODE`, of its settings."""
+"""The modes of train_specgan.py, by purpose: `run_MODE(settings)` runs each."""

@@ -1,4 +1,4 @@
-"""When to do things during `fit`: progress, checkpoints, summaries, the end.
+"""What happens during `fit`: progress lines, checkpoints, summaries, the end.
 
 Port of train_specgan.py (chrisdonahue/wavegan 40e85e8), lines 145-158 and 278-284.
 """
@@ -11,6 +11,8 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TextIO
 
 import keras
 import numpy as np
@@ -19,15 +21,28 @@ from tensorboard.plugins.hparams import api as hparams_plugin
 
 from specgan_tf import generate, losses, spectral
 from specgan_tf.eval import health, score
+from specgan_tf.files import StrPath
+from specgan_tf.moments import Moments
 from specgan_tf.weights import checkpoint, folders
 
 log = logging.getLogger("specgan_tf")
 
 
 class Progress(keras.callbacks.Callback):
-    """A line every `secs` seconds: step, means since the last line, speed, and time."""
+    """A line every `secs` seconds: step, means since the last line, speed, time left.
 
-    def __init__(self, max_steps=None, secs=5.0, file=None):
+    Args:
+      max_steps: the step to end at, or None.
+      secs: seconds between lines.
+      file: what to print to; stdout by default.
+    """
+
+    def __init__(
+        self,
+        max_steps: int | None = None,
+        secs: float = 5.0,
+        file: TextIO | None = None,
+    ):
         super().__init__()
         self.max_steps, self.secs, self.file = max_steps, secs, file or sys.stdout
 
@@ -37,11 +52,11 @@ class Progress(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         now, step = time.monotonic(), self.model.global_step
-        # Not the model's metrics: of several workers only the chief shows, and reading
-        # them would wait for the others.
+        # Not the model's metrics: only the chief prints, and reading them would wait
+        # for the other workers.
         self.since.append(logs)
         if self.first is None:
-            # Filling the shuffle buffer and tracing: no measure of the others.
+            # It fills the shuffle window and traces, so it does not count for speed.
             self.first = now, step
             self.show(now, step, f"first step: {now - self.began:.0f} s")
         elif now - self.shown >= self.secs or step == self.max_steps:
@@ -50,7 +65,7 @@ class Progress(keras.callbacks.Callback):
             rate = f"{1 / per_step:.2f} steps/s"
             self.show(now, step, rate if per_step < 10 else f"{per_step:.1f} s/step")
 
-    def show(self, now, step, speed):
+    def show(self, now: float, step: int, speed: str) -> None:
         names = ["D_loss", "G_loss"]
         names += ["gradient_penalty"] * ("slopes" in self.since[0])
         means = [np.mean([logs[name] for logs in self.since]) for name in names]
@@ -69,10 +84,10 @@ class Progress(keras.callbacks.Callback):
 
 
 class SlowSteps(keras.callbacks.Callback):
-    """Warn once how long a step takes, after the second: the first one traces too.
+    """Warn once how long a step takes, after the second: the first one also traces.
 
     Args:
-      advice: what makes steps faster, a sentence.
+      advice: a sentence that says what makes steps faster.
     """
 
     def __init__(self, advice: str):
@@ -90,31 +105,36 @@ class SlowSteps(keras.callbacks.Callback):
 
 
 class Divergence(keras.callbacks.Callback):
-    """Raises FloatingPointError when a loss is NaN or infinite."""
+    """Raise FloatingPointError when a loss is NaN or infinite."""
 
     def on_train_batch_end(self, batch, logs=None):
         for name, value in logs.items():
-            # A norm's squares overflow where no gradient does.
+            # The squares in a norm may overflow although no gradient does.
             if not name.endswith("_gradient_norm") and not np.isfinite(value):
                 raise FloatingPointError(f"{name} is {float(value)}")
 
 
 class Save(keras.callbacks.Callback):
-    """A checkpoint when a new training starts, every `secs` seconds, and at the end.
+    """Save when a new training starts, every `secs` seconds, and at the end.
 
-    One that cannot be written (a full disk) is said, and training goes on; at the
-    start and at the end it is an OSError.
+    If a checkpoint cannot be written (a full disk), a warning is logged and training
+    continues. At the start and at the end it is an OSError.
 
     Args:
-      train_dir: where to.
-      secs: between checkpoints.
-      data: () -> where the training is in its data, as `checkpoint.save` takes it.
-      backup_mins: minutes between `folders.back_up`; None for never. [backup.py]
+      train_dir: the training folder.
+      secs: seconds between checkpoints.
+      data: () -> the data position, as `checkpoint.save` takes it.
+      backup_mins: minutes between backups (`folders.back_up`), or None. [backup.py]
       keep: how many checkpoints stay.
     """
 
     def __init__(
-        self, train_dir, secs=300, data=dict, backup_mins=None, keep=checkpoint.KEEP
+        self,
+        train_dir: StrPath,
+        secs: float = 300,
+        data: Callable[[], dict[str, np.ndarray]] = dict,
+        backup_mins: float | None = None,
+        keep: int = checkpoint.KEEP,
     ):
         super().__init__()
         self.train_dir, self.secs, self.data, self.keep = train_dir, secs, data, keep
@@ -132,7 +152,7 @@ class Save(keras.callbacks.Callback):
                 self.save()
                 self.back_up()
             except OSError as e:
-                log.warning("%s. Training goes on; the next try is in time", e)
+                log.warning("%s. Training continues, and will try again", e)
             self.last = time.monotonic()
 
     def on_train_end(self, logs=None):
@@ -140,12 +160,12 @@ class Save(keras.callbacks.Callback):
             self.save()
         self.back_up()
 
-    def save(self):
+    def save(self) -> None:
         checkpoint.save(self.model, self.train_dir, self.data(), self.keep)
         self.saved = self.model.global_step
 
-    def back_up(self):
-        """If one is due. By the clock on the wall: trainings are interrupted."""
+    def back_up(self) -> None:
+        """Write a backup if one is due, by file times: trainings are interrupted."""
         with contextlib.suppress(OSError):
             made = os.path.getmtime(os.path.join(self.train_dir, "backup/checkpoint"))
             if time.time() - made < self.backup_secs:
@@ -155,40 +175,44 @@ class Save(keras.callbacks.Callback):
 
 
 class Stop(keras.callbacks.Callback):
-    """End after `max_steps` updates of G, or in order on SIGINT and SIGTERM.
+    """End after `max_steps` updates of G, or on SIGINT and SIGTERM.
 
-    A step under way is finished first; a second Ctrl-C does not wait.
+    The current step is finished first. A second signal does not wait for it.
 
     Args:
       max_steps: the step to end at, or None.
-      anywhere: of several workers, whether any of them wants to end: one that left
-        while the others go on would keep them waiting. See `distribute.anywhere`.
+      any_worker: of several workers, whether any of them wants to end: one that left
+        while the others go on would keep them waiting. See `distribute.any_worker_of`.
     """
 
-    def __init__(self, max_steps=None, anywhere=bool):
+    def __init__(
+        self,
+        max_steps: int | None = None,
+        any_worker: Callable[[bool], bool] = bool,
+    ):
         super().__init__()
-        self.max_steps, self.anywhere = max_steps, anywhere
+        self.max_steps, self.any_worker = max_steps, any_worker
         self.signalled, self.handlers = None, {}
 
     def on_train_begin(self, logs=None):
         for number in (signal.SIGINT, signal.SIGTERM):
             self.handlers[number] = signal.signal(number, self.on_signal)
 
-    def on_signal(self, number, frame):
+    def on_signal(self, number: int, frame: Any) -> None:
         self.signalled = signal.Signals(number)
         print(
-            f"\n{self.signalled.name}: finishing this step, then saving "
-            "(a second one does not wait for the step)",
+            f"\n{self.signalled.name}: finishing this step, then saving. "
+            "Press Ctrl-C again to save at once",
             flush=True,
         )
         signal.signal(number, self.handlers[number])
 
     def on_train_batch_end(self, batch, logs=None):
-        if self.anywhere(self.signalled or self.model.global_step == self.max_steps):
+        if self.any_worker(self.signalled or self.model.global_step == self.max_steps):
             self.model.stop_training = True
 
-    def restore_handlers(self):
-        """Called once `fit` is over, however it ended."""
+    def restore_handlers(self) -> None:
+        """Restore the signal handlers; call it however `fit` ended."""
         for number, handler in self.handlers.items():
             signal.signal(number, handler)
 
@@ -196,20 +220,22 @@ class Stop(keras.callbacks.Callback):
 class Summaries(keras.callbacks.Callback):
     """TensorBoard summaries every `secs` seconds, under the original's tags.
 
-    Those, and D_x, D_G_z and their difference, norms of gradients, slopes, how much
-    clips differ from each other, steps a second, the share of time that waits for data.
-    What cannot be written (a full disk) is said, and training goes on.
+    Also D_x, D_G_z and their difference, norms of gradients, slopes, how much clips
+    differ from each other, steps per second, and the share of time spent waiting for
+    data. If summaries cannot be written (a full disk), a warning is logged and training
+    continues.
 
-    differs: x_wav and x are one fixed batch of real clips, so they are written once,
-    and G_z is of the same latents each time: what changes is G.
+    differs: x_wav and x are one fixed batch of real clips, so they are written once.
+    G_z is made from the same latents each time, so only G changes it.
     [train_specgan.py:145-158]
 
     Args:
-      train_dir: where the event files go.
+      train_dir: the folder for the event files.
       x_wav: real waveforms float32 [n, 16384, 1], n at least 2.
       moments: `moments.Moments`.
       sample_rate: Hz.
-      griffin_lim: `spectral.GriffinLim` of the audio.
+      griffin_lim: `spectral.GriffinLim` for the audio.
+      secs: seconds between summaries.
       hparams: the training's settings, name -> bool, number or text.
 
     Attributes:
@@ -221,13 +247,13 @@ class Summaries(keras.callbacks.Callback):
 
     def __init__(
         self,
-        train_dir,
-        x_wav,
-        moments,
-        sample_rate,
-        griffin_lim=spectral.GRIFFIN_LIM,
-        secs=120,
-        hparams=None,
+        train_dir: StrPath,
+        x_wav: np.ndarray,
+        moments: Moments,
+        sample_rate: int,
+        griffin_lim: spectral.GriffinLim = spectral.GRIFFIN_LIM,
+        secs: float = 120,
+        hparams: Mapping[str, Any] | None = None,
     ):
         super().__init__()
         self.train_dir, self.x_wav, self.moments = train_dir, x_wav, moments
@@ -235,8 +261,8 @@ class Summaries(keras.callbacks.Callback):
         self.hparams = hparams or {}
         self.series, self.clips, self.waited = {}, None, None
 
-    def add_wait(self, seconds):
-        """To be told of waiting for data: see `loader.timed`."""
+    def add_wait(self, seconds: float) -> None:
+        """Add to the time spent waiting for data; `loader.timed` calls it."""
         self.waited = seconds + (self.waited or 0.0)
 
     def on_train_begin(self, logs=None):
@@ -255,32 +281,33 @@ class Summaries(keras.callbacks.Callback):
         now = time.monotonic()
         if self.last is not None and now - self.last < self.secs:
             return
-        with self.said():
+        with self.reporting_errors():
             with self.writer.as_default(step=self.model.global_step):
                 self.write_all(logs, self.rates(now))
             self.writer.flush()
-        # Filling the shuffle buffer and tracing, of the first step, are no measure.
+        # The first step fills a shuffle window and traces, so it does not count.
         self.last, self.last_step = time.monotonic(), self.model.global_step
         self.waited = None if self.waited is None else 0.0
 
     def on_train_end(self, logs=None):
-        with self.said():
+        with self.reporting_errors():
             self.writer.close()
 
     @contextlib.contextmanager
-    def said(self):
+    def reporting_errors(self) -> Iterator[None]:
+        """Log that summaries could not be written."""
         try:
             yield
         except tf.errors.OpError as e:
-            if "OOM" in str(e):  # has the same type as a full disk
+            if "OOM" in str(e):  # the same type as for a full disk
                 raise
             reason = str(e).splitlines()[0].rpartition("; ")[2]
             log.warning(
                 "Summaries could not be written to %s: %s", self.train_dir, reason
             )
 
-    def rates(self, now):
-        """Since the last summaries; {} at the first."""
+    def rates(self, now: float) -> dict[str, float]:
+        """Rates since the last summaries; {} at the first ones."""
         if self.last is None:
             return {}
         secs = now - self.last
@@ -289,19 +316,19 @@ class Summaries(keras.callbacks.Callback):
             {} if self.waited is None else {"data_wait": self.waited / secs}
         )
 
-    def write_all(self, logs, rates):
+    def write_all(self, logs: Mapping[str, Any], rates: dict[str, float]) -> None:
         if self.last is None:
             hparams_plugin.hparams(self.hparams)
             tf.summary.audio("x_wav/audio", self.x_wav, self.sample_rate)
             self.write("x", self.x, self.x_gl)
-        # Not the model's own draws: summaries must not change a training.
+        # Fixed latents: a draw of the model's would change the training.
         G_z = self.model.generator(self.z, training=False)
         G_z_gl = self.render(G_z).numpy()
         self.write("G_z", G_z, G_z_gl)
         self.clips = self.x_gl, G_z_gl
         values = {**logs, "x_rms": rms(self.x_gl).mean(), "G_z_rms": rms(G_z_gl).mean()}
         values["D_x_minus_D_G_z"] = logs["D_x"] - logs["D_G_z"]
-        # Of two silent sets it would be NaN.
+        # At least 1e-3: two silent sets would give NaN.
         values["G_z_diversity"] = score.diversity(G_z_gl) / max(self.apart, 1e-3)
         if self.model.loss_spec.penalty:
             D = self.model.D
@@ -312,34 +339,35 @@ class Summaries(keras.callbacks.Callback):
         for name, value in (values | rates).items():
             self.scalar(name, value)
 
-    def scalar(self, tag, value):
+    def scalar(self, tag: str, value: float) -> None:
+        """Write a value, and keep it in `series`."""
         tf.summary.scalar(tag, value)
         steps, values = self.series.setdefault(tag, ([], []))
         steps.append(self.model.global_step)
         values.append(float(value))
 
-    def to_audio(self, X_norm):
+    def to_audio(self, X_norm: tf.Tensor) -> tf.Tensor:
         return self.moments.f_to_t(X_norm, self.griffin_lim)
 
-    def write(self, tag, X_norm, x_gl):
-        # As TF 1 names them: TensorBoard shows one kind of thing under a tag.
+    def write(self, tag: str, X_norm: tf.Tensor, x_gl: np.ndarray) -> None:
+        # TF 1's names. TensorBoard shows one kind of summary under a tag.
         tf.summary.audio(f"{tag}/audio", x_gl, self.sample_rate)
         tf.summary.image(f"{tag}/image", spectral.f_to_img(X_norm))
         tf.summary.histogram(f"{tag}_rms_batch", rms(x_gl))
 
 
-def rms(x):
-    """Of each of [b, 16384, 1]."""
+def rms(x: np.ndarray) -> np.ndarray:
+    """Root mean square of each waveform: [b, 16384, 1] -> [b]."""
     return np.sqrt(np.mean(np.square(x[:, :, 0]), axis=1))
 
 
 class Health(keras.callbacks.Callback):
-    """Says in the log what is wrong with a training, when `summaries` are written.
+    """Warn of signs of an unhealthy training, whenever `summaries` are written.
 
-    Each sign once, until it is gone.
+    Each sign is logged once, and again if it went away and came back.
     """
 
-    def __init__(self, summaries):
+    def __init__(self, summaries: Summaries):
         super().__init__()
         self.summaries, self.written, self.shown = summaries, None, set()
 

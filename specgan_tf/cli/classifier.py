@@ -1,4 +1,4 @@
-"""The mode classifier: train the one behind the inception score, and say how good."""
+"""The mode classifier: train the inception score's classifier, and test it."""
 
 import json
 import logging
@@ -9,13 +9,14 @@ import numpy as np
 
 from specgan_tf import loader
 from specgan_tf.cli.data import decoding
+from specgan_tf.cli.flags import Settings
 from specgan_tf.eval import classifier, fit, score
 from specgan_tf.files import InputError, making_dir, only_training, replacing
 
 log = logging.getLogger("specgan_tf")
 
 
-def run_classifier(args):
+def run_classifier(args: Settings) -> None:
     """Train the classifier behind the inception score, on a folder of labelled sounds.
 
     [train.py:223-260]
@@ -23,20 +24,24 @@ def run_classifier(args):
     data_dir, out_dir = args.train_dir, args.out_dir
     fps = loader.find_audio(data_dir, args.data_recursive)
     try:
-        test = re.compile(args.classifier_test or "(?!)")  # which nothing matches
+        test = re.compile(args.classifier_test or "(?!)")  # (?!) matches nothing
     except re.error as e:
-        raise InputError(f"--classifier_test is no regular expression: {e}") from None
+        raise InputError(
+            f"--classifier_test is not a regular expression: {e}"
+        ) from None
     test = np.array([bool(test.search(os.path.basename(fp))) for fp in fps])
     if args.classifier_test and not test.any():
-        raise InputError(f"--classifier_test {args.classifier_test} finds no file")
+        raise InputError(f"--classifier_test {args.classifier_test} matches no file")
     labels = np.array([fit.label_of(fp, data_dir) for fp in fps])
     classes = fit.require_classes(labels[~test], data_dir)
     if unknown := set(labels[test]) - set(classes):
-        raise InputError(f"--classifier_test takes all sounds of {min(unknown)}")
+        raise InputError(
+            f"--classifier_test leaves no sounds of {min(unknown)} to train on"
+        )
     log.info("%d sounds of %d labels: %s", len(fps), len(classes), ", ".join(classes))
 
     how = decoding(args)
-    for name in ("decode_fs", "decode_num_channels"):  # the classifier's own
+    for name in ("decode_fs", "decode_num_channels"):  # the classifier has its own
         del how[name]
     x, kept = fit.read_clips(fps, **how)
     y, test = np.searchsorted(classes, labels[kept]), test[kept]
@@ -58,9 +63,19 @@ def run_classifier(args):
         report_classifier(best, x[test], y[test], training, args)
 
 
-def report_classifier(best, x, y, training, args):
-    """How well it does on clips that it was not trained on."""
-    order = np.random.default_rng(0).permutation(len(x))  # groups of all classes
+def report_classifier(
+    best: classifier.Classifier,
+    x: np.ndarray,
+    y: np.ndarray,
+    training: fit.Training,
+    args: Settings,
+) -> None:
+    """Log and write how well a classifier does on clips that it was not trained on.
+
+    Args:
+      x, y: waveforms float32 [n, 16384], and their labels' indices, int [n].
+    """
+    order = np.random.default_rng(0).permutation(len(x))  # each group has all classes
     p = best.probabilities(x[order])
     matrix = fit.confusion(y[order], p.argmax(axis=1), len(best.labels))
     report = {

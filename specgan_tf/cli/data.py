@@ -1,4 +1,4 @@
-"""The audio files and slices that the data flags ask for; their moments.
+"""The audio files, slices and moments that the data flags ask for.
 
 The modes moments and merge.
 """
@@ -9,21 +9,23 @@ import logging
 import os
 import random
 import time
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 import specgan_tf
-from specgan_tf import loader, moments
+from specgan_tf import loader, moments, spectral
+from specgan_tf.cli.flags import Settings
 from specgan_tf.cli.settings import analysis, load_moments
 from specgan_tf.files import InputError, making_dir
-from specgan_tf.spectral import SLICE_LEN
 from specgan_tf.weights import folders
 
 log = logging.getLogger("specgan_tf")
 
 
-def find_files(args):
+def find_files(args: Settings) -> list[str]:
     """The audio files: those of data_dir, or the embedded drums."""
     if args.data_dir is None:
         drums = os.path.join(os.path.dirname(specgan_tf.__file__), "data", "drums")
@@ -42,7 +44,7 @@ def find_files(args):
 
 
 @contextlib.contextmanager
-def making_dirs(args):
+def making_dirs(args: Settings) -> Iterator[None]:
     """`files.making_dir` of the training folder, and of --data_cache's."""
     with contextlib.ExitStack() as stack:
         stack.enter_context(making_dir(args.train_dir))
@@ -51,10 +53,11 @@ def making_dirs(args):
         yield
 
 
-def slicing(args):
+def slicing(args: Settings) -> dict[str, Any]:
+    """How files are cut, as arguments of the loader."""
     first = args.data_first_slice or args.data_dir is None  # the embedded drums
     return {
-        "slice_len": SLICE_LEN,
+        "slice_len": args.data_slice_len,
         "slice_randomize_offset": not first,
         "slice_first_only": first,
         "slice_overlap_ratio": 0.0 if first else args.data_overlap_ratio,
@@ -62,8 +65,8 @@ def slicing(args):
     }
 
 
-def decoding(args):
-    """How files are read, as the data flags ask.  [train_specgan.py:106-122]"""
+def decoding(args: Settings) -> dict[str, Any]:
+    """How files are read, as arguments of the loader.  [train_specgan.py:106-122]"""
     return {
         "decode_fs": args.data_sample_rate,
         "decode_num_channels": 1,
@@ -76,7 +79,7 @@ def decoding(args):
     }
 
 
-def decode(fps, args, **kwargs):
+def decode(fps: list[str], args: Settings, **kwargs: Any) -> tf.data.Dataset:
     """Batches of waveforms [b, 16384, 1]."""
     dataset = loader.decode_extract_and_batch(
         fps, **decoding(args), **slicing(args), **kwargs
@@ -85,16 +88,16 @@ def decode(fps, args, **kwargs):
 
 
 @contextlib.contextmanager
-def data_errors():
-    """What a dataset raises, as the `InputError` inside it."""
+def data_errors() -> Iterator[None]:
+    """Raise the `InputError` inside an error of a dataset."""
     try:
         yield
     except tf.errors.OpError as e:
         raise loader.input_error(e) or e from None
 
 
-def read_real(args):
-    """Real clips to measure by, float32 [n, 16384]: as a training hears them."""
+def read_real(args: Settings) -> np.ndarray:
+    """Real clips to compare with, float32 [n, 16384], cut as a training cuts them."""
     fps = find_files(args)
     random.Random(0).shuffle(fps)
     slices = loader.decode_and_extract(
@@ -102,17 +105,22 @@ def read_real(args):
     )
     clips = [x[:, 0, 0] for x in itertools.islice(slices, args.score_real_n)]
     if not clips:
-        raise InputError(loader.no_slices(len(fps), SLICE_LEN))
-    real = np.zeros([len(clips), SLICE_LEN], np.float32)
+        raise InputError(loader.no_slices(len(fps), args.data_slice_len))
+    real = np.zeros([len(clips), args.data_slice_len], np.float32)
     for row, clip in zip(real, clips, strict=True):
         row[: len(clip)] = clip
     return real
 
 
-def compute_sums(fps, args, lengths=None):
-    """What `moments.merge` takes, of all slices.  [train_specgan.py:575-610]
+def compute_sums(
+    fps: list[str], args: Settings, lengths: np.ndarray | None = None
+) -> tuple[int, np.ndarray, np.ndarray]:
+    """The sums over all slices, as `moments.merge` returns them.
 
-    lengths: as `loader.decode_and_extract` fills them in.
+    Args:
+      lengths: int64 [len(fps)]; `loader.decode_and_extract` fills it in.
+
+    [train_specgan.py:575-610]
     """
 
     def shown(slices):
@@ -127,43 +135,54 @@ def compute_sums(fps, args, lengths=None):
     slices = loader.decode_and_extract(
         fps, **decoding(args), **slicing(args), seed=args.seed, lengths=lengths
     )
-    how = args.specgan_log_eps, args.specgan_pad_front
+    how = args.specgan_log_eps, args.specgan_pad_front, args.data_slice_len
     return moments.merge(moments.sums_of_one(x, *how) for x in shown(slices))
 
 
-def compute_moments(fps, args, lengths=None):
-    """`Moments` of all slices."""
+def compute_moments(
+    fps: list[str], args: Settings, lengths: np.ndarray | None = None
+) -> moments.Moments:
+    """The moments of all slices; `lengths` is as in `compute_sums`."""
     sums = compute_sums(fps, args, lengths)
     found, n = moments.whole(sums, args.specgan_moments, analysis(args))
     if not n:
-        raise InputError(loader.no_slices(len(fps), SLICE_LEN))
+        raise InputError(loader.no_slices(len(fps), args.data_slice_len))
     moments.check(found.mean, found.std, "moments of these files")
-    log.info("Moments of %d slices", n)
+    log.info("Moments of %d slices", n * spectral.SLICE_LEN // args.data_slice_len)
     return found
 
 
-def training_moments(fps, args, lengths):
-    """The folder's moments, the given ones, or new ones; the folder keeps a copy."""
+def training_moments(
+    fps: list[str], args: Settings, lengths: np.ndarray
+) -> moments.Moments:
+    """The folder's moments, the given ones, those of --train_from, or new ones.
+
+    The folder keeps a copy.
+    """
     own = os.path.join(args.train_dir, "moments.pkl")
     prefix = folders.latest(args.train_dir)
     if os.path.isfile(own) or args.data_moments_fp or prefix:
         found = load_moments(args.train_dir, args)
         recorded = folders.read_args(args.train_dir).get("data_dir", "None")
         if prefix and recorded != str(args.data_dir and os.path.abspath(args.data_dir)):
-            log.info("Other data than before (%s): the moments stay", recorded)
+            log.info(
+                "The data changed (before: %s); the moments stay as they are", recorded
+            )
+    elif args.train_from:
+        found = load_moments(args.train_from, args)
     else:
         found = compute_moments(fps, args, lengths)
     if not os.path.isfile(own):
         moments.save(own, *found)
     elif not found.equals(moments.load(own)):
         raise InputError(
-            f"{args.data_moments_fp} differs from {own}, which this training has; "
+            f"{args.data_moments_fp} differs from {own}, which this training uses; "
             "leave --data_moments_fp out, or use another train_dir"
         )
     return found
 
 
-def run_moments(args):
+def run_moments(args: Settings) -> None:
     """[train_specgan.py:572-613]"""
     fp = args.data_moments_fp or os.path.join(args.train_dir, "moments.pkl")
     if args.shard:
@@ -181,8 +200,8 @@ def run_moments(args):
     log.info("Wrote %s", fp)
 
 
-def run_merge(args):
-    """The shards of `moments --shard I/N` into moments.pkl."""
+def run_merge(args: Settings) -> None:
+    """Combine the shards of `moments --shard I/N` into moments.pkl."""
     if not os.path.isdir(args.train_dir):
         raise InputError(f"train_dir {args.train_dir} is not a folder")
     fp = args.data_moments_fp or os.path.join(args.train_dir, "moments.pkl")

@@ -1,4 +1,4 @@
-"""The command `python export.py`."""
+"""The command `python export.py`: a generator as SavedModel and TFLite."""
 
 import argparse
 import hashlib
@@ -6,20 +6,26 @@ import logging
 import os
 import sys
 import tempfile
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
-from specgan_tf.cli import flags
+from specgan_tf.cli.flags import Settings
 from specgan_tf.cli.parser import Parser, positive
 from specgan_tf.cli.run import run
+
+if TYPE_CHECKING:  # they import TensorFlow, which takes seconds
+    from specgan_tf.moments import Moments
+    from specgan_tf.specgan import SpecGANGenerator
 
 log = logging.getLogger("specgan_tf")
 
 FORMATS = "saved_model", "tflite", "onnx"
-UNASKED = FORMATS[:2]  # onnx wants packages of its own
-WEIGHTS = "f32", "f16", "dr8", "int8"  # tflite.VARIANTS, without TensorFlow
+UNASKED = FORMATS[:2]  # onnx needs packages of its own
+WEIGHTS = "f32", "f16", "dr8", "int8"  # as tflite.VARIANTS, without TensorFlow
 
 
-def some_of(names):
-    """A parser of some of these, between commas."""
+def some_of(names: Sequence[str]) -> Callable[[str], list[str]]:
+    """Return a parser of some of these names, separated by commas."""
 
     def parse(text):
         given = text.split(",")
@@ -32,7 +38,7 @@ def some_of(names):
     return parse
 
 
-def make_parser():
+def make_parser() -> Parser:
     p = Parser(
         description="Export a trained SpecGAN's generator as SavedModel, TFLite and "
         "ONNX, each verified."
@@ -47,7 +53,8 @@ def make_parser():
         "--out_dir", help="default TRAIN_DIR/export, without TRAIN_DIR ./exported"
     )
     p.add_argument(
-        "--checkpoint", help="one of TRAIN_DIR's, such as model.ckpt-100; or the newest"
+        "--checkpoint",
+        help="one in TRAIN_DIR, such as model.ckpt-100; default: the newest",
     )
     p.add_argument(
         "--formats",
@@ -67,20 +74,20 @@ def make_parser():
         "--version",
         type=positive,
         default=1,
-        help="of the SavedModel, the name of its folder (default: 1)",
+        help="version of the SavedModel, the name of its folder (default: 1)",
     )
     p.add_argument("--data_moments_fp", help="default TRAIN_DIR/moments.pkl")
     p.add_argument(
         "--specgan_genr_upsample",
         choices=["nn", "lin", "cub"],
-        help="where neither the checkpoint nor args.txt says it",
+        help="upsampling, if neither the checkpoint nor args.txt records it",
     )
-    p.add_argument("--overwrite", action="store_true", help="replace what is there")
+    p.add_argument("--overwrite", action="store_true", help="replace existing files")
     return p
 
 
-def export(args):
-    """Write and verify everything beside OUT_DIR, then move it in."""
+def export(args: argparse.Namespace) -> None:
+    """Write and verify all artefacts beside OUT_DIR, then move them into it."""
     from specgan_tf.cli.settings import unasked_dir
     from specgan_tf.files import InputError, making_dir, put_in_place
     from specgan_tf.weights import folders
@@ -88,7 +95,7 @@ def export(args):
     path = args.train_dir
     if args.checkpoint:
         if path is None:
-            raise InputError("--checkpoint is one of TRAIN_DIR's: name that too")
+            raise InputError("--checkpoint names one in TRAIN_DIR: pass TRAIN_DIR too")
         path = os.path.join(path, os.path.basename(args.checkpoint))
     folders.require(path)  # before the work
     if "onnx" in args.formats:
@@ -111,15 +118,15 @@ def export(args):
     ):
         trained = folders.read_latest(path, lambda prefix: read(prefix, args))
         make(trained, new, paths, out_dir)
-        for path in everything:  # all verified: now, and only now, put in place
+        for path in everything:  # all of it is verified
             target = os.path.join(out_dir, path)
             os.makedirs(os.path.dirname(target), exist_ok=True)
             put_in_place(os.path.join(new, path), target)
-    log.info("What they do beside Keras: %s", os.path.join(out_dir, "report.md"))
+    log.info("Comparison with Keras: %s", os.path.join(out_dir, "report.md"))
 
 
-def artefacts(args):
-    """Path -> (signatures, weights) of each; None of a SavedModel, which has all."""
+def artefacts(args: argparse.Namespace) -> dict[str, tuple[list[str] | None, str]]:
+    """Path -> (signatures, weights); signatures None: a SavedModel, which has all."""
     paths = {}
     if "saved_model" in args.formats:
         paths[os.path.join("specgan", str(args.version))] = None, "f32"
@@ -134,25 +141,36 @@ def artefacts(args):
     return paths
 
 
-def read(prefix, args):
-    """(settings, G, moments, about): all that is read from a checkpoint."""
-    from specgan_tf.cli.settings import load_moments, settle
+def read(
+    prefix: str, args: argparse.Namespace
+) -> "tuple[Settings, SpecGANGenerator, Moments, dict[str, Any]]":
+    """(settings, G, moments, about) of a checkpoint."""
+    from specgan_tf.cli.settings import load_moments, resolve_settings
     from specgan_tf.weights import checkpoint
 
     log.info("Exporting %s", prefix)
     given = {"mode": "infer", "train_dir": prefix}
     if args.data_moments_fp:
         given["data_moments_fp"] = args.data_moments_fp
-    settings = settle(flags.make_parser(), given)
+    settings = resolve_settings(given)
     G = checkpoint.load_generator(prefix, args.specgan_genr_upsample)
     moments = load_moments(prefix, settings)
     return settings, G, moments, describe(prefix, G, moments, settings)
 
 
-def make(trained, new, paths, out_dir):
-    """Write all of `paths` into the folder `new`, and the report of them.
+def make(
+    trained: tuple,
+    new: str,
+    paths: dict[str, tuple[list[str] | None, str]],
+    out_dir: str,
+) -> None:
+    """Write and verify artefacts and the report.
 
-    trained: as `read` returns it.
+    Args:
+      trained: as `read` returns it.
+      new: the folder to write to.
+      paths: as `artefacts` returns them.
+      out_dir: the folder to name in the log.
     """
     from specgan_tf.cli.settings import griffin_lim
     from specgan_tf.export import tflite, verify
@@ -193,8 +211,10 @@ def make(trained, new, paths, out_dir):
     verify.write_report(new, about, inversion.ngl, rows, pictures)
 
 
-def describe(prefix, G, moments, settings):
-    """What users of an artefact may want to know of it, as JSON has it."""
+def describe(
+    prefix: str, G: "SpecGANGenerator", moments: "Moments", settings: Settings
+) -> dict[str, Any]:
+    """What users of an artefact may want to know about it, as JSON can hold it."""
     import keras
     import tensorflow as tf
 
@@ -223,7 +243,7 @@ def describe(prefix, G, moments, settings):
     }
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> int:
     parser = make_parser()
     args = parser.parse_args(argv)
     return run(parser.prog, lambda: export(args))

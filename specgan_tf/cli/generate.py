@@ -1,12 +1,14 @@
-"""The mode generate: sounds from latents drawn, read, or on a way between some."""
+"""The mode generate: sounds from latents that are drawn, read, or interpolated."""
 
 import logging
 import os
 import re
+from collections.abc import Sequence
 
 import numpy as np
 
 from specgan_tf import generate, sheet, spectral
+from specgan_tf.cli.flags import Settings
 from specgan_tf.cli.settings import (
     draw_seed,
     griffin_lim,
@@ -16,15 +18,17 @@ from specgan_tf.cli.settings import (
 )
 from specgan_tf.eval.health import SILENCE
 from specgan_tf.files import InputError
+from specgan_tf.moments import Moments
+from specgan_tf.specgan import SpecGANGenerator
 from specgan_tf.weights import checkpoint, folders
 
 log = logging.getLogger("specgan_tf")
 
-LATENTS = "latents.npy"  # of the sounds beside it, where no --z_fp would be those
+LATENTS = "latents.npy"  # those of the sounds beside it, if --z_fp holds others
 
 
-def run_generate(args):
-    """N sounds and one picture of their spectrograms."""
+def run_generate(args: Settings) -> None:
+    """Write sounds, and one picture of their spectrograms."""
     out_dir = args.generate_dir or unasked_dir(args, "generate", "generated")
     if os.path.exists(out_dir) and not os.path.isdir(out_dir):
         raise InputError(f"{out_dir} is a file; choose another --generate_dir")
@@ -45,7 +49,7 @@ def run_generate(args):
     names, images, peaks = [], [], []
     for made in generate.render_chunks(G, moments, z, griffin_lim(args)):
         peaks += [*np.abs(made["G_z"]).max(axis=(1, 2))]
-        # Not G_z_int16, which clips peaks.
+        # Not from G_z_int16, which clips peaks.
         level = spectral.normalize if args.normalize else spectral.turn_down
         G_z = level(made["G_z"])
         for x, image in zip(G_z, made["G_z_norm_uint8"], strict=True):
@@ -53,14 +57,14 @@ def run_generate(args):
             names.append(f"{len(names):04d}.{args.generate_format}")
             write(os.path.join(out_dir, names[-1]), samples, args.data_sample_rate)
             images.append(image)
-    columns = args.grid[1] if args.grid else 8
+    columns = args.grid[1] if args.grid else None
     made = sheet.contact_sheet(images, names, args.data_sample_rate, columns)
     sheet.write_png(os.path.join(out_dir, "sheet.png"), made)
     if not np.array_equal(drawn, z):
         generate.save_z(latents_fp, z)
         names.append(LATENTS)
     formats = "|".join(generate.WRITERS)
-    for name in os.listdir(out_dir):  # of an earlier set, --overwrite
+    for name in os.listdir(out_dir):  # left from an earlier --overwrite
         ours = name == LATENTS or re.fullmatch(rf"\d{{4,}}\.({formats})", name)
         if ours and name not in names:
             os.remove(os.path.join(out_dir, name))
@@ -74,9 +78,9 @@ def run_generate(args):
     )
 
 
-def latents(args, latent_dim):
-    """Those drawn or read, and those to make sound of: float32 [n, latent_dim] each."""
-    n, need = args.generate_n or 16, 1  # clips, and the latents that they begin with
+def latents(args: Settings, latent_dim: int) -> tuple[np.ndarray, np.ndarray]:
+    """The latents drawn or read, and those to render: float32 [n, latent_dim] each."""
+    n, need = args.generate_n or 16, 1  # clips; latents that they are made from
     if args.interpolate:
         n, need = args.generate_n or 2, 2
     if args.grid:
@@ -86,7 +90,7 @@ def latents(args, latent_dim):
         drawn = generate.load_z(args.z_fp, latent_dim)
         if len(drawn) < need:
             raise InputError(
-                f"{args.z_fp} holds {len(drawn)} of the {need} latents that it takes"
+                f"{args.z_fp} holds {len(drawn)} latents; {need} are needed"
             )
         log.info("Using the %d latents of %s", len(drawn), args.z_fp)
     else:
@@ -105,12 +109,12 @@ def latents(args, latent_dim):
     return drawn, generate.truncate(z, args.truncation)
 
 
-def load_generator(prefix, args):
+def load_generator(prefix: str, args: Settings) -> SpecGANGenerator:
     return checkpoint.load_generator(prefix, upsample_of(args))
 
 
-def read_generator(args):
-    """(step, G, moments) of the newest checkpoint: all that is read from it."""
+def read_generator(args: Settings) -> tuple[int, SpecGANGenerator, Moments]:
+    """(step, G, moments) of the newest checkpoint."""
 
     def read(prefix):
         moments = load_moments(prefix, args)
@@ -119,20 +123,21 @@ def read_generator(args):
     return folders.read_latest(args.train_dir, read)
 
 
-def warn_of_silence(peaks):
+def warn_of_silence(peaks: Sequence[float]) -> None:
+    """Log how many clips are nearly silent, given each one's peak, if any are."""
     quiet = sum(peak < SILENCE for peak in peaks)
     if quiet:
         log.warning(
             "%d of %d clips are nearly silent (peak below %g of full scale): more "
-            "training usually mends that",
+            "training usually helps",
             quiet,
             len(peaks),
             SILENCE,
         )
 
 
-def render_clips(prefix, z, args):
-    """Waveforms float32 [n, 16384] that a checkpoint makes of latents."""
+def render_clips(prefix: str, z: np.ndarray, args: Settings) -> np.ndarray:
+    """A checkpoint's waveforms float32 [n, 16384], from latents [n, latent_dim]."""
     G = load_generator(prefix, args)
     moments = load_moments(prefix, args)
     made = generate.render_chunks(G, moments, z, griffin_lim(args))

@@ -2,23 +2,23 @@
 
 import argparse
 
-from specgan_tf.cli.flags import make_parser
+from specgan_tf.cli.flags import FLAGS, make_parser
 from specgan_tf.cli.modes import ABOUT, MODES
 
 
-def overview(prog):
-    """The text of `--help` without a mode: the modes, and where their flags are."""
+def overview(prog: str) -> str:
+    """The text of `--help` without a mode: the modes, and how to see their flags."""
     lines = [f"usage: {prog} MODE [TRAIN_DIR] [--FLAG ...]", "", "modes:"]
     lines += [f"  {mode:12}{about}" for mode, about in ABOUT.items()]
     lines += ["", f"The flags of a mode: {prog} generate --help"]
     return "\n".join([*lines, "All flags of all modes: docs/FLAGS.md"]) + "\n"
 
 
-def help_of(mode):
+def help_of(mode: str) -> str:
     """The text of `MODE --help`: the flags that this mode takes."""
     parser = make_parser()
     for action in parser._actions:
-        if mode not in parser.modes.get(action.dest, ()):
+        if action.dest not in FLAGS or mode not in FLAGS[action.dest].modes:
             action.help = argparse.SUPPRESS
     folders = {"to_tf1": "TRAIN_DIR OUT_DIR", "classifier": "DATA_DIR OUT_DIR"}
     parser.usage = f"{parser.prog} {mode} {folders.get(mode, 'TRAIN_DIR')} [--FLAG ...]"
@@ -26,8 +26,8 @@ def help_of(mode):
     return parser.format_help()
 
 
-def document():
-    """docs/FLAGS.md."""
+def document() -> str:
+    """The text of docs/FLAGS.md."""
     parser = make_parser()
     lines = [
         "# Flags",
@@ -37,18 +37,18 @@ def document():
     lines += ["", "## Modes", "", "| | |", "|---|---|"]
     lines += [f"| `{mode}` | {about} |" for mode, about in ABOUT.items()]
     for group in parser._action_groups:
-        flags = [a for a in group._group_actions if a.dest in parser.defaults]
+        flags = [a for a in group._group_actions if a.dest in FLAGS]
         if not flags:
             continue
         lines += ["", f"## {group.title}", "", "| flag | modes | |", "|---|---|---|"]
         for a in flags:
             names = ", ".join(f"`{n}`" for n in a.option_strings if "--no-" not in n)
-            modes = [mode for mode in MODES if mode in parser.modes[a.dest]]
-            said = "all" if len(modes) == len(MODES) else ", ".join(modes)
+            modes = [mode for mode in MODES if mode in FLAGS[a.dest].modes]
+            listed = "all" if len(modes) == len(MODES) else ", ".join(modes)
             help = a.help.replace("|", "\\|")
             if a.choices:
-                help += f"; one of {', '.join(a.choices)}"
-            lines.append(f"| {names} | {said or 'none'} | {help} |")
+                help += f"; one of {', '.join(map(str, a.choices))}"
+            lines.append(f"| {names} | {listed or 'none'} | {help} |")
     return "\n".join(lines) + "\n"
 
 

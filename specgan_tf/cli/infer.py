@@ -1,10 +1,12 @@
-"""Modes that hand a generator on: infer as a SavedModel, to_tf1 to the original."""
+"""Modes that hand a generator on: infer writes a SavedModel, to_tf1 a checkpoint."""
 
 import logging
 import os
 import shutil
+from collections.abc import Iterator
 
 from specgan_tf import generate
+from specgan_tf.cli.flags import FLAGS, Settings
 from specgan_tf.cli.generate import read_generator
 from specgan_tf.cli.settings import griffin_lim, load_moments, unasked_dir
 from specgan_tf.export import verify
@@ -17,22 +19,22 @@ from specgan_tf.weights import bundled, checkpoint, folders
 log = logging.getLogger("specgan_tf")
 
 
-def run_infer(args):
-    """The inference SavedModel, weights included.
+def run_infer(args: Settings) -> None:
+    """Write the inference SavedModel, weights included.
 
     differs: the reference writes a MetaGraph, without weights.
     [train_specgan.py:370-378]
     """
     step, G, moments = read_generator(args)
     infer_dir = unasked_dir(args, "infer", "infer")
-    if os.path.isdir(infer_dir):  # as the reference does; it is made from the training
+    if os.path.isdir(infer_dir):  # as the reference does: it can be made again
         if bundled.find(args.train_dir) and not args.overwrite:
             raise InputError(f"{infer_dir} exists; --overwrite replaces it")
         log.info("Replacing %s", infer_dir)
     with replacing_dir(infer_dir) as new:
         save_saved_model(G, moments, new, griffin_lim(args), args.data_sample_rate)
         numbers, _ = verify.Reference(G, moments, griffin_lim(args)).compare(new)
-        if os.path.isdir(infer_dir):  # a MetaGraph of the reference stays
+        if os.path.isdir(infer_dir):  # keep other files, as the reference's MetaGraph
             for entry in set(os.listdir(infer_dir)) - set(os.listdir(new)):
                 path = os.path.join(infer_dir, entry)
                 copy = shutil.copytree if os.path.isdir(path) else shutil.copy2
@@ -45,18 +47,17 @@ def run_infer(args):
     )
 
 
-def run_to_tf1(args):
-    """The newest checkpoint, moments and latents, for the original under TF 1.12."""
+def run_to_tf1(args: Settings) -> None:
+    """Write checkpoint, moments and latents for the original under TF 1.12."""
     folders.require(args.train_dir)
     moments = load_moments(args.train_dir, args)
     if moments.analysis != Moments(None, None).analysis:
         raise InputError(
-            "the original knows no other spectrograms than its own; those of this "
-            "training have "
-            + ", ".join(f"specgan_{k} {v}" for k, v in moments.analysis.items())
+            "the original computes spectrograms with its defaults only; this training "
+            "has " + ", ".join(f"specgan_{k} {v}" for k, v in moments.analysis.items())
         )
     if os.path.exists(args.out_dir):
-        raise InputError(f"{args.out_dir} exists; name a folder that does not")
+        raise InputError(f"{args.out_dir} exists; choose a new folder")
     z_fp = os.path.join("preview", "z.pkl")
     z_here = os.path.join(folders.folder_of(args.train_dir), z_fp)
     with replacing_dir(args.out_dir) as new:
@@ -77,8 +78,8 @@ def run_to_tf1(args):
         " ".join(original_flags(args)),
     )
     rates = {name: getattr(args, name) for name in ("train_lr_G", "train_lr_D")}
-    if said := [f"--{name} {rate}" for name, rate in rates.items() if rate]:
-        log.warning("The original has its own learning rates, not %s", " ".join(said))
+    if given := [f"--{name} {rate}" for name, rate in rates.items() if rate]:
+        log.warning("The original uses its own learning rates, not %s", " ".join(given))
 
 
 ORIGINAL = (
@@ -88,13 +89,13 @@ ORIGINAL = (
 ).split()
 
 
-def original_flags(args):
-    """The settings that are not the reference's defaults, as its command line."""
+def original_flags(args: Settings) -> Iterator[str]:
+    """The settings that are not the reference's defaults, as flags of its own."""
     if args.data_dir is None:
         yield "--data_dir FOLDER --data_first_slice --data_pad_end"
     for name in ORIGINAL:
         value = getattr(args, name)
         if value is True:
             yield f"--{name}"
-        elif value != args.defaults[name]:
+        elif value != FLAGS[name].default:
             yield f"--{name} {value}"

@@ -1,7 +1,7 @@
 """The modes of train_specgan.py."""
 
-# Of each mode, the module of specgan_tf.cli whose `run_MODE` it is.
-MODES = {
+# Mode -> the module of specgan_tf.cli that has its `run_MODE`.
+MODES: dict[str, str] = {
     "train": "train",
     "moments": "data",
     "merge": "data",
@@ -16,17 +16,17 @@ MODES = {
     "backup": "follow",
 }
 
-ABOUT = {
-    "train": "learn from a folder of sounds, or go on where a training stopped",
-    "moments": "compute the moments that spectrograms are normalised by",
-    "merge": "merge the shards of moments that --shard made",
-    "preview": "sounds of fixed latents, at each new checkpoint",
+ABOUT: dict[str, str] = {
+    "train": "learn from a folder of sounds, or continue a training",
+    "moments": "compute the moments that normalise spectrograms",
+    "merge": "combine the shards that moments --shard made",
+    "preview": "render fixed latents at each new checkpoint",
     "generate": "make sounds",
-    "report": "one HTML file on a training: curves, sounds, health",
-    "infer": "the SavedModel, to TRAIN_DIR/infer",
-    "to_tf1": "a folder for the original to go on with",
+    "report": "write one HTML page about a training: curves, sounds, health",
+    "infer": "write a SavedModel to TRAIN_DIR/infer",
+    "to_tf1": "write a folder that the original can continue",
     "incept": "score each new checkpoint, and keep the best",
-    "score": "how generated sounds, or WAV files, compare with real ones",
-    "classifier": "learn the classifier that an inception score needs",
-    "backup": "copy checkpoints aside, now and then",
+    "score": "compare generated sounds, or WAV files, with real ones",
+    "classifier": "train the classifier that an inception score needs",
+    "backup": "copy the newest checkpoint to TRAIN_DIR/backup, again and again",
 }

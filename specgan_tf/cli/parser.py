@@ -1,93 +1,144 @@
-"""How flags are read: errors of one line, numbers in a range, nothing abbreviated."""
+"""How flags are declared and read: errors of one line, numbers in a range."""
 
 import argparse
-import functools
+import dataclasses
 import os
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
 
 
-class Parser(argparse.ArgumentParser):
-    """An `ArgumentParser` whose errors are one line, and which knows its defaults.
+@dataclasses.dataclass(frozen=True)
+class Flag:
+    """All there is to know of a flag but its name.
 
-    No default reaches the result: there, what is absent was not given.
+    Attributes:
+      group: the title that --help lists it under.
+      default: its value unless given; False makes it a switch.
+      help: what it does.
+      modes: the modes that use it.
+      recorded: whether args.txt keeps it for the folder's later runs.
+      type: text -> value; it raises argparse.ArgumentTypeError.
+      choices: the values to choose from, or None.
+      metavar: what --help calls its value.
+      short: another name, with its dashes.
+      one_of: flags with the same word here exclude each other.
     """
 
-    def __init__(self, **kwargs):
-        super().__init__(allow_abbrev=False, **kwargs)
-        self.defaults, self.types, self.choices, self.modes = {}, {}, {}, {}
-        self.recorded = set()
+    group: str
+    default: Any
+    help: str
+    modes: tuple[str, ...]
+    recorded: bool
+    type: Callable[[str], Any] = str
+    choices: Sequence[str] | None = None
+    metavar: str | None = None
+    short: str | None = None
+    one_of: str | None = None
 
-    def error(self, message):
-        what, _, names = message.partition(": ")
-        # A shell puts the names of files in the place of a pattern.
-        files = what == "unrecognized arguments" and "data_dir" in self.defaults
-        if files and any(map(os.path.isfile, names.split(" "))):
-            message += ". --data_dir takes a folder, not files"
-        self.exit(2, f"{self.prog}: error: {message} (see --help)\n")
+    @property
+    def is_switch(self) -> bool:
+        return isinstance(self.default, bool)
 
-    def group(self, title, modes, recorded=True):
-        """`flag` for a new group; modes and recorded are its flags' defaults."""
-        group = self.add_argument_group(title)
-        return functools.partial(self.flag, group, modes=modes, recorded=recorded)
-
-    def one_of(self, flag):
-        """`flag`, for flags of its group that exclude each other."""
-        group = flag.args[0].add_mutually_exclusive_group()
-        return functools.partial(self.flag, group, **flag.keywords)
-
-    def flag(
-        self, group, name, default, help, modes, recorded=True, short=None, **kwargs
-    ):
-        """Declare a flag: all there is to know of it.
-
-        Args:
-          group: the argparse group to add it to.
-          name: with its dashes.
-          default: False makes it a switch, with a --no- form.
-          help: what it does.
-          modes: the modes that use it, between spaces.
-          recorded: whether args.txt keeps it for the folder's later runs.
-          short: another name.
-          **kwargs: as `argparse` takes them: type, choices, metavar, action.
-        """
-        dest = name.removeprefix("--")
-        self.defaults[dest], self.modes[dest] = default, modes.split()
-        if recorded:
-            self.recorded.add(dest)
-        self.types[dest] = kwargs.get("type", str)
-        self.choices[dest] = kwargs.get("choices")
-        if isinstance(default, bool):
-            self.types[dest] = boolean
-            kwargs.setdefault("action", argparse.BooleanOptionalAction)
-        elif default is not None:
-            help += f" (default: {default})"
-        names = [name]
-        if short:
-            names, kwargs["action"] = [name, short], TwoNames
-        kwargs |= {"dest": dest, "default": argparse.SUPPRESS, "help": help}
-        group.add_argument(*names, **kwargs)
-
-    def parse_recorded(self, name, text):
-        """The value that `text` gives a flag; ValueError if it gives none."""
+    def parse(self, text: str) -> Any:
+        """The value that `text` in args.txt gives; ValueError if it gives none."""
+        if self.is_switch and text in ("True", "False"):
+            return text == "True"
         try:
-            value = self.types[name](text)
-        except (KeyError, argparse.ArgumentTypeError):
+            value = self.type(text)
+        except argparse.ArgumentTypeError:
             raise ValueError from None
-        if self.choices[name] and value not in self.choices[name]:
+        if self.is_switch or (self.choices and value not in self.choices):
             raise ValueError
         return value
 
 
+def group(title: str, modes: str, recorded: bool = True) -> Callable[..., Any]:
+    """Return `flag(default, help, ...)`, which declares a flag of this group.
+
+    It makes the field of a dataclass, whose name is the flag's; `flags_of` finds it.
+
+    Args:
+      modes: the modes that use these flags, between spaces, unless a flag has its own.
+      recorded: as in `Flag`, unless a flag has its own.
+    """
+
+    def flag(default, help, modes=modes, recorded=recorded, **more):
+        declared = Flag(title, default, help, tuple(modes.split()), recorded, **more)
+        return dataclasses.field(default=default, metadata={"flag": declared})
+
+    return flag
+
+
+def flags_of(declared: type) -> dict[str, Flag]:
+    """Name -> flag, of a dataclass whose fields declare them."""
+    fields = dataclasses.fields(declared)
+    return {f.name: f.metadata["flag"] for f in fields if "flag" in f.metadata}
+
+
+class Parser(argparse.ArgumentParser):
+    """An `ArgumentParser` whose errors are one line, and where nothing is abbreviated.
+
+    No default of `add_flags` reaches the result: what is absent was not given.
+    """
+
+    def __init__(self, **kwargs):
+        super().__init__(allow_abbrev=False, **kwargs)
+
+    def error(self, message: str) -> NoReturn:
+        what, _, names = message.partition(": ")
+        # A shell replaces a pattern by the names of files.
+        files = what == "unrecognized arguments" and self.get_default("data_dir")
+        if files and any(map(os.path.isfile, names.split(" "))):
+            message += ". --data_dir takes a folder, not files"
+        self.exit(2, f"{self.prog}: error: {message} (see --help)\n")
+
+    def add_flags(self, flags: dict[str, Flag]) -> None:
+        groups = {}
+        for name, flag in flags.items():
+            group = groups.get(flag.group)
+            if group is None:
+                group = groups[flag.group] = self.add_argument_group(flag.group)
+            if flag.one_of and flag.one_of not in groups:
+                groups[flag.one_of] = group.add_mutually_exclusive_group()
+            self._add_flag(groups.get(flag.one_of, group), name, flag)
+
+    def _add_flag(self, group, name, flag):
+        names, help = [f"--{name}"], flag.help
+        if flag.is_switch:
+            # Of two that exclude each other, neither needs a --no- form.
+            how = "store_true" if flag.one_of else argparse.BooleanOptionalAction
+            how = {"action": how}
+        else:
+            how = {"type": flag.type, "choices": flag.choices, "metavar": flag.metavar}
+            if flag.default is not None:
+                help += f" (default: {flag.default})"
+        if flag.short:
+            names.append(flag.short)
+            how["action"] = TwoNames
+        group.add_argument(
+            *names, dest=name, default=argparse.SUPPRESS, help=help, **how
+        )
+
+
 class TwoNames(argparse.Action):
-    """Stores, but not one value by one name and another by the other."""
+    """Store the value of a flag with two names, unless both give different ones."""
 
     def __call__(self, parser, namespace, value, option_string=None):
         if (had := getattr(namespace, self.dest, value)) != value:
             names = " and ".join(self.option_strings)
-            parser.error(f"{names} are the same; which is it: {had} or {value}?")
+            parser.error(f"{names} are one flag. Received: {had} and {value}")
         setattr(namespace, self.dest, value)
 
 
-def number(kind, says, accepts):
+def number(
+    kind: Callable[[str], Any], says: str, accepts: Callable[[Any], bool]
+) -> Callable[[str], Any]:
+    """Return a parser: text -> kind(text), refused unless `accepts` it.
+
+    Args:
+      says: what the value must be, for the error.
+    """
+
     def parse(text):
         try:
             value = kind(text)
@@ -121,7 +172,3 @@ sheet = number(
     "ROWSxCOLUMNS, each at least 2, as 5x5",
     lambda s: len(s) == 2 and min(s) >= 2,
 )
-
-
-def boolean(text):
-    return {"True": True, "False": False}[text]

@@ -1,20 +1,22 @@
-"""The mode report: what a training folder says, on one page."""
+"""The mode report: a training folder on one page."""
 
 import logging
 import os
 
 from specgan_tf import report
 from specgan_tf.cli.data import decoding, find_files, slicing
+from specgan_tf.cli.flags import FLAGS, RECORDED, Settings
 from specgan_tf.cli.settings import griffin_lim, upsample_of
 from specgan_tf.files import InputError
 from specgan_tf.report import gather
-from specgan_tf.weights import checkpoint, folders
+from specgan_tf.weights import folders
+from specgan_tf.weights.tensors import Checkpoint
 
 log = logging.getLogger("specgan_tf")
 
 
-def run_report(args):
-    """TRAIN_DIR/report.html: curves, sounds, health, data and settings on one page."""
+def run_report(args: Settings) -> None:
+    """Write report.html: curves, sounds, health, data and settings on one page."""
     if not os.path.isdir(args.train_dir):
         raise InputError(f"train_dir {args.train_dir} is not a folder")
     fp = args.report_fp or os.path.join(args.train_dir, "report.html")
@@ -22,15 +24,15 @@ def run_report(args):
     try:
         fps = find_files(args)
         prefix = folders.latest(args.train_dir)
-        lengths = checkpoint.data_of(prefix).get("lengths") if prefix else None
+        lengths = Checkpoint.open(prefix).data.get("lengths") if prefix else None
         folder = os.path.dirname(fps[0]) if args.data_dir is None else args.data_dir
         sounds = gather.read_sounds(folder, fps, decoding(args), slicing(args), lengths)
     except (InputError, OSError) as e:
-        log.warning("Without the sounds: %s", e)
+        log.warning("The report has no real sounds: %s", e)
         sounds = str(e)
     settings = [
-        (name, getattr(args, name), getattr(args, name) == args.defaults[name])
-        for name in sorted(args.recorded)
+        (name, getattr(args, name), getattr(args, name) == FLAGS[name].default)
+        for name in sorted(RECORDED)
     ]
     training = gather.Training(
         args.train_dir,

@@ -1,27 +1,31 @@
-"""The command `python train_specgan.py`, and what every command of ours does around
-its work: TensorFlow without its greetings, and a user's mistake in one line."""
+"""The command `python train_specgan.py`, and what every command does around its work.
+
+TensorFlow starts without its greetings, and a user's mistake is one line."""
 
 import importlib
 import logging
 import os
 import sys
 import tempfile
+from collections.abc import Callable, Sequence
+from typing import Any
 
-from specgan_tf.cli.flags import make_parser
+from specgan_tf.cli.flags import FLAGS, Settings, make_parser
 from specgan_tf.cli.help import help_of, overview
 from specgan_tf.cli.modes import MODES
+from specgan_tf.cli.parser import Parser
 
 START = """SpecGAN learns to make one-second sounds from a folder of sounds:
 
   python train_specgan.py generate
-      makes drum sounds with a small bundled model; digits has spoken digits
+      makes drum sounds with a small bundled model; "digits" makes spoken digits
   python train_specgan.py train ./train --specgan_dim 8 --train_batch_size 16
       learns from the embedded drum sounds, or your own: --data_dir FOLDER;
-      Ctrl-C saves and ends, the same command goes on
+      Ctrl-C saves and ends, the same command continues
   python train_specgan.py generate ./train
-      makes new sounds: WAV files and a picture of them
+      makes new sounds: WAV files and a picture of their spectrograms
   python export.py ./train
-      a SavedModel and a .tflite, to make sound elsewhere
+      writes a SavedModel and .tflite files, to make sound elsewhere
 
 The flags of a mode: python train_specgan.py generate --help
 The modes:           python train_specgan.py --help"""
@@ -29,10 +33,11 @@ The modes:           python train_specgan.py --help"""
 log = logging.getLogger("specgan_tf")
 
 
-def import_tensorflow():
+def import_tensorflow() -> None:
     """Import TensorFlow with fast kernels and without its greetings on stderr.
 
-    Keras is as the scripts need it, whatever the environment or a keras.json says.
+    Keras is set up as the scripts need it, whatever the environment or a keras.json
+    says.
     """
     # Off by default on CPUs without AVX-512, where they halve the time of a step.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
@@ -60,12 +65,12 @@ def import_tensorflow():
             os.close(stderr)
 
 
-def run(prog, job):
-    """Call `job`; a user's mistake is one line on stderr. Returns the exit status."""
+def run(prog: str, job: Callable[[], None]) -> int:
+    """Call `job`, and print a user's mistake as one line. Returns the exit status."""
     for stream in (sys.stdout, sys.stderr):  # file names may be any bytes
         stream.reconfigure(errors="backslashreplace")
     logging.basicConfig(format="%(message)s", stream=sys.stdout, force=True)
-    logging.raiseExceptions = False  # a reader that has gone (| head) is no news
+    logging.raiseExceptions = False  # stdout may be closed early, as by | head
     log.setLevel(logging.INFO)
     try:
         import_tensorflow()
@@ -98,7 +103,7 @@ def run(prog, job):
     return 0
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     if not argv:
         print(START)
@@ -118,50 +123,51 @@ def main(argv=None):
     if "train_dir" not in given and given["mode"] not in ("generate", "infer"):
         parser.error("the following arguments are required: train_dir")
     if "shard" in given and given["mode"] != "moments":
-        parser.error("--shard is of the mode moments")
+        parser.error("--shard belongs to the mode moments")
     check_generate(parser, given)
-    return run(parser.prog, lambda: start(parser, given))
+    return run(parser.prog, lambda: start(given))
 
 
-def check_generate(parser, given):
-    """Refuse flags of generate that go nowhere, or against each other."""
+def check_generate(parser: Parser, given: dict[str, Any]) -> None:
+    """Refuse flags of generate in other modes, and those that contradict each other."""
     names = "interpolate", "walk", "grid", "truncation", "generate_format", "normalize"
     for name in names:
         if name in given and given["mode"] != "generate":
-            parser.error(f"--{name} is of the mode generate")
+            parser.error(f"--{name} belongs to the mode generate")
     if "grid" in given and "generate_n" in given:
-        parser.error("--grid says how many clips: leave --generate_n out")
+        parser.error("--grid sets the number of clips: leave --generate_n out")
     if "interpolate" in given and given.get("generate_n") == 1:
         parser.error("--interpolate needs a --generate_n of at least 2")
 
 
-def start(parser, given):
-    """The mode, with its settings; they may be read off a checkpoint, and by then
-    TensorFlow has to know its workers."""
-    from specgan_tf.cli.settings import STRUCTURE, settle
+def start(given: dict[str, Any]) -> None:
+    """Run the mode with its settings.
+
+    TensorFlow has to know its workers before a checkpoint is read for the settings.
+    """
+    from specgan_tf.cli.settings import STRUCTURE, resolve_settings
 
     if given["mode"] == "train":
         from specgan_tf import distribute
 
         given["strategy"] = distribute.create(given.get("train_distribute", "none"))
-    asked = [name for name in given if name in parser.modes]
-    args = settle(parser, given)
-    # The reference takes every flag in every mode. Those of STRUCTURE were compared
-    # with the checkpoint.
+    args = resolve_settings(given)
+    # The reference takes every flag in every mode. The flags in STRUCTURE are used in
+    # every mode: they were compared with the checkpoint.
     unused = [
         f"--{name}"
-        for name in asked
-        if given["mode"] not in parser.modes[name] and name not in STRUCTURE
+        for name in given
+        if name in FLAGS.keys() - STRUCTURE and given["mode"] not in FLAGS[name].modes
     ]
     if unused:
         log.info("%s does not use %s", given["mode"], ", ".join(unused))
     function_of(given["mode"])(args)
 
 
-def function_of(mode):
-    """What does it. Its module is imported now: TensorFlow has to be set up before."""
-    room = importlib.import_module(f"specgan_tf.cli.{MODES[mode]}")
-    return getattr(room, f"run_{mode}")
+def function_of(mode: str) -> Callable[[Settings], None]:
+    """The function of a mode; its module is imported after TensorFlow is set up."""
+    module = importlib.import_module(f"specgan_tf.cli.{MODES[mode]}")
+    return getattr(module, f"run_{mode}")
 
 
 if __name__ == "__main__":

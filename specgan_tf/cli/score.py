@@ -1,31 +1,35 @@
-"""The modes incept and score: how good the sounds of checkpoints are."""
+"""The modes incept and score: measure how good a checkpoint's sounds are."""
 
 import json
 import logging
 import os
 import zlib
+from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from specgan_tf import generate, spectral
 from specgan_tf.cli.data import read_real
+from specgan_tf.cli.flags import Settings
 from specgan_tf.cli.follow import follow
 from specgan_tf.cli.generate import render_clips
-from specgan_tf.cli.settings import draw_seed
+from specgan_tf.cli.settings import draw_seed, resolve_settings
 from specgan_tf.eval import comparison, score
 from specgan_tf.eval.classifier import Classifier
 from specgan_tf.eval.metagraph import MetaGraph
 from specgan_tf.files import InputError, replacing
-from specgan_tf.weights import checkpoint, folders
+from specgan_tf.weights import folders
+from specgan_tf.weights.tensors import Checkpoint
 
 log = logging.getLogger("specgan_tf")
 
 
-def run_incept(args):
-    """Score each checkpoint, and keep the best apart.
+def run_incept(args: Settings) -> None:
+    """Score each checkpoint, and keep a copy of the best.
 
-    differs: what was best is remembered when this begins again; the original forgets,
-    and replaces the best by whatever comes next.  [train_specgan.py:518, 557-559]
+    differs: the best score is remembered from run to run; the original forgets it, and
+    replaces the best by whatever comes next.  [train_specgan.py:518, 557-559]
 
     [train_specgan.py:463-569]
     """
@@ -33,7 +37,7 @@ def run_incept(args):
 
     def incept(prefix):
         nonlocal judge
-        now = args.settle()
+        now = resolve_settings(args.given)
         judge = judge or JUDGES[args.incept_measure](now)
         incept_checkpoint(prefix, now, judge)
 
@@ -41,37 +45,39 @@ def run_incept(args):
 
 
 class InceptionJudge:
-    """Inception scores of clips: the more, the better."""
+    """Scores clips by their inception score: a larger one is better."""
 
     folder, name, better = "incept", "inception score", "larger"
 
-    def __init__(self, args):
+    def __init__(self, args: Settings):
         self.k, self.classifier = args.incept_k, load_classifier(args)
         if self.classifier is None:
             raise InputError(
-                "an inception score needs a classifier: make one with the classifier "
-                "mode for --incept_classifier, or take --incept_measure frechet_log_mel"
+                "an inception score needs a classifier: train one with the classifier "
+                "mode for --incept_classifier, or use --incept_measure frechet_log_mel"
             )
         if args.incept_n < self.k:
-            raise InputError(f"--incept_n {args.incept_n} is less than --incept_k")
+            raise InputError(
+                f"--incept_n {args.incept_n} is less than --incept_k {self.k}"
+            )
         self.by = {"k": self.k, "classifier": self.classifier.digest()}
 
-    def __call__(self, x):
+    def __call__(self, x: np.ndarray) -> dict[str, float]:
         mean, std = score.inception_score(self.classifier.probabilities(x), self.k)
         return {"incept_mean": mean, "incept_std": std}
 
 
 class FrechetJudge:
-    """Frechet distances of clips from real ones, in log-mel: the less, the better."""
+    """Scores clips by their log-mel Frechet distance: a smaller one is better."""
 
     folder, name, better = "frechet", "log-mel Frechet distance", "smaller"
 
-    def __init__(self, args):
+    def __init__(self, args: Settings):
         real = read_real(args)
         self.real = score.features_log_mel(real)
         self.by = {"real": f"{len(real)} clips, {zlib.crc32(real):08x}"}
 
-    def __call__(self, x):
+    def __call__(self, x: np.ndarray) -> dict[str, float]:
         features = score.features_log_mel(spectral.turn_down(x))
         return {"frechet_log_mel": score.frechet_distance(features, self.real)}
 
@@ -79,13 +85,16 @@ class FrechetJudge:
 JUDGES = {"inception": InceptionJudge, "frechet_log_mel": FrechetJudge}
 
 
-def incept_checkpoint(prefix, args, judge):
-    """The score of one checkpoint, from the folder's fixed latents."""
+def incept_checkpoint(
+    prefix: str, args: Settings, judge: InceptionJudge | FrechetJudge
+) -> None:
+    """Score one checkpoint, from the folder's fixed latents."""
     folder = os.path.join(args.train_dir, judge.folder)
     os.makedirs(folder, exist_ok=True)
-    step, z_fp = checkpoint.step_of(prefix), os.path.join(folder, "z.pkl")
+    ckpt, z_fp = Checkpoint.open(prefix), os.path.join(folder, "z.pkl")
+    step = ckpt.step
     if not os.path.exists(z_fp):
-        latent_dim = checkpoint.options_of(prefix)["latent_dim"]
+        latent_dim = ckpt.options["latent_dim"]
         z = generate.sample_z(args.incept_n, latent_dim, draw_seed(args))
         generate.save_z(z_fp, z)
     z = generate.load_z(z_fp, args.specgan_latent_dim)
@@ -108,12 +117,12 @@ def incept_checkpoint(prefix, args, judge):
         except (KeyError, TypeError, ValueError):
             raise InputError(f"{best_fp} is damaged: remove it") from None
     value = next(iter(scores.values()))
-    said = f"Step {step}: {judge.name} {value:.3f}"
+    line = f"Step {step}: {judge.name} {value:.3f}"
     if best and best.get("by") != by:
-        log.info("The best so far was scored by other means: it counts no more")
+        log.info("The best so far was scored by other means, so it is dropped")
         best = {}
     if best and (value <= was if judge.better == "larger" else value >= was):
-        log.info("%s; the best is %.3f, of step %s", said, was, best.get("step"))
+        log.info("%s; the best is %.3f, of step %s", line, was, best.get("step"))
         return
     old = folders.latest(folder)
     new = folders.copy(prefix, folder, f"best_score-{step}")
@@ -121,11 +130,11 @@ def incept_checkpoint(prefix, args, judge):
         json.dump({"step": step, **scores, "by": by}, f)
     if old and old != new:
         folders.remove(old)
-    log.info("%s; the best so far, kept as %s", said, new)
+    log.info("%s; the best so far, kept as %s", line, new)
 
 
-def run_score(args):
-    """All measures of a generator's sounds, or of WAV files, against real sounds."""
+def run_score(args: Settings) -> None:
+    """Compare a generator's sounds, or WAV files, with real sounds by all measures."""
     classifier = load_classifier(args)
     fp, made, of = folders.read_latest(
         args.train_dir, lambda prefix: sounds(prefix, args), folders.latest
@@ -133,7 +142,7 @@ def run_score(args):
     real = read_real(args)
     measures = comparison.measure(made, real, classifier, args.incept_k)
     if classifier is None:
-        log.info("No --incept_classifier: what needs one is left out")
+        log.info("No --incept_classifier: the measures that need one are left out")
     for line in comparison.table(measures):
         log.info("%s", line)
     if line := comparison.caution(measures):
@@ -146,23 +155,25 @@ def run_score(args):
     log.info("Wrote %s", fp)
 
 
-def sounds(prefix, args):
-    """What is scored: sounds of a checkpoint, or without one (None) a folder's WAVs.
+def sounds(
+    prefix: str | None, args: Settings
+) -> tuple[str, np.ndarray, dict[str, Any]]:
+    """The sounds to score: a checkpoint's, or for None those of the folder's WAV files.
 
     Returns:
-      the path of the result; waveforms float32 [n, 16384]; and what these are from, for
-      the result.
+      The path of the result; waveforms float32 [n, 16384]; and their origin, for the
+      result.
     """
     folder = folders.folder_of(args.train_dir)
     name = "score.json"
     if prefix:
-        name = os.path.join("score", f"{checkpoint.step_of(prefix):08d}.json")
+        name = os.path.join("score", f"{Checkpoint.open(prefix).step:08d}.json")
     fp = args.score_fp or os.path.join(folder, name)
     if os.path.exists(fp) and not args.overwrite:
         raise InputError(f"{fp} exists; --overwrite replaces it")
     if prefix:
         n = args.score_n or 512
-        latent_dim = checkpoint.options_of(prefix)["latent_dim"]
+        latent_dim = Checkpoint.open(prefix).options["latent_dim"]
         z = generate.sample_z(n, latent_dim, args.seed or 0).numpy()
         made = render_clips(prefix, z, args)
         made = spectral.turn_down(made).numpy()  # as files have them
@@ -175,16 +186,16 @@ def sounds(prefix, args):
     return fp, made, of
 
 
-def load_classifier(args):
-    """What --incept_classifier or the MetaGraph flags name; None if nothing does."""
+def load_classifier(args: Settings) -> Classifier | MetaGraph | None:
+    """The classifier that --incept_classifier or the MetaGraph flags name, if any."""
     fp = args.incept_metagraph_fp
-    default = fp == args.defaults["incept_metagraph_fp"]
+    default = fp == Settings.incept_metagraph_fp
     if not args.incept_classifier and default and not os.path.exists(fp):
         return None
     if args.data_sample_rate != score.RATE:
         raise InputError(
-            f"classifiers hear {score.RATE} Hz, and this is --data_sample_rate "
-            f"{args.data_sample_rate}"
+            f"classifiers take sounds of {score.RATE} Hz. "
+            f"Received: --data_sample_rate {args.data_sample_rate}"
         )
     if args.incept_classifier:
         return Classifier.load(args.incept_classifier)

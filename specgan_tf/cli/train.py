@@ -5,6 +5,7 @@ import logging
 import os
 import random
 import zlib
+from collections.abc import Iterable
 
 import keras
 import numpy as np
@@ -20,13 +21,14 @@ from specgan_tf.cli.data import (
     slicing,
     training_moments,
 )
+from specgan_tf.cli.flags import Settings
 from specgan_tf.cli.settings import (
     PATHS,
     analysis,
+    args_lines,
     draw_seed,
     griffin_lim,
     hparams,
-    settings,
     write_args,
 )
 from specgan_tf.files import InputError, only_training, replacing
@@ -34,17 +36,18 @@ from specgan_tf.gan import SpecGAN
 from specgan_tf.moments import Moments
 from specgan_tf.specgan import SpecGANDiscriminator, SpecGANGenerator
 from specgan_tf.weights import checkpoint, folders
+from specgan_tf.weights.tensors import Checkpoint
 
 log = logging.getLogger("specgan_tf")
 
-BUFFER = 4096  # slices, shuffled
-HEARD = 16  # real clips that summaries hold generated ones against
+BUFFER = 4096  # slices that are shuffled together
+HEARD = 16  # real clips that summaries compare generated ones with
 
 
-def run_train(args):
+def run_train(args: Settings) -> None:
     """[train_specgan.py:101-295]
 
-    differs: the original runs until killed, and loses what came after its last
+    differs: the original runs until it is killed, and loses the steps after its last
     checkpoint; here --train_max_steps, Ctrl-C and SIGTERM save and end.
     [train_specgan.py:279-295]
     """
@@ -56,19 +59,19 @@ def run_train(args):
     require_replicas(args.strategy.num_replicas_in_sync, args)
     chief = distribute.is_chief(args.strategy)
     if not chief:
-        log.info("The chief says how the training goes, and saves it")
+        log.info("The chief worker reports on the training and saves it")
         log.setLevel(logging.WARNING)
     fps = find_files(args)
     with contextlib.ExitStack() as stack:
-        stack.enter_context(distribute.partners(args.strategy))
+        stack.enter_context(distribute.reporting_lost_workers(args.strategy))
         if chief:
             stack.enter_context(making_dirs(args))
             stack.enter_context(only_training(args.train_dir))
         train_on(fps, args)
 
 
-def require_replicas(n, args):
-    """Refuse what `n` replicas would not do as one does."""
+def require_replicas(n: int, args: Settings) -> None:
+    """Refuse settings by which `n` replicas would train differently from one."""
     if args.train_batch_size % n:
         raise InputError(
             f"--train_batch_size must be a multiple of the {n} replicas, which share "
@@ -76,18 +79,18 @@ def require_replicas(n, args):
         )
     if args.specgan_batchnorm and n > 1:
         raise InputError(
-            f"--specgan_batchnorm takes the statistics of whole batches, of which each "
-            f"of {n} replicas has a part: train it with --train_distribute none"
+            "--specgan_batchnorm needs the statistics of whole batches, but each of "
+            f"{n} replicas has a part of each batch: use --train_distribute none"
         )
 
 
-def train_on(fps, args):
-    """`train`, of these files."""
+def train_on(fps: list[str], args: Settings) -> None:
+    """Train on these files."""
     strategy, chief = args.strategy, distribute.is_chief(args.strategy)
     prefix = folders.latest(args.train_dir) if os.path.isdir(args.train_dir) else None
     # Before the chief writes anything there.
     same = [prefix and os.path.basename(prefix), *map(os.path.basename, fps)]
-    same += [s for s in settings(args) if s.partition(",")[0] not in PATHS]
+    same += [s for s in args_lines(args) if s.partition(",")[0] not in PATHS]
     same = zlib.crc32(repr(same).encode(errors="surrogateescape"))
     distribute.require_same(strategy, same, "flags, files or checkpoint")
 
@@ -101,13 +104,18 @@ def train_on(fps, args):
         gan = build(args)
     if chief:
         folders.remove_unfinished(args.train_dir)
-        write_args(args)  # only now that such networks can be had
+        write_args(args)  # only now: such networks could be built
     if prefix:
         checkpoint.restore(gan, prefix)
         log.info("Resuming from %s", prefix)
+    elif args.train_from:
+        anew = checkpoint.begin(gan, args.train_from)
+        log.info("Beginning with the weights of %s", args.train_from)
+        if anew:
+            log.info("  but for %s, which start anew", ", ".join(anew))
     start = gan.global_step
     if args.train_max_steps and start >= args.train_max_steps:
-        log.info("Step %d of %d is done already", start, args.train_max_steps)
+        log.info("Step %d of %d has been reached already", start, args.train_max_steps)
         return
 
     data = data_state(prefix, fps, args, lengths)
@@ -115,7 +123,7 @@ def train_on(fps, args):
     seed, skip = int(data["seed"]), int(data["slices"])
 
     def batches(i, n):
-        """Of one of n workers: [disc_nupdates, b / n, 128, 128, 1]."""
+        """The dataset of worker i of n: [disc_nupdates, b / n, 128, 128, 1] each."""
         x_wav = decode(
             fps,
             args,
@@ -126,9 +134,9 @@ def train_on(fps, args):
             seed=seed,
             skip=skip,
             lengths=data["lengths"],
-            part=(i, n),
+            worker=(i, n),
         )
-        # differs: the original holds 4 * batch_size batches ready.  [loader.py:188]
+        # differs: the original prefetches 4 * batch_size batches.  [loader.py:188]
         x = x_wav.map(moments.t_to_f, num_parallel_calls=2)
         return x.batch(args.specgan_disc_nupdates, drop_remainder=True).prefetch(2)
 
@@ -137,8 +145,8 @@ def train_on(fps, args):
     def data_now():
         return data | {"slices": skip + (gan.global_step - start) * per_step}
 
-    anywhere = distribute.anywhere(strategy)
-    stop = callbacks.Stop(args.train_max_steps, anywhere)
+    any_worker = distribute.any_worker_of(strategy)
+    stop = callbacks.Stop(args.train_max_steps, any_worker)
     save = callbacks.Save(
         args.train_dir,
         args.train_save_secs,
@@ -165,22 +173,22 @@ def train_on(fps, args):
         progress = callbacks.Progress(args.train_max_steps)
         watch = [callbacks.Divergence(), progress, summaries, health, save, stop]
         if advice := advice_without_gpu(args):
-            # First, so that a step's time is without what the others do after it.
+            # First: then a step's time excludes what the other callbacks do after it.
             watch.insert(0, callbacks.SlowSteps(advice))
         log.info("-" * 80)
         log.info("Training has started. Ctrl-C saves and ends. To monitor it:")
         log.info("  tensorboard --logdir=%s", args.train_dir)
-        log.info("The first step comes late: a buffer of %d slices fills first", BUFFER)
+        log.info("The first step takes long: a window of %d slices fills first", BUFFER)
     try:
         x = distribute.feed(strategy, batches)
         if not distribute.is_distributed(strategy):  # which prefetches once more
             x = loader.timed(x, summaries.add_wait)
-        with distribute.partners(strategy), data_errors():
+        with distribute.reporting_lost_workers(strategy), data_errors():
             gan.fit(x, shuffle=False, verbose=0, callbacks=watch)
     except FloatingPointError as e:
         if not chief:
             raise FloatingPointError(f"{e}: the training has diverged") from None
-        # The last of these batches, or the update after those before.
+        # The loss is that of the last batches, or of the update before them.
         n = min(2, gan.global_step - start) * per_step
         first = data_now()["slices"] - n
         sounds = loader.origins(
@@ -188,29 +196,30 @@ def train_on(fps, args):
         )
         sounds = [(fps[file], sample) for file, sample in sounds]
         raise diverged(e, gan.global_step, sounds, args) from None
-    except distribute.LostWorker:  # amid an iteration: that would not go on exactly
+    except distribute.LostWorker:  # in the middle of a step: could not resume exactly
         raise
     except BaseException:
         if chief and gan.global_step > start:
             try:
                 save.save()
-            except (OSError, FloatingPointError) as e:  # not what ended the training
+            except (OSError, FloatingPointError) as e:  # raise the first error below
                 log.warning("%s", e)
         raise
     finally:
         stop.restore_handlers()
-    anywhere(False)  # a worker that leaves early is missed by those that have to save
+    any_worker(False)  # wait: workers that still save need the others
     log.info("Saved step %d in %s", gan.global_step, args.train_dir)
 
 
-def build(args):
-    """The networks and losses the flags ask for; their variables are listed."""
+def build(args: Settings) -> SpecGAN:
+    """Build and compile the networks that the flags ask for; log their variables."""
     if args.seed is not None:
         keras.utils.set_random_seed(args.seed)
     common = {
         "kernel_len": args.specgan_kernel_len,
         "dim": args.specgan_dim,
         "use_batchnorm": args.specgan_batchnorm,
+        "slice_len": args.data_slice_len,
     }
     try:
         G = SpecGANGenerator(
@@ -219,7 +228,7 @@ def build(args):
             latent_dim=args.specgan_latent_dim,
         )
         D = SpecGANDiscriminator(**common)
-    except ValueError as e:  # networks too large
+    except ValueError as e:  # the networks would be too large
         raise InputError(str(e)) from None
     gan = SpecGAN(G, D, args.specgan_disc_nupdates, seed=args.seed)
     gan.compile(
@@ -239,8 +248,8 @@ def build(args):
     return gan
 
 
-def half_precision(asked):
-    """Whether to compute in half precision; logs which precision is used, and why."""
+def half_precision(asked: bool) -> bool:
+    """Whether to compute in half precision; log the precision, and the reason."""
     fast, reason = kernels.fast_bfloat16()
     if asked:
         log.info("Precision: %s (%s)", "bfloat16" if fast else "float32", reason)
@@ -251,9 +260,9 @@ def half_precision(asked):
     return asked and fast
 
 
-def advice_without_gpu(args):
-    """What makes steps faster where there is no GPU; None for small networks."""
-    dim = args.defaults["specgan_dim"]
+def advice_without_gpu(args: Settings) -> str | None:
+    """Advice on faster steps without a GPU; None with one, or for small networks."""
+    dim = Settings.specgan_dim
     if args.specgan_dim < dim or tf.config.list_physical_devices("GPU"):
         return None
     advice = (
@@ -265,8 +274,8 @@ def advice_without_gpu(args):
     return advice
 
 
-def print_vars(name, net):
-    """The reference's table of variables.  [train_specgan.py:134-143, 165-175]"""
+def print_vars(name: str, net: keras.Model) -> None:
+    """Log the reference's table of variables.  [train_specgan.py:134-143, 165-175]"""
     log.info("-" * 80)
     log.info("%s vars", name)
     total = 0
@@ -278,23 +287,26 @@ def print_vars(name, net):
     log.info("Total params: %d (%.2f MB)", total, total * 4 / (1024 * 1024))
 
 
-def data_state(prefix, fps, args, lengths):
-    """Where a training is in its data: what a checkpoint says, or the beginning.
+def data_state(
+    prefix: str | None, fps: list[str], args: Settings, lengths: np.ndarray
+) -> dict[str, np.ndarray]:
+    """The data position of a training: the checkpoint's, or the beginning.
 
-    lengths: what is known of the files' samples, at the beginning.
+    Args:
+      lengths: int64 [len(fps)], the files' samples as far as they are known; else -1.
 
     original: unseeded, and shuffled anew after every interruption.  [loader.py:119]
     """
-    said = [sorted(slicing(args).items()), args.data_sample_rate, BUFFER]
-    said += [args.data_no_normalize, args.data_resample]
-    said += [(os.path.basename(fp), os.path.getsize(fp)) for fp in map(os.fspath, fps)]
+    data = [sorted(slicing(args).items()), args.data_sample_rate, BUFFER]
+    data += [args.data_no_normalize, args.data_resample]
+    data += [(os.path.basename(fp), os.path.getsize(fp)) for fp in map(os.fspath, fps)]
     new = {
-        "files": np.int64(zlib.crc32(repr(said).encode(errors="surrogateescape"))),
+        "files": np.int64(zlib.crc32(repr(data).encode(errors="surrogateescape"))),
         "seed": np.int64(draw_seed(args)),
         "slices": np.int64(0),
         "lengths": lengths,
     }
-    old = checkpoint.data_of(prefix) if prefix else {}
+    old = Checkpoint.open(prefix).data if prefix else {}
     if not old:
         return new
     other_seed = args.seed is not None and args.seed != old["seed"]
@@ -304,21 +316,30 @@ def data_state(prefix, fps, args, lengths):
     return old
 
 
-def diverged(error, step, sounds, args):
-    """The error to end a training with, and a report of what it last heard."""
+def diverged(
+    error: FloatingPointError,
+    step: int,
+    sounds: Iterable[tuple[str, int]],
+    args: Settings,
+) -> FloatingPointError:
+    """The error to end a training with; write a report of the last sounds.
+
+    Args:
+      sounds: (file, first sample) of each slice in the last batches.
+    """
     report = os.path.join(args.train_dir, f"diverged-{step}.txt")
     prefix = folders.latest(args.train_dir)
     kept = f"{prefix} is the last checkpoint before"
-    named = f"{report} names the sounds heard last"
+    named = f"{report} names the last sounds"
     try:
         with replacing(report, "w") as f:
             f.write(f"{error} at step {step}; {kept}.\n\n")
-            f.write("Heard in this step and the one before, first samples and files:\n")
+            f.write("Sounds of the last two steps, first samples and files:\n")
             f.writelines(f"{sample:12d}  {fp}\n" for fp, sample in sounds)
     except OSError as e:
         named = f"{report} could not be written ({e.strerror})"
     return FloatingPointError(
-        f"{error} at step {step}: the training has diverged. {kept}; {named}. From "
-        "there the same command would go the same way: change --seed, the data, or "
-        "begin another training"
+        f"{error} at step {step}: the training has diverged. {kept}; {named}. The same "
+        "command would diverge again: change --seed or the data, or begin another "
+        "training"
     )

@@ -1,4 +1,4 @@
-"""The command: see the package's docstring."""
+"""The command; the package's docstring describes it."""
 
 import argparse
 import dataclasses
@@ -25,7 +25,8 @@ from specgan_tf.losses import LOSSES
 from specgan_tf.specgan import UPSAMPLES
 
 
-def share(text):
+def share(text: str) -> tuple[int, int]:
+    """An argparse type: I/N -> (i, n)."""
     try:
         i, n = map(int, text.split("/"))
     except ValueError:
@@ -35,14 +36,14 @@ def share(text):
     return i, n
 
 
-def parse(argv):
+def parse(argv: list[str] | None) -> argparse.Namespace:
     p = argparse.ArgumentParser(
         prog="python -m specgan_tf.crosscheck",
         description="Compare this package with the reference, stage by stage.",
     )
     p.add_argument("--goldens", help="folder of records to replay", default=GOLDENS)
-    p.add_argument("--json", help="file for every check, and versions")
-    live = p.add_argument_group("with the reference itself")
+    p.add_argument("--json", help="write every check, and versions, to this file")
+    live = p.add_argument_group("to run the reference itself")
     live.add_argument("--original", help="a checkout of chrisdonahue/wavegan 40e85e8")
     live.add_argument(
         "--python", help="a Python with TensorFlow 1.12 and librosa 0.6.2"
@@ -50,15 +51,16 @@ def parse(argv):
     live.add_argument(
         "--all",
         action="store_true",
-        help="the matrix: losses, batch norm, upsampling, kernels 3 to 7",
+        help="compare all losses, with and without batch norm, every upsampling, and "
+        "kernels of 3 to 7",
     )
     live.add_argument(
         "--share",
         type=share,
         default=(1, 1),
-        help="1/2 or 2/2 of the matrix: for two processes side by side",
+        help="the I-th of N parts of --all, for several processes at once, as 1/2",
     )
-    live.add_argument("--seed", type=int, default=0, help="of weights and inputs")
+    live.add_argument("--seed", type=int, default=0, help="seed for weights and inputs")
     live.add_argument("--dim", type=int, default=2)
     live.add_argument("--kernel_len", type=int, default=5)
     live.add_argument("--latent_dim", type=int, default=100)
@@ -69,16 +71,18 @@ def parse(argv):
     live.add_argument("--loss", choices=LOSSES, default="wgan-gp")
     args = p.parse_args(argv)
     if bool(args.original) != bool(args.python):
-        p.error("--original and --python go together")
+        p.error("--original and --python need each other")
     if args.all and not args.original:
         p.error("--all needs --original and --python")
     return args
 
 
-def main(argv=None):
-    """Check what the flags say, print it; the exit status."""
+def main(argv: list[str] | None = None) -> int:
+    """Run the checks that the flags select, and print them. Returns the exit status."""
     args = parse(argv)
-    tf.get_logger().setLevel("ERROR")  # one function per record is as it should be
+    tf.get_logger().setLevel(
+        "ERROR"
+    )  # it would warn that each record has its own tf.function
     try:
         with tempfile.TemporaryDirectory(prefix="crosscheck-") as folder:
             return check_all(args, folder)
@@ -87,7 +91,8 @@ def main(argv=None):
         return 2
 
 
-def check_all(args, folder):
+def check_all(args: argparse.Namespace, folder: str) -> int:
+    """`main`, with a temporary folder for the reference's records."""
     records, reference = args.goldens, {"commit": COMMIT}
     if args.original:
         check_commit(args.original)
@@ -105,13 +110,13 @@ def check_all(args, folder):
         checks.append(check)
         if check.verdict == "FAIL":
             where = f"{check.record}: {check.stage}, {check.what}"
-            print(f"falls short: {where}", file=sys.stderr)
+            print(f"exceeds its bound: {where}", file=sys.stderr)
     print("\n".join(table(checks)))
     if args.json:
         write_json(args.json, checks, reference)
     failed = sum(c.verdict == "FAIL" for c in checks)
     count = len({c.record for c in checks})
-    print(f"{len(checks)} checks of {count} records, {failed} fall short of the bound")
+    print(f"{len(checks)} checks of {count} records, {failed} exceed their bound")
     return int(failed > 0)
 
 

@@ -1,9 +1,10 @@
-"""Checks of D's loss along one direction per variable: the slope, in two ways.
+"""Checks of the slope of D's loss along one direction per variable, in two ways.
 
-They matter where batch norm meets the gradient penalty, which differentiates twice.
+They matter for batch norm with the gradient penalty, which is differentiated twice.
 """
 
 import contextlib
+from collections.abc import Iterator, Sequence
 from unittest import mock
 
 import keras
@@ -11,18 +12,25 @@ import numpy as np
 import tensorflow as tf
 
 from specgan_tf import specgan
-from specgan_tf.crosscheck.records import build_gan, networks, tally
+from specgan_tf.crosscheck.records import Check, Record, build_gan, networks, tally
 
 STEPS = 1e-6, 1e-7
 
 
-def smooth_lrelu(x, alpha=0.2):
-    """An lrelu without a kink, for differences in float32: see original.derivative."""
+def smooth_lrelu(x: tf.Tensor, alpha: float = 0.2) -> tf.Tensor:
+    """An lrelu without a kink, for float32 differences: see original.derivative."""
     return alpha * x + (1.0 - alpha) * tf.nn.softplus(x)
 
 
-def slopes_along(r, x, z, alpha, directions, steps):
-    """D's loss along one direction per variable of D, in float64.
+def slopes_along(
+    r: Record,
+    x: np.ndarray,
+    z: np.ndarray,
+    alpha: np.ndarray,
+    directions: dict[str, np.ndarray],
+    steps: Sequence[float],
+) -> tuple[np.ndarray, np.ndarray]:
+    """Slopes of D's loss along one direction per variable of D, in float64.
 
     Returns:
       (analytic [variables], central differences [steps, variables])
@@ -36,7 +44,7 @@ def slopes_along(r, x, z, alpha, directions, steps):
 def _slopes_along(r, x, z, alpha, directions, steps):
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy("float64")
-    try:  # float64 networks, which no one else may have
+    try:  # elsewhere networks are float32 whatever the policy
         with mock.patch.object(
             specgan, "float32_channels_last", contextlib.nullcontext
         ):
@@ -76,8 +84,9 @@ def _slopes_along(r, x, z, alpha, directions, steps):
     return np.array(analytic), np.array(differences).T
 
 
-def agreement(analytic, differences):
-    # The better of the steps: the lrelu has its kink within one now and then.
+def agreement(analytic: np.ndarray, differences: np.ndarray) -> Check:
+    """A check that analytic slopes and finite differences, in float64, agree."""
+    # The better of the steps: now and then one crosses a kink of the lrelu.
     off = np.abs(analytic - differences) / np.maximum(1.0, np.abs(analytic))
     what, error = "analytic - finite differences", off.min(axis=0).max()
     lines = "train_specgan.py 222-236"
@@ -85,8 +94,8 @@ def agreement(analytic, differences):
     return tally("second derivatives", lines, what, error, 1e-5, "rel to 1")
 
 
-def derivative(r):
-    """The same for the reference: its difference agrees with ours, its gradient not."""
+def derivative(r: Record) -> Iterator[Check]:
+    """The reference's slopes: its differences agree with ours, its gradients do not."""
     stage, lines = "second derivatives", "train_specgan.py 222-236"
     alpha, along = r["alpha"].reshape(-1, 1, 1, 1), r.group("dir/")
     smooth = r.option("smooth", False)
@@ -96,8 +105,8 @@ def derivative(r):
     yield agreement(analytic, np.array(exact))
     paths = [v.path for v in networks(r)[1].trainable_variables]
     for what, key, want, bound in (
-        # At the same step, the error that comes of its size is the same; a float32 step
-        # over kinks is a rough measure all the same.
+        # Steps of the same size have the same truncation error. In float32, over kinks,
+        # differences are a rough measure nevertheless.
         # measured 1e-3; 4.8e-2 where not smooth
         ("the reference's differences", "difference", coarse, 5e-3 if smooth else 0.1),
         ("the reference's gradients", "analytic", analytic, None),  # measured 17

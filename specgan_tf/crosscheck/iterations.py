@@ -1,13 +1,14 @@
-"""The reference's iterations once more: our `train_step` on what it was given.
+"""Replay the reference's iterations with our `train_step`, on the same inputs.
 
-Two trainings that differ by roundings drift apart: Adam takes a step of full size where
-a gradient is near zero, in either direction. So a record may hold, of each update, the
-reference's gradients and what they left behind. Then every update begins from the
-reference's own variables and slots; its gradients are judged; and the optimizer goes on
-with the reference's gradients, so that what it leaves behind can be judged too.
+Two trainings that differ by rounding drift apart: where a gradient is near zero, Adam
+takes a step of full size, in either direction. So a record may hold, for each update,
+the reference's gradients and the variables and slots after it. Then every update starts
+from the reference's own variables and slots, and its gradients are judged. The
+optimizer applies the reference's gradients, so that its results can be judged too.
 """
 
 import types
+from collections.abc import Callable
 from unittest import mock
 
 import numpy as np
@@ -15,16 +16,18 @@ import tensorflow as tf
 
 from specgan_tf import spectral
 from specgan_tf.crosscheck.kinks import recorded, sided
+from specgan_tf.crosscheck.records import Record
+from specgan_tf.gan import SpecGAN
 from specgan_tf.weights import checkpoint
 
 
-def real(r, i, n):
+def real(r: Record, i: int, n: int) -> np.ndarray:
     """The n real batches of iteration i, [n, b, 128, 128, 1].
 
-    As the reference's own t_to_f made them, if the record has these: near silence the
-    rounding of its FFT shows (up to 0.03 from float64, ours 0.003), and moves dcgan's
-    smallest gradient by 1.4e-2. Goldens have the first batch alone; the others are made
-    of the audio.
+    Those of the reference's own t_to_f, if the record has them: near silence its FFT
+    rounds visibly (up to 0.03 from float64, ours 0.003), which moves dcgan's smallest
+    gradient by 1.4e-2. Goldens have the first batch alone; the others are computed from
+    the audio.
     """
     x = r.get("x")
     if x is not None and x.ndim == 5:
@@ -35,7 +38,7 @@ def real(r, i, n):
     return batches
 
 
-def from_audio(r, i, n):
+def from_audio(r: Record, i: int, n: int) -> np.ndarray:
     """The n real batches of iteration i, by our t_to_f."""
     wav = r["wav"][i * n : (i + 1) * n].astype(np.float32) / 32768
     flat = wav.reshape(-1, spectral.SLICE_LEN, 1)
@@ -43,28 +46,32 @@ def from_audio(r, i, n):
     return x.reshape(*wav.shape[:2], *x.shape[1:])
 
 
-def alphas(r, i, n):
+def alphas(r: Record, i: int, n: int) -> np.ndarray:
     return r["alpha"][i * n : (i + 1) * n].reshape(-1, r["z"].shape[1], 1, 1, 1)
 
 
-def state(gan):
+def state(gan: SpecGAN) -> dict:
     """Variables of both networks and slots of both optimizers, by their TF 1 names."""
     named = {v.path: v for v in gan.G.variables + gan.D.variables}
     named |= checkpoint.slots(gan.G_optimizer, gan.G)
     return named | checkpoint.slots(gan.D_optimizer, gan.D)
 
 
-def replaying(gan, left_by=None):
-    """`train_step` on given draws: a function of (x, z, alpha) for each of its updates.
+def replaying(gan: SpecGAN, left_by: dict[str, list] | None = None) -> Callable:
+    """A function that runs `train_step` with given latents and alphas.
 
-    left_by: names of what an update of "D" and of "G" leaves behind, as in `state`.
+    Args:
+      left_by: names, as in `state`, of the values to return after an update of "D" and
+        of "G".
 
-    The function also takes, for each update, a dict by name of the reference's: `sides`
-    (see `kinks.sided`); `before`, values to set before it; `theirs`, gradients to apply
-    instead of ours. Each may be empty.
+    Returns:
+      A function of x, z and alpha, with one z and alpha per update. Its other arguments
+      are lists with a dict by name per update, from the reference: `sides` (see
+      `kinks.sided`), `before` (values to set before the update) and `theirs` (gradients
+      to apply instead of ours). Each dict may be empty.
 
-    It returns a dict of lists, for each update: `losses`, `gradients` by name, `after`,
-    values by name; and `met`, what `kinks.sided` met.
+      It returns a dict of lists with an element per update: `losses`, `gradients` by
+      name, `after` (values by name); and `met`, the list that `kinks.sided` filled.
     """
     named, left_by = state(gan), left_by or {"D": [], "G": []}
 
@@ -114,13 +121,13 @@ def replaying(gan, left_by=None):
     return iteration
 
 
-def replay(r, gan, since=0):
-    """Every update of a record's iterations, from number `since` on.
+def replay(r: Record, gan: SpecGAN, since: int = 0) -> types.SimpleNamespace:
+    """Every update of a record's iterations, from iteration `since` on.
 
     Returns:
-      losses [updates], gradients and after (for each update a dict by name, as in
-      `replaying`), met [activations, 2]; and turns: for each update who moves, and
-      which of its updates it is.
+      losses [updates]; gradients and after, for each update a dict by name, as in
+      `replaying`; met [activations, 2]; turns, for each update ("D" or "G", the number
+      of that network's update).
     """
     n, sides = gan.disc_nupdates, {who: recorded(r, who) for who in "DG"}
     left = {who: r.group(f"updates/after/{who}/") for who in "DG"}

@@ -1,34 +1,36 @@
-"""On which side of its kink each activation was in the reference, and is here.
+"""Which side of its kink each activation is on, in the reference and here.
 
-The slopes of lrelu and relu jump at zero. A pre-activation within rounding of zero may
-be on either side, in the reference as here, and every gradient that passes that unit
-follows its slope: with a few thousand units such a toss of a coin is common. So a
-record holds the sides in the reference, and the values near zero. Where a unit is on
-the other side here, and the two values agree to rounding, our network goes on with the
-reference's value: our own activation then takes the slope that the reference had.
-Where they do not agree, ours stays, and the check `farthest` falls short.
+The slopes of lrelu and relu jump at zero. Rounding decides on which side a
+pre-activation near zero falls, and every gradient through that unit depends on its
+slope. With a few thousand units this is common. So a record holds the sides in the
+reference, and the values near zero. Where a unit is on the other side here and the two
+values agree to rounding, our network continues with the reference's value, and our
+activation takes the reference's slope. Where they do not agree, our value stays, and
+the check `farthest` fails.
 """
 
 import contextlib
+from collections.abc import Iterator
 from unittest import mock
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.types.experimental import TensorLike
 
 from specgan_tf import specgan
-from specgan_tf.crosscheck.records import tally
+from specgan_tf.crosscheck.records import Check, Record, tally
 
-# How far two values of a unit may be apart, of the largest in its layer. Measured
-# 1.4e-7; 4.7e-6 with batch norm.
+# The largest difference of a unit's two values, relative to the largest value in its
+# layer. Measured 1.4e-7; 4.7e-6 with batch norm.
 ROUNDING = 1e-4
 
 
-def recorded(r, who):
-    """The reference's pre-activations in the updates of `who`, by layer.
+def recorded(r: Record, who: str) -> dict[str, np.ndarray]:
+    """The reference's pre-activations in the updates of `who`, "D" or "G", by layer.
 
     Returns:
-      dict of name -> float32 [updates, n, h, w, c]: the value where it is near zero,
-      elsewhere infinity with the value's sign. Empty if the record has none.
+      dict of name -> float32 [updates, n, h, w, c]: values near zero; for the others
+      infinity with the value's sign. Empty if the record has none.
     """
     found = {}
     for key in r.group(f"kinks/{who}/"):
@@ -45,12 +47,13 @@ def recorded(r, who):
 
 
 @contextlib.contextmanager
-def sided(theirs, met):
-    """Activations called in the block take the reference's side where they may.
+def sided(theirs: dict[str, np.ndarray], met: list) -> Iterator[None]:
+    """Context: activations take the reference's side where only rounding decides.
 
-    theirs: one update's part of `recorded`; {} changes nothing.
-    met: list; each activation appends [units on the other side, how far apart the two
-      values of these are at most, of the layer's largest].
+    Args:
+      theirs: one update's part of `recorded`; {} changes nothing.
+      met: a list to which each activation appends [number of units on the other side,
+        the largest difference of their two values, relative to the layer's largest].
     """
     begun = {}
 
@@ -78,11 +81,12 @@ def sided(theirs, met):
         yield
 
 
-def on_their_side(x, theirs):
-    """x with the reference's values where only rounding separates them across zero.
+def on_their_side(x: tf.Tensor, theirs: tf.Tensor) -> tuple:
+    """Replace values of x across zero from the reference's, if only rounding differs.
 
     Returns:
-      that; the number of units on the other side; how far these are apart at most.
+      x with these values; the number of units on the other side; the largest difference
+      of their two values.
     """
     ours, theirs = tf.stop_gradient(x), tf.cast(theirs, x.dtype)
     across = (ours > 0) != (theirs > 0)
@@ -94,8 +98,8 @@ def on_their_side(x, theirs):
     return x, count, tf.reduce_max(tf.where(across, apart, 0.0))
 
 
-def farthest(stage, met):
-    """The check of what `sided` met: how far apart two values across zero are."""
+def farthest(stage: str, met: TensorLike) -> Check:
+    """A check of what `sided` met: the largest difference of two values across zero."""
     error = np.reshape(met, [-1, 2])[:, 1].max(initial=0)
     what, by = "pre-activations across zero", "of the largest"
     return tally(stage, "specgan.py 68-167", what, error, ROUNDING, by)

@@ -1,4 +1,4 @@
-"""Records of one's own, computed by a checkout of the reference."""
+"""Make records of inputs, and run a checkout of the reference on them."""
 
 import dataclasses
 import glob
@@ -7,13 +7,14 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
 from specgan_tf import moments, spectral
 from specgan_tf.crosscheck.iterations import alphas, real, replaying
 from specgan_tf.crosscheck.records import Record, build_gan, networks
-from specgan_tf.files import InputError
+from specgan_tf.files import InputError, StrPath
 from specgan_tf.losses import LOSSES
 from specgan_tf.specgan import UPSAMPLES
 from specgan_tf.weights import checkpoint
@@ -24,7 +25,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-    """One way to configure the reference."""
+    """One configuration of the reference."""
 
     kernel_len: int
     dim: int
@@ -34,14 +35,14 @@ class Cell:
     loss: str
 
     @property
-    def network(self):
+    def network(self) -> str:
         return (
             f"k{self.kernel_len}_dim{self.dim}_bn{int(self.batchnorm)}_{self.upsample}"
         )
 
 
-def every_cell(cell):
-    """{4 losses} x {batch norm or not} x {4 ways to upsample} x {4 kernels}."""
+def every_cell(cell: Cell) -> list[Cell]:
+    """Every loss, with and without batch norm, every upsampling, four kernels."""
     return [
         dataclasses.replace(cell, loss=loss, batchnorm=bn, upsample=up, kernel_len=k)
         for k, bn, up, loss in itertools.product(
@@ -50,8 +51,8 @@ def every_cell(cell):
     ]
 
 
-def weights(cell, rs):
-    """Values for every variable of G and D, by path: no bias zero, no gamma one."""
+def weights(cell: Cell, rs: np.random.RandomState) -> dict[str, np.ndarray]:
+    """Values for every variable of G and D, by path: no bias 0, and no gamma 1."""
     values = {}
     for v in (v for net in networks(Record(vars(cell), "")) for v in net.variables):
         noise = rs.uniform(-1, 1, v.shape)
@@ -64,18 +65,20 @@ def weights(cell, rs):
     return values
 
 
-def bursts(shape, rs):
-    """Waveforms int16 [..., 16384]: noise that dies away, into silence for some."""
+def bursts(shape: Sequence[int], rs: np.random.RandomState) -> np.ndarray:
+    """Waveforms int16 [*shape, 16384]: noise that decays, in some to silence."""
     t = np.arange(spectral.SLICE_LEN) / spectral.SLICE_LEN
     decay = np.exp(-t * rs.uniform(10, 60, [*shape, 1]))
     noise = rs.uniform(-1, 1, [*shape, spectral.SLICE_LEN]) * decay
-    return (noise * 78).astype("i2") * np.int16(256)  # of eight bits, to pack well
+    return (noise * 78).astype("i2") * np.int16(256)  # 8 bits, which compress well
 
 
-def inputs(cells, seed, folder, b=3):
-    """Records without results, batches of b: yields (name, arrays).
+def inputs(
+    cells: list[Cell], seed: int, folder: str, b: int = 3
+) -> Iterator[tuple[str, dict]]:
+    """Yield records without results, (name, arrays), with batches of b.
 
-    `folder` is where those go that come with a checkpoint of ours.
+    Checkpoints of ours, from which the reference continues, are written to `folder`.
     """
     rs = np.random.RandomState(seed)
     iterations, n = 3, 5
@@ -83,12 +86,12 @@ def inputs(cells, seed, folder, b=3):
     audio = wav.reshape(-1, spectral.SLICE_LEN).astype(np.float32) / 32768
     mean, std, _ = moments.moments([audio])
     scale = {"mean": mean, "std": std}
-    # Most of it is silence: with its mean, what G makes would be zero in int16.
+    # Most of the audio is silence. With its mean, G's sounds would be zero in int16.
     loud = {"mean": mean + np.float32(9), "std": std}
     spectrograms = (rs.randint(-64, 65, [b, 128, 128, 1]) / 64).astype("f4")
 
     x = audio[:b, :, np.newaxis]
-    # The Nyquist bin, which only its mean brings back, is loud enough to be missed.
+    # The Nyquist bin returns as its mean alone; it is loud, so that a lack would show.
     nyquist = {"mean": np.append(mean[:-1], mean[-1] + np.float32(6))}
     given = {**scale, **nyquist, "x": x, "S": spectrograms, "ngl": [0, 1, 16]}
     yield "spectral", given
@@ -105,7 +108,7 @@ def inputs(cells, seed, folder, b=3):
     yield "data", {**files, "names": names, "random_offset": 1234}
     for loss in dict.fromkeys(cell.loss for cell in cells):
         v = rs.uniform(-0.1, 0.1, 500).astype("f4")
-        # Gradients down to where Adam's epsilon counts.
+        # Gradients that are partly as small as Adam's epsilon.
         g = (10.0 ** rs.uniform(-9, 0, 500) * rs.randn(50, 500)).astype("f4")
         yield f"optimizer_{loss}", {"loss": loss, "v": v, "g": g}
 
@@ -118,8 +121,8 @@ def inputs(cells, seed, folder, b=3):
             w = {f"w/{k}": v for k, v in values.items()}
             yield f"model_{network}", {**flags, **w, "z": z[0], "x": spectrograms}
             yield f"init_{network}", {**flags, "draws": 20}
-            # Livelier than at the start of a training, whose spectrograms are grey:
-            # there Griffin-Lim makes noise of rounding.
+            # Larger weights than at the start of a training: its spectrograms are so
+            # flat that Griffin-Lim amplifies rounding to noise.
             w = {k: v * np.float32(1.3) for k, v in w.items() if k.startswith("w/G/")}
             n_z = 50000 // cell.latent_dim
             given = {"z": z[0], "ngl": 1, "flat_pad": 100, "samp_z_n": n_z}
@@ -135,7 +138,7 @@ def inputs(cells, seed, folder, b=3):
             "alpha": alpha,
         }
         name = f"{cell.loss}_{network}"
-        # What a checkpoint holds depends on these two alone.
+        # The tensors in a checkpoint depend on the loss and batch norm alone.
         first = (cell.loss, cell.batchnorm) not in resumed
         resumed.add((cell.loss, cell.batchnorm))
         yield f"train_{name}", {**drawn, **init, **({"save_at": 1} if first else {})}
@@ -153,8 +156,8 @@ def inputs(cells, seed, folder, b=3):
             yield r.name, {**drawn, "checkpoint": own_checkpoint(r)}
 
 
-def own_checkpoint(r):
-    """Train one iteration here and save; the checkpoint's prefix."""
+def own_checkpoint(r: Record) -> str:
+    """Train one iteration here and save it. Returns the checkpoint's prefix."""
     gan = build_gan(r)
     n = gan.disc_nupdates
     replaying(gan)(real(r, 0, n), r["z"][: n + 1], alphas(r, 0, n))
@@ -162,19 +165,25 @@ def own_checkpoint(r):
     return checkpoint.save(gan, r.path)
 
 
-def compute(original, python, records, folder):
-    """Have the reference compute on records of inputs; the folder of what it returns.
+def compute(
+    checkout: StrPath, python: str, records: Iterable[tuple[str, dict]], folder: StrPath
+) -> str:
+    """Run the reference on records of inputs. Returns the folder of its results.
 
-    records: (name, arrays) of each, written to the folder `in` in `folder`.
+    Args:
+      checkout: the folder of the reference.
+      python: a Python with TensorFlow 1.
+      records: (name, arrays) of each, which are written to the folder `in` in `folder`.
+      folder: for inputs and results.
 
     Raises:
-      InputError: no checkout, no such Python, no TensorFlow 1 in it, or a failure in
-        the reference, by record.
+      InputError: no checkout, no such Python, no TensorFlow 1 in it, or the reference
+        failed on a record.
     """
     for name in ("specgan.py", "train_specgan.py", "loader.py"):
-        if not os.path.isfile(os.path.join(original, name)):
+        if not os.path.isfile(os.path.join(checkout, name)):
             raise InputError(
-                f"{original} is not a checkout of wavegan: it lacks {name}"
+                f"{checkout} is not a checkout of wavegan: it lacks {name}"
             )
     given, computed = os.path.join(folder, "in"), os.path.join(folder, "out")
     os.makedirs(given)
@@ -184,7 +193,7 @@ def compute(original, python, records, folder):
     count = len(glob.glob(os.path.join(glob.escape(given), "*.npz")))
 
     script = os.path.join(HERE, "original.py")
-    command = [python, script, os.path.abspath(original), given, computed]
+    command = [python, script, os.path.abspath(checkout), given, computed]
     clean = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
     with tempfile.TemporaryFile("w+", errors="replace") as err:
         try:
@@ -197,24 +206,24 @@ def compute(original, python, records, folder):
             for i, line in enumerate(process.stdout, 1):
                 print(f"reference: {line.rstrip()} ({i} of {count})", file=sys.stderr)
         err.seek(0)
-        said = err.read().strip()
+        output = err.read().strip()
     if process.returncode:
         if process.returncode != 2:
-            print(said, file=sys.stderr)
-        last = said.splitlines()[-2:] or [f"status {process.returncode}"]
+            print(output, file=sys.stderr)
+        last = output.splitlines()[-2:] or [f"status {process.returncode}"]
         raise InputError(f"the reference failed: {'; '.join(reversed(last))}")
     return computed
 
 
-def check_commit(original):
-    """A warning where the checkout is known to be of another commit."""
-    git = ["git", "-C", original, "rev-parse", "HEAD"]
+def check_commit(checkout: StrPath) -> None:
+    """Print a warning if the checkout is at another commit."""
+    git = ["git", "-C", checkout, "rev-parse", "HEAD"]
     try:
-        said = subprocess.run(git, capture_output=True, text=True)
+        git = subprocess.run(git, capture_output=True, text=True)
     except OSError:  # no git
         return
-    if said.returncode == 0 and not said.stdout.startswith(COMMIT):
+    if git.returncode == 0 and not git.stdout.startswith(COMMIT):
         print(
-            f"warning: {original} is at {said.stdout[:7]}, not {COMMIT}",
+            f"warning: {checkout} is at {git.stdout[:7]}, not {COMMIT}",
             file=sys.stderr,
         )

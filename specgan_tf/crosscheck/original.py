@@ -1,17 +1,16 @@
-"""What the original computes: its own unmodified code, run on recorded inputs.
+"""Run the original's own, unmodified code on recorded inputs.
 
     PYTHON specgan_tf/crosscheck/original.py CHECKOUT IN_DIR OUT_DIR
 
-CHECKOUT is chrisdonahue/wavegan at 40e85e8, PYTHON one that has TensorFlow 1 (made with
-Python 3.6 and TensorFlow 1.12), so this script is alone: it imports nothing of the
-package, and Python 3.6 must read it. Each IN_DIR/*.npz is a record of inputs; it comes
-back in OUT_DIR with the results added, beside versions.json. Nothing in the checkout is
-written, and nothing of it is replaced but what it takes from outside: its audio, its
-random draws (fed), its session; and lrelu where a record asks for a `smooth` one. The
-kinds of record:
+CHECKOUT is chrisdonahue/wavegan at 40e85e8. PYTHON has TensorFlow 1 (tested with Python
+3.6 and TensorFlow 1.12), so this script imports nothing of the package, and its syntax
+is Python 3.6. Each IN_DIR/*.npz is a record of inputs; OUT_DIR gets the same records
+with results added, and versions.json. The script writes nothing in the checkout, and
+replaces only the original's inputs: its audio, its random draws, its session; and lrelu
+if a record asks for a `smooth` one. The kinds of record:
 
-    model       weights, z, x -> what each layer, G and D give, and dD/dx
-    init        how many draws -> extremes, mean, variance of each variable
+    model       weights, z, x -> outputs of each layer, of G and of D, and dD/dx
+    init        number of draws -> extremes, mean, variance of each variable
     spectral    audio, spectrograms -> t_to_f, f_to_img, f_to_t
     data        WAV files -> slices for each data flag, moments, a resampled file
     train       weights or a checkpoint, audio, z, alpha -> each update's loss,
@@ -44,7 +43,7 @@ try:
 except ImportError:  # a Python without numpy has no TensorFlow: load() says so
     np = None
 
-tf = loader = specgan = train_specgan = None  # what load() imports
+tf = loader = specgan = train_specgan = None  # load() imports them
 
 MODULES = "loader", "specgan", "train_specgan"
 # The flags say lin and cub, the model linear and cubic.  [train_specgan.py:660]
@@ -53,7 +52,7 @@ SCOPES = {
     "G": ["z_project", *(f"upconv_{i}" for i in range(5))],
     "D": [f"downconv_{i}" for i in range(5)],
 }
-# A variable of G or D, and not an optimizer's slot, which has it for a prefix.
+# Variables of G and D. Optimizers' slots begin with the same names.
 NET = re.compile(r"[GD]/.*/(kernel|bias|gamma|beta|moving_mean|moving_variance)$")
 NAMED = (  # tensors of the inference graph  [train_specgan.py:302-311]
     "samp_z_n samp_z z ngl flat_pad "
@@ -74,7 +73,7 @@ MOMENTS = {
 }
 
 
-# Of a layer's largest pre-activation: within this of zero, its value is recorded.
+# Pre-activations smaller than this share of the layer's largest are recorded.
 NEAR = 1e-3
 
 
@@ -82,7 +81,7 @@ class Enough(Exception):
     """Ends the original's `while True`."""
 
 
-# What a record says
+# The contents of a record
 
 
 def group(d, prefix):
@@ -125,7 +124,7 @@ def flags(d, **more):
 
 @contextlib.contextmanager
 def replaced(*patches):
-    """Each (owner, name, value) in force for the block."""
+    """Context: each (owner, name, value) sets owner.name to value."""
     with contextlib.ExitStack() as stack:
         for owner, name, value in patches:
             stack.enter_context(mock.patch.object(owner, name, value))
@@ -133,7 +132,7 @@ def replaced(*patches):
 
 
 def watched(owner, name, calls):
-    """A patch under which `owner.name` does what it did, noted in `calls`."""
+    """A patch with which `owner.name` does the same, and appends to `calls`."""
     real = getattr(owner, name)
 
     def call(*args, **kwargs):
@@ -145,13 +144,13 @@ def watched(owner, name, calls):
 
 
 def session():
-    """One thread: with two, equal runs of wgan-gp end 6e-2 apart in an Adam slot."""
+    """One thread: with two, equal runs of wgan-gp differ by 6e-2 in an Adam slot."""
     threads = {"intra_op_parallelism_threads": 1, "inter_op_parallelism_threads": 1}
     return tf.Session(config=tf.ConfigProto(**threads))
 
 
 def net_variables():
-    """Every variable of G and D, by name, in the order the original makes them."""
+    """All variables of G and D by name, in the original's order."""
     return {v.op.name: v for v in tf.global_variables() if NET.match(v.op.name)}
 
 
@@ -174,21 +173,21 @@ def start(s, weights):
 def training(d, make_session=None):
     """Let the original's own train() build its graph, and train if it gets a session.
 
-    make_session: net -> what stands for MonitoredTrainingSession: a context manager of
-      an object with run(op), which ends the training by raising Enough. None: stop when
-      the graph is built.
+    make_session: net -> a replacement for MonitoredTrainingSession: a context manager
+      of an object with run(op), which ends the training by raising Enough. None: stop
+      when the graph is built.
 
     Returns:
-      net: the tensors to feed, `wav` [b, 16384, 1, 1], or in its stead `x` [b, 128,
-      128, 1], `z` [b, latent_dim], `alpha` [b, 1, 1, 1] (None but for wgan-gp), and
-      `updates`: the original's training ops, each with who moves, loss, gradients
-      (by name), optimizer, and the pre-activations that its gradients pass: by layer,
-      what each run of the network gives.
+      net: the tensors to feed, `wav` [b, 16384, 1, 1] or instead of it `x` [b, 128,
+      128, 1], `z` [b, latent_dim], `alpha` [b, 1, 1, 1] (None except with wgan-gp); and
+      `updates`: the original's training ops, each with `who` it updates ("D" or "G"),
+      loss, gradients by name, optimizer, and the pre-activations on the way of its
+      gradients, by layer, a list over the runs of the network.
     """
     size = d["z"].shape[-2] if "z" in d else int(d.get("batch_size", 2))
     net = types.SimpleNamespace(wav=tf.placeholder(tf.float32, [size, 16384, 1, 1]))
     draws, spectrograms, computed, minimized = [], [], [], []
-    relus, lrelus = [], []  # of G; of D(x), D(G(z)) and D(interpolates), in this order
+    relus, lrelus = [], []  # in G; in D(x), D(G(z)) and D(interpolates), in this order
 
     def preactivations(who):
         if who == "D":
@@ -236,12 +235,12 @@ def update_of(net, who):
 
 @contextlib.contextmanager
 def updating(net, d, folder, draw, results):
-    """The session of a training that feeds draw(net, who) to each update.
+    """A session for training that feeds draw(net, who) to each update.
 
-    Each update's loss, gradients and pre-activations are read before it in a run of
-    their own: in the update's run they may be read after it. Reading runs G in training
-    mode, so its moving averages are put back. Of a `long` training the losses alone are
-    read.
+    A separate run reads each update's loss, gradients and pre-activations before the
+    update: in the update's own run they could be read after it. Reading runs G in
+    training mode, so G's moving averages are restored. For a `long` training only the
+    losses are read.
     """
     results.update(order=[], losses=[])
     averages = [v for name, v in net_variables().items() if "/moving_" in name]
@@ -261,7 +260,7 @@ def updating(net, d, folder, draw, results):
                 every_update.setdefault(name, []).append(value)
 
         def after(who):
-            """What an update moves: variables, optimizer's slots, moving averages."""
+            """Values that an update changes: variables, slots, moving averages."""
             moved = re.compile(rf"{who}/.*(?<!RMSProp_1)$|G/.*/moving_")
             variables = {v.op.name: v for v in tf.global_variables()}
             moved = {n: v for n, v in variables.items() if moved.match(n)}
@@ -312,12 +311,12 @@ def updating(net, d, folder, draw, results):
 
 
 def sides(name, values):
-    """On which side of zero each pre-activation is, and its value if it is near.
+    """The side of zero of each pre-activation, and its value if it is near zero.
 
-    values: float32, of any shape.
+    values: float32, any shape.
 
-    Returns, under name: `shape`; `above`, bits in C order, set where a value is greater
-    than 0; `near`, flat indices of the values near 0; `value`, those values.
+    Returns, under name: `shape`; `above`, bits in C order, set for values greater than
+    0; `near`, flat indices of the values near 0; `value`, these values.
     """
     flat = values.ravel()
     near = np.flatnonzero(np.abs(flat) <= NEAR * np.abs(flat).max())
@@ -330,7 +329,7 @@ def sides(name, values):
 
 
 def waveforms(d):
-    """The record's int16 clips as the loader gives them: [n, b, 16384, 1, 1]."""
+    """The record's int16 clips in the loader's form: [n, b, 16384, 1, 1]."""
     return d["wav"][..., np.newaxis, np.newaxis].astype(np.float32) / 32768.0
 
 
@@ -365,9 +364,9 @@ def model(d, folder):
 
 
 def forward(scope, name, network, inputs, kwargs, **more):
-    """Output and layers of a network, by the names of their results; pre-activations.
+    """A network's output and layers, by the names of their results; pre-activations.
 
-    A layer is what its variable scope's activation gives; the original calls the
+    A layer is the output of its variable scope's activation. The original calls the
     activations one by one, in the order of the scopes.
     """
     calls = []
@@ -436,7 +435,7 @@ def data(d, folder):
 
 
 def slices(fps, **kwargs):
-    """All the loader yields, in the files' order: [n, 16384, 1, 1]."""
+    """Everything that the loader yields, in the files' order: [n, 16384, 1, 1]."""
     import audioread
 
     decode_audio, found = loader.decode_audio, []
@@ -444,7 +443,7 @@ def slices(fps, **kwargs):
     def decode(fp, **kwargs):
         try:
             return decode_audio(fp, **kwargs)
-        except audioread.NoBackendError:  # librosa 0.6 reads float WAV by ffmpeg alone
+        except audioread.NoBackendError:  # librosa 0.6 needs ffmpeg for float WAV
             return decode_audio(fp, **{**kwargs, "fast_wav": True})
 
     batch = loader.decode_extract_and_batch(
@@ -458,10 +457,10 @@ def slices(fps, **kwargs):
 
 
 def moments(fps, offset, **kwargs):
-    """What the original pickles, when its random offset (in samples) is `offset`.
+    """The moments that the original pickles, with its random offset set to `offset`.
 
-    Decoded the fast way, which needs nothing but scipy: after any error the original
-    stops and pickles what it has so far.
+    It decodes with data_fast_wav, which needs only scipy: after any error the original
+    stops, and pickles the moments of the data so far.
     """
     fp, opened = os.path.join(os.path.dirname(fps[0]), "moments.pkl"), session()
     args = flags({}, data_moments_fp=fp, data_fast_wav=True, **kwargs)
@@ -495,7 +494,7 @@ def long(d, folder):
     updates = int(d["iterations"]) * (args.specgan_disc_nupdates + 1)
 
     def moved(v):
-        """Each value one float32 rounding up or down."""
+        """Change each value by one float32 rounding, up or down."""
         signs = rounding.randint(2, size=v.shape)
         return np.nextafter(v, np.where(signs, np.inf, -np.inf).astype(v.dtype))
 
@@ -529,10 +528,10 @@ def optimizer(d, folder):
 
 
 def derivative(d, folder):
-    """Along each variable's direction: by the graph, and by central difference.
+    """The slope along each variable's direction, by the graph and by differences.
 
-    `smooth` puts a softplus of lrelu's two slopes in lrelu's place: in float32 no step
-    is both large enough to measure and small enough to pass no kink.
+    `smooth` replaces lrelu by a softplus with its two slopes: in float32 no step is
+    both large enough to measure and small enough to cross no kink.
     """
     kinks = [(specgan, "lrelu", lambda x: 0.2 * x + 0.8 * tf.nn.softplus(x))]
     with replaced(*(kinks if d.get("smooth") else [])):
@@ -597,19 +596,17 @@ def load(checkout):
     global tf, loader, specgan, train_specgan
     missing = [m for m in MODULES if not os.path.isfile(f"{checkout}/{m}.py")]
     if missing:
-        refuse(f"{checkout} is no chrisdonahue/wavegan: it has no {missing[0]}.py")
+        refuse(f"{checkout} is not chrisdonahue/wavegan: it lacks {missing[0]}.py")
     os.environ.update(TF_CPP_MIN_LOG_LEVEL="3", CUDA_VISIBLE_DEVICES="")
     warnings.simplefilter("ignore")
     sys.dont_write_bytecode = True
-    sys.path[0] = checkout  # in place of this script's folder, which has a loader too
+    sys.path[0] = checkout  # instead of this script's folder
     try:
         import tensorflow as tf
     except ImportError as e:
-        refuse(f"{sys.executable} has no TensorFlow 1 ({e}): use one that has")
+        refuse(f"{sys.executable} has no TensorFlow 1 ({e}): use another Python")
     if not tf.__version__.startswith("1."):
-        refuse(
-            f"{sys.executable} has TensorFlow {tf.__version__}: use one that has 1.12"
-        )
+        refuse(f"{sys.executable} has TensorFlow {tf.__version__}: it must be 1.12")
     tf.logging.set_verbosity(tf.logging.ERROR)
     try:
         loader, specgan, train_specgan = map(importlib.import_module, MODULES)
@@ -628,13 +625,13 @@ def versions():
 
 
 def run(path, out_dir):
-    """One record; its kind is in it or, failing that, its file name's beginning."""
+    """Run one record. Its kind is in it, or else at the beginning of its name."""
     name = os.path.splitext(os.path.basename(path))[0]
     with np.load(path) as f:
         d = dict(f.items())
     tf.reset_default_graph()
     tf.set_random_seed(0)  # initialisers and samp_z; all other draws are fed
-    with contextlib.redirect_stdout(io.StringIO()):  # the original's chatter
+    with contextlib.redirect_stdout(io.StringIO()):  # the original prints much
         kind = KINDS[str(d.get("record", name.split("_")[0]))]
         results = kind(d, os.path.join(out_dir, name))
     np.savez(os.path.join(out_dir, f"{name}.npz"), **{**d, **results})

@@ -1,11 +1,12 @@
-"""Every check of every record."""
+"""Run every check of every record."""
 
 import dataclasses
 import glob
 import os
+from collections.abc import Iterable, Iterator
 
 from specgan_tf.crosscheck.derivative import derivative
-from specgan_tf.crosscheck.records import Record
+from specgan_tf.crosscheck.records import Check, Record
 from specgan_tf.crosscheck.stages import (
     analysis,
     data_moments,
@@ -34,20 +35,20 @@ STAGES = {
 }
 
 
-def run(records):
-    """Every check of every record, as it is made."""
+def run(records: Iterable[Record]) -> Iterator[Check]:
+    """Yield the checks of all records, one by one."""
     for record in records:
         if record.kind not in STAGES:
             raise InputError(
-                f"{record.path} is of kind {record.kind}, not {', '.join(STAGES)}"
+                f"{record.path} has kind {record.kind}, not one of {', '.join(STAGES)}"
             )
         for stage in STAGES[record.kind]:
             for check in stage(record):
                 yield dataclasses.replace(check, record=record.name)
 
 
-def load(folder):
-    """The records in a folder, in the order of the stages, one at a time."""
+def load(folder: str) -> Iterator[Record]:
+    """Read the records in a folder one at a time, in the order of STAGES."""
     if not os.path.isdir(folder):
         raise InputError(
             f"no goldens at {folder}: they come with a clone of the repository. Name "

@@ -11,6 +11,7 @@ import itertools
 import math
 import os
 import tempfile
+from collections.abc import Callable, Iterator
 from unittest import mock
 
 import keras
@@ -20,6 +21,8 @@ import tensorflow as tf
 from specgan_tf import loader, moments, spectral
 from specgan_tf.crosscheck.kinks import farthest, recorded, sided
 from specgan_tf.crosscheck.records import (
+    Check,
+    Record,
     assign,
     by_scope,
     errors,
@@ -30,7 +33,7 @@ from specgan_tf.crosscheck.records import (
 from specgan_tf.export import saved_model
 
 
-def names(r):
+def names(r: Record) -> Iterator[Check]:
     """Variables: names and shapes, and the order in which the reference makes them."""
     ours = [v for net in networks(r) for v in net.variables]
     ours = {v.path: tuple(v.shape) for v in ours}
@@ -46,7 +49,7 @@ def names(r):
     yield tally("variables", "specgan.py 42-178", "names and shapes", wrong)
 
 
-def generator(r):
+def generator(r: Record) -> Iterator[Check]:
     lines = "specgan.py 42-111"
     G, _ = networks(r)
     assign(G, r, "w/")
@@ -64,7 +67,7 @@ def generator(r):
         yield judge("generator", "specgan.py 57, 105-109", what, off, 1e-6)  # 1.2e-7
 
 
-def discriminator(r):
+def discriminator(r: Record) -> Iterator[Check]:
     if "D" not in r:
         return
     lines = "specgan.py 118-178"
@@ -89,8 +92,8 @@ def discriminator(r):
     yield judge("discriminator", lines, "dD/dx", off, 5e-6, "mean rel")
 
 
-def initial(r):
-    """What tf.layers drew for each variable against what Keras draws, as often."""
+def initial(r: Record) -> Iterator[Check]:
+    """Initial values: statistics of tf.layers' draws against as many by Keras."""
     lines = "specgan.py 4-39, 65, 137-174"
     keras.utils.set_random_seed(0)
     ours = {}
@@ -102,7 +105,7 @@ def initial(r):
         got = np.array(ours[path], np.float64)
         got = np.stack([np.abs(got).max(), got.mean(), got.var()])
         want = np.array([stats[:, 0].max(), *stats[:, 1:].mean(0)])
-        # Between draws there is variance too; of n values together it counts as well.
+        # The variance of n values together includes that between draws.
         want[2] += stats[:, 1].var()
         if not path.endswith("/kernel"):
             constant.append(errors(got, want))
@@ -113,7 +116,7 @@ def initial(r):
         # The largest of n uniform values falls short of the limit by limit / n.
         limits += [abs(m / limit - 1) * n for m in (got[0], want[0])]
         limits += [np.inf for m in (got[0], want[0]) if m > limit * (1 + 1e-6)]
-        # In standard errors of the difference, of a uniform distribution.
+        # In standard errors of a difference, for uniform distributions.
         means.append(abs(got[1] - want[1]) / (limit * np.sqrt(2 / 3 / n)))
         spread = limit**2 / 3 * np.sqrt(2 * 0.8 / n)
         variances.append(abs(got[2] - want[2]) / spread)
@@ -124,7 +127,7 @@ def initial(r):
     yield tally("initial", lines, "kernels, variance", max(variances), 5, "std errors")
 
 
-def log_magnitude64(x):
+def log_magnitude64(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Waveform [n, 16384] -> magnitudes and their logs [n, 128, 129], in float64."""
     window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(256) / 256)
     x = np.pad(x.astype(np.float64), [[0, 0], [0, 256]])
@@ -133,9 +136,9 @@ def log_magnitude64(x):
     return X_mag, np.log(X_mag + 1e-6)
 
 
-def analysis(r):
-    """Near the log floor the rounding of a float32 FFT shows, ours and the reference's;
-    in the mean ours must be no farther from float64 than the reference's."""
+def analysis(r: Record) -> Iterator[Check]:
+    """Checks of t_to_f. Near the log floor a float32 FFT's rounding is visible, in ours
+    and the reference's. Our mean error from float64 must not exceed the reference's."""
     stage, lines = "t_to_f", "train_specgan.py 31-45"
     mean, std = (r[k][:-1] for k in ("mean", "std"))
     X_mag, X_lmag = log_magnitude64(r["x"][:, :, 0])
@@ -143,7 +146,7 @@ def analysis(r):
     X_mag, X_lmag = X_mag[:, :, :-1], X_lmag[:, :, :-1]
     exact = np.clip((X_lmag - mean) / std / 3, -1, 1)[..., np.newaxis]
     got = spectral.t_to_f(r["x"], r["mean"], r["std"]).numpy()
-    # An FFT's rounding is of a frame's peak; then come the logarithm's and the mean's.
+    # Rounding by the FFT, relative to the frame's peak, by the logarithm, by the mean.
     rounding = peak / (X_mag + 1e-6) + np.abs(X_lmag) + np.abs(mean)
     rounding = np.finfo(np.float32).eps * (rounding / std / 3 + 1)
     off = np.max(np.abs(got - exact)[..., 0] / rounding)
@@ -160,18 +163,18 @@ def analysis(r):
     yield tally(stage, lines, "linear magnitude", off, 3e-6, "of the peak")
 
 
-def sensitivity(f, X, step):
-    """How far f(X) moves when every value of X moves by `step`, up or down by chance:
+def sensitivity(f: Callable, X: np.ndarray, step: np.ndarray) -> float:
+    """The change of f(X) when every value of X changes by +-step, with random signs:
     the largest relative error of three tries."""
     rs, want = np.random.RandomState(0), f(X).numpy()
     tries = (X + step * rs.choice(np.float32([-1, 1]), X.shape) for _ in range(3))
     return max(errors(f(x), want)["rel"] for x in tries)
 
 
-def synthesis(r):
-    """Griffin-Lim takes the phase of every bin, and the phase of a bin near zero is
-    rounding. So a result may also be as far off as one rounding of its input moves
-    ours, a few times over."""
+def synthesis(r: Record) -> Iterator[Check]:
+    """Checks of f_to_t. Griffin-Lim uses the phase of every bin, and in a bin near zero
+    the phase is rounding. So the bound is also a few times the change that one rounding
+    of the input causes in our result."""
     stage, lines = "f_to_t", "train_specgan.py 51-84"
     f_to_t = tf.function(lambda X, n: spectral.f_to_t(X, r["mean"], r["std"], n))
 
@@ -189,7 +192,7 @@ def synthesis(r):
     yield compare("audio_noise_ngl1", "noise, 1 iteration", r["S"], 1, 1e-4)
 
 
-def image(r):
+def image(r: Record) -> Iterator[Check]:
     off = r.off("img", spectral.f_to_img(r["X_norm"]))
     yield judge("f_to_img", "train_specgan.py 90-98", "image", off, 0)
 
@@ -211,7 +214,7 @@ MOMENTS = {
 
 
 @contextlib.contextmanager
-def wav_files(r):
+def wav_files(r: Record) -> Iterator[list[str]]:
     """Paths of the record's files, written as 16 kHz WAV."""
     from scipy.io import wavfile
 
@@ -222,13 +225,13 @@ def wav_files(r):
         yield fps
 
 
-def slices_of(fps, **kwargs):
-    """All slices of these files in order, float32 [n, 16384, 1, 1]."""
+def slices_of(fps: list[str], **kwargs) -> np.ndarray:
+    """All slices of the files, in order, float32 [n, 16384, 1, 1]."""
     dataset = loader.decode_extract_and_batch(fps, 1, 16384, 16000, 1, **kwargs)
     return np.concatenate(list(dataset.as_numpy_iterator()))
 
 
-def slices(r):
+def slices(r: Record) -> Iterator[Check]:
     lines = "loader.py 9-198"
     with wav_files(r) as fps:
         for fast, (name, kwargs) in itertools.product((False, True), SLICINGS.items()):
@@ -244,9 +247,9 @@ def slices(r):
             yield tally("slices", lines, what, wrong)
 
 
-def data_moments(r):
-    """Digital silence is at the log floor, where the reference's float32 FFT is off:
-    ours must be no farther from float64 than the reference's."""
+def data_moments(r: Record) -> Iterator[Check]:
+    """Checks of moments. Digital silence is at the log floor, where the reference's
+    float32 FFT is inexact: our error from float64 must not exceed the reference's."""
     lines = "train_specgan.py 575-613"
 
     def epoch(self, number):
@@ -268,8 +271,8 @@ def data_moments(r):
                 yield judge("moments", lines, what, errors(got, theirs), 2e-3)
 
 
-def resampling(r):
-    """kaiser_best of librosa 0.6.2, rebuilt from its published parameters."""
+def resampling(r: Record) -> Iterator[Check]:
+    """A check of kaiser_best, rebuilt from the parameters in librosa 0.6.2."""
     from scipy.io import wavfile
 
     lines, what = "loader.py 36", "22050 to 16000 Hz"
@@ -280,15 +283,15 @@ def resampling(r):
         fp = os.path.join(folder, "rate22050.wav")
         wavfile.write(fp, 22050, r["file/rate22050"])
         got = loader.decode_audio(fp, 16000, resample="kaiser_best")
-    # The largest in a handful of samples: resampy once added up its clock, and rounding
-    # puts it on the other side of a whole sample there.
+    # A few samples are farther off: resampy used to add up its clock, and rounding puts
+    # it on the other side of a whole sample there.
     off = r.off("decoded_rate22050", got.ravel())
     yield judge("resampling", lines, f"{what}, mean", off, 1e-6, "mean")  # 1e-7
     yield judge("resampling", lines, what, off, 3e-3, "rel")  # measured 9.7e-4
 
 
-def inference(r):
-    """The inference graph's named tensors, from weights and latents to samples."""
+def inference(r: Record) -> Iterator[Check]:
+    """Checks of the inference graph's named tensors, from latents to samples."""
     stage, lines = "inference", "train_specgan.py 327-363"
     G, _ = networks(r)
     assign(G, r, "w/")
@@ -313,8 +316,8 @@ def inference(r):
     if "G_z_norm" in r:
         off = r.off("G_z_norm", got["G_z_norm"])
         yield judge(stage, lines, "G_z_norm", off, 3e-5, "rel")  # measured 9e-6
-        # As in `synthesis`: sounds may also differ by a few times what a difference
-        # of the spectrograms, which is judged above, does to ours.
+        # As in `synthesis`: the bound is also a few times the change that the error of
+        # the spectrograms, judged above, causes in our sounds.
         invert = functools.partial(
             spectral.f_to_t, X_mean=r["mean"], X_std=r["std"], ngl=ngl
         )
@@ -325,13 +328,13 @@ def inference(r):
     for key in ("G_z", "G_z_flat"):
         if key in r:
             yield judge(stage, lines, key, r.off(key, got[key]), bound, "rel")
-    # measured 1, 1.1e-3: a value within rounding of a whole number falls on either side
+    # measured 1, 1.1e-3: rounding decides about values near a whole number
     off = r.off("G_z_norm_uint8", got["G_z_norm_uint8"])
     yield judge(stage, lines, "G_z_norm_uint8, steps", off, 1)
     yield judge(stage, lines, "G_z_norm_uint8, mean", off, 0.02, "mean")
     for key in ("G_z_int16", "G_z_flat_int16"):
-        steps = 1 + bound * 32767 * np.abs(r["G_z"]).max()  # and what G_z may be off
+        steps = 1 + bound * 32767 * np.abs(r["G_z"]).max()  # and the bound of G_z
         yield judge(stage, lines, f"{key}, steps", r.off(key, got[key]), steps)
-    # From the reference's own samples: the same.
+    # From the reference's own samples the result is equal.
     off = errors(spectral.float_to_int16(r["G_z"]), r["G_z_int16"])
     yield judge("int16", "train_specgan.py 356-361", "from the same samples", off, 0)

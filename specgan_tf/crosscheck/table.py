@@ -3,16 +3,18 @@
 import json
 import math
 import platform
+from collections.abc import Iterable, Iterator
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from specgan_tf.files import InputError, replacing
+from specgan_tf.crosscheck.records import Check
+from specgan_tf.files import InputError, StrPath, replacing
 
 
-def rows(checks):
-    """A table's head, and a row for each comparison: the worst of all records."""
+def rows(checks: Iterable[Check]) -> Iterator[tuple[str, ...]]:
+    """Yield a table's head, and a row per comparison with the worst of all records."""
     groups = {}
     for c in checks:
         groups.setdefault((c.stage, c.lines, c.what), []).append(c)
@@ -32,7 +34,7 @@ def rows(checks):
         yield stage, where, what, str(len(group)), *numbers, *judged
 
 
-def table(checks):
+def table(checks: Iterable[Check]) -> Iterator[str]:
     """`rows` as lines of text."""
     lines = list(rows(checks))
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
@@ -46,7 +48,7 @@ def table(checks):
 
 
 def _share(c):
-    """How much of its bound an error takes up."""
+    """The error as a share of its bound."""
     return c.error / c.bound if c.bound else c.error
 
 
@@ -54,7 +56,7 @@ def _short(number):
     return "-" if number is None or math.isnan(number) else f"{number:.2g}"
 
 
-def write_json(path, checks, reference):
+def write_json(path: StrPath, checks: Iterable[Check], reference: dict) -> None:
     def plain(value):
         return None if isinstance(value, float) and not math.isfinite(value) else value
 

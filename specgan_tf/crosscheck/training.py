@@ -6,6 +6,8 @@ Each function that takes a record yields its checks.
 import dataclasses
 import os
 import tempfile
+from collections.abc import Iterator
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -14,23 +16,32 @@ import tensorflow as tf
 from specgan_tf.crosscheck.derivative import STEPS, agreement, slopes_along
 from specgan_tf.crosscheck.iterations import alphas, from_audio, real, replay
 from specgan_tf.crosscheck.kinks import farthest
-from specgan_tf.crosscheck.records import Record, build_gan, errors, judge, tally
+from specgan_tf.crosscheck.records import (
+    Check,
+    Record,
+    build_gan,
+    errors,
+    judge,
+    tally,
+)
+from specgan_tf.gan import SpecGAN
 from specgan_tf.losses import LOSSES
-from specgan_tf.weights import checkpoint, folders, tensors
+from specgan_tf.weights import checkpoint, folders
+from specgan_tf.weights.tensors import Checkpoint
 
 
-def idle(gan):
-    """Biases in front of a batch norm, by path: their true gradient is zero."""
+def idle(gan: SpecGAN) -> set[str]:
+    """Paths of biases before a batch norm, whose true gradient is zero."""
     normed = {v.path.rpartition("/batch_norm")[0] for v in gan.G.variables}
     normed |= {v.path.rpartition("/batch_norm")[0] for v in gan.D.variables}
     convs = [v.path for v in gan.G.variables + gan.D.variables if "conv2d" in v.path]
     return {p for p in convs if p[-5:] == "/bias" and p.rsplit("/", 2)[0] in normed}
 
 
-def training(r):
-    """Losses, gradients by name, and whole 5:1 iterations on recorded draws."""
+def training(r: Record) -> Iterator[Check]:
+    """Checks of losses, gradients, and whole 5:1 iterations, on recorded draws."""
     gan = build_gan(r)
-    if "checkpoint" in r:  # one of ours, which the reference went on from
+    if "checkpoint" in r:  # one of ours, from which the reference continued
         checkpoint.restore(gan, str(r["checkpoint"]))
     if gan.loss_spec.penalty and gan.D.use_batchnorm:
         yield from deliberately_different(r, gan)
@@ -47,21 +58,27 @@ def training(r):
     yield from whole_iterations(r, gan, replayed.losses)
 
 
-def x_norm(r):
-    """The real batches: ours, of the audio, and the reference's."""
+def x_norm(r: Record) -> Check:
+    """A check of the real batches: ours from the audio, and the reference's."""
     x = np.concatenate([from_audio(r, i, 1) for i in range(len(r["x"]))])
     # measured 1.7e-8
     off = errors(x, r["x"])
     return judge("t_to_f", "train_specgan.py 31-45", "X_norm", off, 2e-7, "mean")
 
 
-def every_update(r, gan, replayed, since=0, stage="updates"):
-    """Each update from the reference's own state: its loss, its gradients, what it
-    leaves behind."""
+def every_update(
+    r: Record,
+    gan: SpecGAN,
+    replayed: SimpleNamespace,
+    since: int = 0,
+    stage: str = "updates",
+) -> Iterator[Check]:
+    """Checks of each update, from the reference's own state: the loss, the gradients,
+    and the values afterwards."""
     yield farthest(stage, replayed.met)
     off = relative_losses(replayed.losses, r["losses"][since:])
-    # measured 2.4e-7; 8.3e-6 in wgan, where losses are small differences of logits;
-    # 1.6e-5 with batch norm, whose G(z) is as far off
+    # measured 2.4e-7; 8.3e-6 with wgan, whose losses are small differences of logits;
+    # 1.6e-5 with batch norm, whose G(z) has the same error
     bound = 1e-4 if gan.D.use_batchnorm else 3e-5
     yield tally(stage, "train_specgan.py 181-236", "losses", off.max(), bound, "rel")
     for net in (gan.D, gan.G):
@@ -79,11 +96,11 @@ def every_update(r, gan, replayed, since=0, stage="updates"):
                 off = errors(value, r[f"updates/after/{who}/{name}"][j])
                 kind = SLOTS.get(name.rpartition("/")[2], "variables")
                 left.setdefault(kind, []).append(off)
-        # measured 4e-5; 1.3e-4 of dcgan's last bias
+        # measured 4e-5; 1.3e-4 for dcgan's last bias
         yield judge(stage, lines, f"{who}'s gradients", gradients, 1e-3, "rel")
-        # measured 4e-7; 1.3e-5 in dcgan, where TF 1.12 takes 1 - 0.999 in float32
+        # measured 4e-7; 1.3e-5 with dcgan, where TF 1.12 computes 1 - 0.999 in float32
         yield judge(stage, lines, f"{who}'s slots", left["slots"], 5e-5, "rel")
-        # measured 1.2e-7: gammas near one, rounded otherwise
+        # measured 1.2e-7: gammas near one, rounded differently
         yield judge(stage, lines, f"{who}'s variables", left["variables"], 5e-7)
         if "moving averages" in left:
             what, off = f"moving averages after {who}'s", left["moving averages"]
@@ -92,24 +109,30 @@ def every_update(r, gan, replayed, since=0, stage="updates"):
     yield counts(r, gan, stage)
 
 
-# What an update leaves behind, by the last part of its name; the rest are variables.
+# Kinds of values after an update, by the last part of the name; others are variables.
 SLOTS = dict.fromkeys(("Adam", "Adam_1", "RMSProp"), "slots")
 SLOTS |= dict.fromkeys(("moving_mean", "moving_variance"), "moving averages")
 
 
-def relative_losses(got, want):
-    """Errors [updates] of losses, of each or of the mean if that is larger: Wasserstein
-    losses pass through zero."""
+def relative_losses(got: np.ndarray, want: np.ndarray) -> np.ndarray:
+    """Errors [updates] of losses, relative to each loss, or to the mean if that is
+    larger: Wasserstein losses pass through zero."""
     return np.abs(got - want) / np.maximum(np.abs(want), np.abs(want).mean())
 
 
-def relative_gradients(got, want, largest, normed):
-    """Errors of gradients by name; `rel` is of the largest value in each variable.
+def relative_gradients(
+    got: dict[str, np.ndarray],
+    want: dict[str, np.ndarray],
+    largest: float,
+    normed: bool,
+) -> Iterator[dict[str, float]]:
+    """Errors of gradients by name; `rel` is relative to the variable's largest value.
 
-    Or of a hundredth of `largest`, in all variables and updates, if that is larger: in
-    Wasserstein losses the gradient of a bias may be a difference of equal numbers.
-    With batch norm, of the largest in all: the normalisation takes away most of a
-    bias's gradient, and all of it from the bias of the convolution in front of it.
+    If a hundredth of `largest`, over all variables and updates, is larger, `rel` is
+    relative to that: with Wasserstein losses the gradient of a bias may be a difference
+    of equal numbers. With batch norm it is relative to the largest of all variables:
+    the normalisation removes most of a bias's gradient, and all of it for the bias of
+    the convolution before it.
     """
     tops = {name: np.abs(w).max() for name, w in want.items()}
     least = max(largest * 1e-2, max(tops.values()) * normed)
@@ -118,16 +141,18 @@ def relative_gradients(got, want, largest, normed):
         yield off | {"rel": off["max"] / max(top, least, 1e-12)}
 
 
-def first_updates(r, gan, logits, replayed):
-    """D's loss before any update, its gradients, and those of G's first update."""
+def first_updates(
+    r: Record, gan: SpecGAN, logits: np.ndarray, replayed: SimpleNamespace
+) -> Iterator[Check]:
+    """Checks of D's first loss and gradients, and of G's first gradients."""
     lines = "train_specgan.py 273-276"
     if "x" in r:
-        # Wasserstein losses are differences: relative to what is subtracted, if larger.
+        # Wasserstein losses are differences of logits: relative to these, if larger.
         size = max(abs(r["losses"][0]), np.abs(logits).max())
         error = abs(replayed.losses[0] - r["losses"][0]) / size
         # measured 5e-7
         yield tally("losses", "train_specgan.py 181-236", "D_loss", error, 3e-6, "rel")
-    # measured 1.3e-5; 9.5e-4 of G, after five updates of D
+    # measured 1.3e-5; 9.5e-4 for G, after five updates of D
     for net, bound in ((gan.D, 2e-5), (gan.G, 3e-3)):
         if net is gan.D and "x" not in r:
             continue
@@ -136,18 +161,23 @@ def first_updates(r, gan, logits, replayed):
         want = {v.path: r[f"grad/{v.path}"] for v in net.trainable_variables}
         off = [r.off(f"grad/{path}", gradients[path]) for path in want]
         if net.use_batchnorm:
-            # Of the largest of all variables: the normalisation takes away most of a
-            # bias's gradient, and all of it from the conv's in front of it.
+            # Relative to the largest of all variables, as in `relative_gradients`.
             top = max(np.abs(w).max() for w in want.values())
             off = [o | {"rel": o["max"] / top} for o in off]
         yield judge("gradients", lines, f"{net.name}'s gradients", off, bound, "rel")
 
 
-def whole_iterations(r, gan, losses, since=0, stage="iterations"):
-    """Losses on the way and the variables in the end, from update `since` on.
+def whole_iterations(
+    r: Record,
+    gan: SpecGAN,
+    losses: np.ndarray,
+    since: int = 0,
+    stage: str = "iterations",
+) -> Iterator[Check]:
+    """Checks of all losses, and of the variables at the end, from update `since` on.
 
-    Of goldens, whose records do not hold what each update left behind. None of them has
-    a pre-activation within rounding of zero.
+    For goldens, whose records do not hold the values after each update. None of them
+    has a pre-activation within rounding of zero.
     """
     lines, dead = "train_specgan.py 285-295", idle(gan)
     off = relative_losses(losses, r["losses"][since:])
@@ -157,14 +187,14 @@ def whole_iterations(r, gan, losses, since=0, stage="iterations"):
     off = {v.path: r.off(f"final/{v.path}", v) for v in variables}
     averages = [off.pop(path) for path in [*off] if "/moving_" in path]
     if averages:
-        # measured 4e-7; with Adam 4.9e-5: idle biases move on, by rounding's direction
+        # measured 4e-7; with Adam 4.9e-5: rounding moves idle biases
         bound = 5e-6 if gan.loss_name in ("wgan", "lsgan") else 3e-4
         yield judge(stage, lines, "moving averages", averages, bound)
     if gan.loss_name in ("wgan", "lsgan"):
         # measured 2.3e-10, 1.5e-6
         bound = {"wgan": 1e-9, "lsgan": 2e-6}[gan.loss_name]
         yield judge(stage, lines, f"variables, {gan.loss_name}", off.values(), bound)
-        # and that is small beside how far they have moved
+        # The error is also small relative to the movement.
         for net in (gan.G, gan.D) if "checkpoint" not in r else ():
             paths = [v.path for v in net.variables if v.path in off]
             moved = max(r.off(f"init/{v.path}", v)["max"] for v in net.variables)
@@ -173,25 +203,25 @@ def whole_iterations(r, gan, losses, since=0, stage="iterations"):
             what = f"{net.name}'s variables, of their movement"
             yield tally(stage, lines, what, error / (moved or 1.0), 1e-2, "of movement")
     else:
-        # The mean: with Adam an entry whose gradient is near zero takes steps of full
-        # size, in either direction.
+        # The mean error: where a gradient is near zero, Adam takes steps of full size,
+        # in either direction.
         mean = np.mean([o["mean"] for o in off.values()])
         worst = judge(stage, lines, "variables, Adam", off.values(), 1e-5)
         yield dataclasses.replace(worst, by="mean", error=mean)  # measured 3e-6
     yield counts(r, gan, stage)
 
 
-def counts(r, gan, stage):
-    """Updates so far: of G, which the reference counts, and of D."""
+def counts(r: Record, gan: SpecGAN, stage: str) -> Check:
+    """A check of the numbers of updates: of G, which the reference counts, and of D."""
     steps = [gan.global_step, int(gan.D_optimizer.iterations)]
     step = int(r["final/global_step"])
     wrong = steps != [step, step * gan.disc_nupdates]
     return tally(stage, "train_specgan.py 274-275", "global_step", wrong)
 
 
-def deliberately_different(r, gan):
-    """Batch norm under the gradient penalty, where TF 1.12's second derivative is wrong
-    and ours is not: the first loss agrees, updates cannot. Finite differences judge."""
+def deliberately_different(r: Record, gan: SpecGAN) -> Iterator[Check]:
+    """Checks of batch norm with the gradient penalty, where TF 1.12's second derivative
+    is wrong: the first loss agrees, updates cannot. Finite differences judge ours."""
     lines = "train_specgan.py 222-236"
     x = real(r, 0, 1)[0]
     z, alpha = r["z"][0], alphas(r, 0, 1)[0]
@@ -218,8 +248,8 @@ def deliberately_different(r, gan):
     yield agreement(analytic, differences)
 
 
-def saved(r):
-    """A checkpoint that the reference's Saver wrote, restored here."""
+def saved(r: Record) -> Iterator[Check]:
+    """Checks of a checkpoint that the reference's Saver wrote, restored here."""
     bn = int(r.option("batchnorm", False))
     folder = os.path.dirname(r.path)
     for name in (r.name, f"ckpt_{r['loss']}_bn{bn}"):
@@ -231,13 +261,13 @@ def saved(r):
     prefix = folders.latest(os.path.join(folder, name))
     gan = build_gan(r)
     checkpoint.restore(gan, prefix)
-    theirs = tensors.reader(prefix)
+    theirs = Checkpoint(prefix)
     with tempfile.TemporaryDirectory() as d:
-        ours = tensors.reader(checkpoint.save(gan, d))
-        # Its momentum is 0: the slot is never used.
-        keys = [k for k in theirs.get_variable_to_shape_map() if "RMSProp_1" not in k]
-        off = [errors(ours.get_tensor(k), theirs.get_tensor(k)) for k in keys]
-    # measured 6e-8: beta powers, which we compute and the reference multiplies up
+        ours = Checkpoint(checkpoint.save(gan, d))
+        # RMSProp_1 is the momentum's slot. The momentum is 0, so it is never used.
+        keys = [k for k in theirs.shapes if "RMSProp_1" not in k]
+        off = [errors(ours[k], theirs[k]) for k in keys]
+    # measured 6e-8: beta powers, which the reference multiplies step by step
     yield judge(stage, lines, "restored, and saved again", off, 1e-6, "rel")
     step = gan.global_step
     if step == int(r["final/global_step"]):
@@ -252,8 +282,8 @@ def saved(r):
             yield from whole_iterations(r, gan, replayed.losses, since, stage)
 
 
-def draws(r):
-    """z and alpha of training: uniform, by their quantiles."""
+def draws(r: Record) -> Iterator[Check]:
+    """Checks of z and alpha in training: the quantiles of a uniform distribution."""
     gan = build_gan(r)
     z, alpha = (
         gan.draw_z(50000 // gan.G.latent_dim),
@@ -266,7 +296,7 @@ def draws(r):
         yield judge("draws", "train_specgan.py 127, 226", what, off, 0.02)
 
 
-def optimizer(r):
+def optimizer(r: Record) -> Iterator[Check]:
     variable = keras.Variable(r["v"])
     ours = LOSSES[str(r["loss"])].optimizer()
     for step, g in enumerate(r["g"], 1):

@@ -21,6 +21,7 @@ import tensorflow as tf
 
 from specgan_tf import spectral
 from specgan_tf.files import InputError, replacing
+from specgan_tf.specgan import SLICE_LENS
 
 NFFT = 1024  # samples; of the log-mel spectrogram that the network sees
 CHUNK = 100  # clips classified at a time  [train_specgan.py:529, score.py:13]
@@ -88,7 +89,7 @@ class Classifier:
         return self._run(x)[0]
 
     def probabilities(self, x):
-        """Waveforms [n, 16384(, 1)] -> float32 [n, classes]."""
+        """Waveforms [n, 16384(, 1)] -> float32 [n, classes]; see `chunks`."""
         return tf.nn.softmax(self.logits(x)).numpy()
 
     def features(self, x):
@@ -153,17 +154,20 @@ def digest(parts):
 def chunks(x):
     """Waveforms, some at a time, as float32 [m, 16384].
 
+    Of longer slices each is cut into as many of this length as it has.
+
     Raises:
       InputError: clips that are not finite.
       ValueError: of another length.
     """
     x = np.asarray(x, np.float32)
     x = x[:, :, 0] if x.ndim == 3 else x
-    if x.ndim != 2 or x.shape[1] != spectral.SLICE_LEN or not len(x):
+    if x.ndim != 2 or x.shape[1] not in SLICE_LENS or not len(x):
         raise ValueError(
-            f"clips must be [n, {spectral.SLICE_LEN}], of any n but 0. "
+            f"clips must be [n, {SLICE_LENS[0]}] or longer slices, of any n but 0. "
             f"Received: {x.shape}"
         )
+    x = x.reshape(-1, SLICE_LENS[0])
     bad = np.flatnonzero(~np.isfinite(x).all(axis=1))
     if len(bad):
         raise InputError(f"clip {bad[0]} of {len(x)} holds NaN or infinite samples")

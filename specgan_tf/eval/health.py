@@ -261,7 +261,7 @@ def purity(x):
 
     x: [n, 16384, 1]; returns [n], 0 for silence.
     """
-    frames = np.reshape(x, [len(x), 64, 256]) * np.hanning(256)
+    frames = np.reshape(x, [len(x), x.shape[1] // 256, 256]) * np.hanning(256)
     power = np.sum(np.square(np.abs(np.fft.rfft(frames))), axis=1)
     three = power[:, :-2] + power[:, 1:-1] + power[:, 2:]
     return three.max(axis=1) / np.maximum(power.sum(axis=1), 1e-9)

@@ -12,7 +12,8 @@ import tensorflow as tf
 from specgan_tf import spectral
 from specgan_tf.eval import classifier
 from specgan_tf.files import InputError
-from specgan_tf.weights import folders, tensors
+from specgan_tf.weights import folders
+from specgan_tf.weights.tensors import Checkpoint
 
 log = logging.getLogger("specgan_tf")
 
@@ -57,7 +58,7 @@ class MetaGraph:
                 f"{metagraph_fp} has no {' and no '.join(missing)}: it must lead from "
                 "x:0 [n, 16384] to scores:0 [n, classes]"
             )
-        ckpt = tensors.reader(folders.require(ckpt_fp))
+        ckpt = Checkpoint(folders.require(ckpt_fp))
         graph_def = tf.compat.v1.GraphDef(versions=said.versions)
         names = upstream(nodes, "scores")
         graph_def.node.extend(frozen(nodes[name], ckpt, ckpt_fp) for name in names)
@@ -133,8 +134,8 @@ def frozen(node, ckpt, prefix):
         del new.attr["dtype"]
     elif node.op in ("Variable", "VariableV2", "VarHandleOp"):
         try:
-            value = ckpt.get_tensor(node.name)
-        except tensors.READ_ERRORS:
+            value = ckpt[node.name]
+        except InputError:
             raise InputError(
                 f"{prefix} lacks {node.name}, or is damaged: it is not a checkpoint of "
                 "this MetaGraph"

@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from specgan_tf import spectral
 from specgan_tf.files import InputError
+from specgan_tf.specgan import SLICE_LENS
 
 RATE = spectral.MEL_RATE  # Hz, of classifiers
 CHUNK = 64  # clips whose spectra are held at a time
@@ -81,7 +82,8 @@ def similarity(a_int16, b_int16=None):
     """|D|self of a set, or |D|train: mean distance of its clips to their nearest.
 
     Args:
-      a_int16: int16 [n, samples(, 1)], cut or filled with zeros to 16384.
+      a_int16: int16 [n, samples(, 1)], cut or filled with zeros to a slice's length:
+        16384, or what is twice, four or eight times as long.
       b_int16: the set to look in; None looks among the others of `a_int16`.
 
     Returns:
@@ -137,15 +139,17 @@ def nn_dist(train_set, query_set, exclude_self):
 
 
 def similarity_features(x_int16):
-    """int16 [n, samples(, 1)] -> log-mel spectra, float32 [n, 16384].
+    """int16 [n, samples(, 1)] -> log-mel spectra, float32 [n, 16384] or longer.
 
     original: samples are not scaled to +-1.  [feats.py:54-56]
     """
     x = np.asarray(x_int16)
     if x.dtype != np.int16:
         raise ValueError(f"samples must be int16. Received: {x.dtype}")
-    x = flat(x)[:, : spectral.SLICE_LEN]
-    x = np.pad(x, [(0, 0), (0, spectral.SLICE_LEN - x.shape[1])])
+    x = flat(x)
+    length = max(n for n in SLICE_LENS if n <= max(x.shape[1], SLICE_LENS[0]))
+    x = x[:, :length]
+    x = np.pad(x, [(0, 0), (0, length - x.shape[1])])
     return _in_chunks(_similarity_spectra, x)
 
 
@@ -234,9 +238,10 @@ def features_log_mel(x: np.ndarray) -> np.ndarray:
     full-scale sine. 64 numbers, so that some hundred clips tell their covariance.
     """
     levels = _levels(x).astype(np.float64)
-    levels = levels.reshape(len(levels), spectral.NFRAMES, BANDS, -1).mean(axis=3)
-    parts = itertools.pairwise(PARTS)
-    parts = [levels[:, a:b].mean(axis=1) for a, b in parts]
+    frames = levels.shape[1] // spectral.NMELS
+    levels = levels.reshape(len(levels), frames, BANDS, -1).mean(axis=3)
+    ends = [frames * part // spectral.NFRAMES for part in PARTS]
+    parts = [levels[:, a:b].mean(axis=1) for a, b in itertools.pairwise(ends)]
     return np.concatenate(parts, axis=1)
 
 
@@ -265,16 +270,16 @@ def diversity(x: np.ndarray) -> float:
 
 
 def _levels(x):
-    """Waveforms -> float32 [n, 128 * 128], dB of a full-scale sine."""
+    """Waveforms -> float32 [n, frames * 128], dB of a full-scale sine."""
     x = flat(np.asarray(x, np.float32))
-    if x.shape[1] != spectral.SLICE_LEN:
+    if x.shape[1] not in SLICE_LENS:
         raise ValueError(
-            f"clips must be of {spectral.SLICE_LEN} samples. Received: {x.shape[1]}"
+            f"clips must be of {list(SLICE_LENS)} samples. Received: {x.shape[1]}"
         )
     return _in_chunks(_level_spectra, x)
 
 
-WAVEFORMS = tf.TensorSpec([None, spectral.SLICE_LEN], tf.float32)
+WAVEFORMS = tf.TensorSpec([None, None], tf.float32)
 
 
 @tf.function(input_signature=[WAVEFORMS])

@@ -1,17 +1,19 @@
-"""What an exported generator does, on its own: run by `specgan_tf.export.verify`.
+"""Run an exported generator on its own; `specgan_tf.export.verify` starts this script.
 
     PYTHON specgan_tf/export/artefact.py ARTEFACT IN.npz OUT.npz
 
-ARTEFACT is a SavedModel, a .tflite or an .onnx file. Nothing of the package is
-imported, as nothing is where artefacts go. IN has z [n, latent_dim], G_z_norm
-[n, 128, 128, 1] and ngl [m]; OUT gets, of each signature that it has, the outputs for
-each row, by the name signature/output/ngl, and signature/ms: the time of each row at
-the last ngl. Where the batch is free, the second half of the rows is computed at once.
+ARTEFACT is a SavedModel, a .tflite or an .onnx file. The script imports nothing of the
+package, because artefacts are used without it. IN has z [n, latent_dim], G_z_norm
+[n, 128, 128, 1] and ngl [m]. For each signature of the artefact, OUT gets the outputs
+for all rows, under the name signature/output/ngl, and signature/ms, the milliseconds of
+each row at the last ngl. Where the batch is free, the second half of the rows is
+computed at once.
 """
 
 import os
 import sys
 import time
+from collections.abc import Callable
 
 import numpy as np
 
@@ -22,8 +24,8 @@ SIGNATURES = {
 }
 
 
-def saved_model(path):
-    """Name -> function of arrays by name."""
+def saved_model(path: str) -> dict[str, Callable]:
+    """Signature name -> function: takes arrays by name, returns a dict of arrays."""
     import tensorflow as tf
 
     def of(signature):
@@ -37,7 +39,8 @@ def saved_model(path):
     return {name: of(s) for name, s in signatures.items()}
 
 
-def tflite(path):
+def tflite(path: str) -> dict[str, Callable]:
+    """As `saved_model`, for a .tflite file."""
     try:
         from ai_edge_litert.interpreter import Interpreter  # tf.lite's successor
     except ImportError:
@@ -49,8 +52,8 @@ def tflite(path):
     return {name: interpreter.get_signature_runner(name) for name in names}
 
 
-def onnx(path):
-    """A file is one signature, which its inputs tell."""
+def onnx(path: str) -> dict[str, Callable]:
+    """A file has one signature. Its inputs tell which."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -68,7 +71,7 @@ def onnx(path):
     return {name: call for name, inputs in SIGNATURES.items() if inputs == takes}
 
 
-def main(path, inputs, outputs):
+def main(path: str, inputs: str, outputs: str) -> None:
     given = dict(np.load(inputs))
     load = onnx if path.endswith(".onnx") else tflite
     if os.path.isdir(path):
@@ -85,7 +88,7 @@ def main(path, inputs, outputs):
             parts = [slice(0, 1), *(slice(i, i + 1) for i in range(half))]
             if half < n:
                 parts.append(slice(half, n))
-            for part in parts:  # the first one twice: it warms up
+            for part in parts:  # the first row runs twice, to warm up
                 row = {k: given[k][part] for k in takes if k != "ngl"}
                 start = time.perf_counter()
                 rows.append(call(**row, **fixed))

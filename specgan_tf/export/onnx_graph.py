@@ -23,8 +23,8 @@ SIGNATURES = "generate", "synthesize"
 METADATA = "specgan"  # key of the JSON among the file's properties
 
 
-def require():
-    """Refuse to begin where a package is missing that converting or checking needs.
+def require() -> None:
+    """Check that the packages are installed that converting and checking need.
 
     Raises:
       InputError: which, and how to install it.
@@ -47,9 +47,10 @@ def save_onnx(
     """Write one signature as an .onnx file.
 
     Signatures:
-      generate: z float32 [b, latent_dim] -> G_z_norm float32 [b, 128, 128, 1]
-      synthesize: z, ngl int32 [] -> G_z float32 [b, 16384, 1], which may exceed 1, and
-        G_z_norm
+      generate: z float32 [b, latent_dim] -> G_z_norm float32
+        [b, slice_len / 128, 128, 1]
+      synthesize: z, ngl int32 [] -> G_z float32 [b, slice_len, 1], which may exceed 1,
+        and G_z_norm
 
     Args:
       G: generator.
@@ -71,7 +72,9 @@ def save_onnx(
     ngl = tf.TensorSpec([], tf.int32, name="ngl")
 
     def generate(z):
-        return {"G_z_norm": G(z, training=False)}
+        G_z_norm = G(z, training=False)
+        G_z_norm.set_shape(G.compute_output_shape([None, G.latent_dim]))
+        return {"G_z_norm": G_z_norm}
 
     def synthesize(z, ngl):
         made = generate(z)

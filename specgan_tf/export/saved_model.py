@@ -1,6 +1,6 @@
-"""A trained generator as a SavedModel that serves.
+"""Write a trained generator as a SavedModel, for TensorFlow Serving.
 
-It stands where the original had a MetaGraph; its signatures carry the names of that
+The SavedModel replaces the original's MetaGraph; its signatures use the names of that
 graph's tensors. Port of train_specgan.py (chrisdonahue/wavegan 40e85e8), lines 298-363.
 """
 
@@ -17,22 +17,28 @@ from specgan_tf.files import StrPath
 from specgan_tf.moments import Moments
 from specgan_tf.spectral import GRIFFIN_LIM, GriffinLim
 
-NAME = "specgan"  # of the model, to a server
+NAME = "specgan"  # the model's name on a server
 
 
 class SpecGANModule(tf.Module):
-    """What is saved: signatures over a generator and its moments.
+    """The signatures of a SavedModel, for a generator and its moments.
 
-    Holds the generator's raw `tf.Variable`s and hides the Keras model in a closure.
-    Tracking the model as well would store every weight twice; tracking Keras' variables
-    instead would convert to a `.tflite` without weights, silently.
+    It tracks the generator's raw `tf.Variable`s; the Keras model is only in a closure.
+    If it tracked the model too, every weight would be stored twice. If it tracked
+    Keras' variables instead, a `.tflite` made of it would silently lack the weights.
     """
 
-    def __init__(self, G, moments, griffin_lim=GRIFFIN_LIM, sample_rate=16000):
+    def __init__(
+        self,
+        G: keras.Model,
+        moments: Moments,
+        griffin_lim: GriffinLim = GRIFFIN_LIM,
+        sample_rate: int = 16000,
+    ) -> None:
         super().__init__()
         latents = tf.TensorSpec([None, G.latent_dim], tf.float32, name="z")
         spectrograms = tf.TensorSpec(
-            [None, spectral.NFRAMES, spectral.NBINS - 1, 1], tf.float32, name="G_z_norm"
+            G.compute_output_shape([None, G.latent_dim]), tf.float32, name="G_z_norm"
         )
 
         def scalar(name):
@@ -53,7 +59,9 @@ class SpecGANModule(tf.Module):
             return {"samp_z": generate.sample_z(samp_z_n, G.latent_dim, seed)}
 
         def wav(z, ngl):
-            def encode(G_z_int16):  # times 2^15 again, and rounded: the same integers
+            def encode(
+                G_z_int16,
+            ):  # encode_wav multiplies by 2^15 and rounds: the same integers
                 return tf.audio.encode_wav(
                     tf.cast(G_z_int16, tf.float32) / 32768, sample_rate
                 )
@@ -87,14 +95,14 @@ def save_saved_model(
     sample_rate: int = 16000,
     about: dict | None = None,
 ) -> None:
-    """Write a SavedModel to the folder `path`, as TensorFlow Serving takes it.
+    """Write a SavedModel to the folder `path`, which TensorFlow Serving can load.
 
     Args:
       G: generator.
       moments: its `moments.Moments`.
-      griffin_lim: `spectral.GriffinLim`, whose ngl the signatures take instead.
-      sample_rate: Hz, of `wav`.
-      about: dict that is written beside it, as model.json.
+      griffin_lim: window and momentum; the signatures have an input for ngl.
+      sample_rate: Hz, for `wav`.
+      about: dict to write to model.json in the folder.
 
     Signatures (their inputs; their outputs are dicts by these names):
       serving_default, synthesize: z float32 [b, latent_dim], ngl int32 [] -> G_z_norm,
@@ -102,8 +110,8 @@ def save_saved_model(
       generate: z -> G_z_norm
       flatten: z, ngl, flat_pad int32 [] -> G_z_flat, G_z_flat_int16 [n, 1]
       sample: samp_z_n int32 [], seed int32 [] -> samp_z [samp_z_n, latent_dim]
-      wav: z, ngl -> wav_bytes string [b], 16-bit WAV files, turned down where G_z
-        exceeds 1
+      wav: z, ngl -> wav_bytes string [b], 16-bit WAV files; a sound whose G_z exceeds
+        1 is turned down
       invert: G_z_norm float32 [b, 128, 128, 1], ngl -> G_z float32 [b, 16384, 1]
 
     Raises:
@@ -128,7 +136,7 @@ def save_saved_model(
 
 
 def _write_warm_up(path, z):
-    """Requests that TensorFlow Serving runs before it says that a model is ready."""
+    """Write requests that TensorFlow Serving runs before it reports a model ready."""
     folder = os.path.join(path, "assets.extra")
     os.makedirs(folder)
     requests = (
@@ -142,9 +150,9 @@ def _write_warm_up(path, z):
 
 
 def _prediction_log(signature, inputs):
-    """A PredictionLog of tensorflow_serving/apis, which is no dependency of ours."""
+    """A PredictionLog, encoded here so that tensorflow-serving-api is not needed."""
 
-    def field(number, content):  # of a protocol buffer: length-delimited
+    def field(number, content):  # a length-delimited field of a protocol buffer
         length, varint = len(content), []
         while length > 127:
             varint.append(length & 127 | 128)

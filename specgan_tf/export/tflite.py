@@ -1,8 +1,8 @@
-"""A trained generator and Griffin-Lim as TFLite, of builtin ops only.
+"""Convert a trained generator and Griffin-Lim to TFLite, with builtin ops only.
 
-`tf.signal` does not convert (Complex, IRFFT), so the DFT is a product with a real
-matrix here. The batch is one: a dynamic one keeps TRANSPOSE_CONV out of TFLite's fast
-kernels.
+`tf.signal` does not convert (Complex, IRFFT), so here the DFT is a product with a real
+matrix. The batch size is one: with a dynamic one, TRANSPOSE_CONV would not use TFLite's
+fast kernels.
 """
 
 import contextlib
@@ -25,35 +25,33 @@ from specgan_tf.spectral import (
     GRIFFIN_LIM,
     NBINS,
     NFFT,
-    NFRAMES,
     NHOP,
-    SLICE_LEN,
     GriffinLim,
 )
 
 # How the generator's weights are stored; see `converting`.
 VARIANTS = ("f32", "f16", "dr8", "int8")
-TANH_REACH = 4.0  # tanh of it is 0.9993
+TANH_REACH = 4.0  # tanh(4) is 0.9993
 CALIBRATION = 100  # latents from which int8's scales are taken
-METADATA = "specgan"  # name of the JSON inside of each file
+METADATA = "specgan"  # name of the JSON in each file
 
 
 class Conversion(InputError):
-    """What came out is no use."""
+    """The converted file cannot be used."""
 
 
-def dft_matrices(window):
+def dft_matrices(window: str) -> tuple[np.ndarray, np.ndarray]:
     """(analysis [256, 258], synthesis [258, 256]), float32, windows folded in.
 
-    A spectrum is [re | im] of 129 bins each. What `spectral` does with `tf.signal`.
+    A spectrum is [re | im] with 129 bins each. `spectral` uses `tf.signal` instead.
     """
     n, k = np.arange(NFFT), np.arange(NBINS)
     angle = 2 * np.pi / NFFT * (np.outer(n, k) % NFFT)
-    with tf.init_scope():  # numbers, while a graph is traced too
+    with tf.init_scope():  # numbers, even while a graph is traced
         windows = spectral.GL_WINDOWS["hann"], spectral.GL_WINDOWS[window]
         hann, synthesis_window = (w(NFFT, dtype=tf.float64).numpy() for w in windows)
     analysis = np.concatenate([np.cos(angle), -np.sin(angle)], 1)
-    # Each bin stands for its mirror image too.
+    # Each bin also counts for its mirror image.
     twice = np.where((k == 0) | (k == NBINS - 1), 1, 2)
     synthesis = np.concatenate([np.cos(angle) * twice, -np.sin(angle) * twice], 1).T
     analysis = analysis * hann[:, None]
@@ -61,10 +59,12 @@ def dft_matrices(window):
     return analysis.astype(np.float32), synthesis.astype(np.float32)
 
 
-def f_to_t(X_norm, moments, griffin_lim=GRIFFIN_LIM):
-    """`Moments.f_to_t` of spectrograms [b, 128, 128, 1], in real products.
+def f_to_t(
+    X_norm: tf.Tensor, moments: Moments, griffin_lim: GriffinLim = GRIFFIN_LIM
+) -> tf.Tensor:
+    """`Moments.f_to_t` for spectrograms [b, 128, 128, 1], with real numbers only.
 
-    With a batch of one, they are products of two matrices, which TFLite does fast.
+    A batch of one is computed with products of two matrices, which TFLite does fast.
     """
     ngl, window, momentum = griffin_lim
     analysis, synthesis = map(tf.constant, dft_matrices(window))
@@ -80,7 +80,7 @@ def f_to_t(X_norm, moments, griffin_lim=GRIFFIN_LIM):
     X_norm = pad(X_norm, [0, 0], [0, 1])
     X_norm = X_norm * moments.clip_nstd
     X_mag = tf.exp(X_norm * moments.std + moments.mean)  # [..., 128, 129]
-    if spectral.takes_off(moments.log_eps):
+    if spectral.subtracts_log_eps(moments.log_eps):
         X_mag = tf.maximum(X_mag - moments.log_eps, 0.0)
 
     def inverse_stft(X):
@@ -105,18 +105,20 @@ def f_to_t(X_norm, moments, griffin_lim=GRIFFIN_LIM):
     _, X, _ = tf.while_loop(
         lambda i, *_: i < ngl, step, [tf.constant(0), X, X if momentum else 0.0]
     )
-    first = 1 if moments.pad_front else 0  # of 129 hops, the one before is cut
-    hops = cut(inverse_stft(X), slice(first, first + NFRAMES))
-    return tf.reshape(hops, [-1, SLICE_LEN, 1])
+    first = 1 if moments.pad_front else 0  # of 129 hops; the padding is cut off
+    frames = X_mag.shape[-2]
+    hops = cut(inverse_stft(X), slice(first, first + frames))
+    return tf.reshape(hops, [-1, frames * NHOP, 1])
 
 
 class _Module(tf.Module):
-    """Signatures of batch one. Of `G` it tracks the raw variables, as SpecGANModule."""
+    """Signatures with batch one. Like SpecGANModule, it tracks G's raw variables."""
 
     def __init__(self, G, moments, griffin_lim):
         super().__init__()
         z = tf.TensorSpec([1, G.latent_dim], tf.float32, name="z")
-        X_norm = tf.TensorSpec([1, NFRAMES, NBINS - 1, 1], tf.float32, name="G_z_norm")
+        shape = G.compute_output_shape([1, G.latent_dim])
+        X_norm = tf.TensorSpec(shape, tf.float32, name="G_z_norm")
         ngl = tf.TensorSpec([], tf.int32, name="ngl")
 
         def audio(X_norm, ngl):
@@ -140,16 +142,16 @@ class _Module(tf.Module):
         }
 
 
-def equalized(G, z):
-    """A generator that computes the same, fit for int8: a new one, or G itself.
+def equalized(G: keras.Model, z: np.ndarray) -> keras.Model:
+    """A generator that computes the same, suited to int8: a new one, or G itself.
 
-    int8 gives all channels of an activation one scale. Where some are much louder than
-    others, the quiet ones fall between two steps. ReLU(x / s) is ReLU(x) / s, so a
+    In int8 all channels of an activation share one scale. Channels that are much
+    quieter than the loudest fall between two steps. ReLU(x / s) is ReLU(x) / s, so a
     channel can be divided by its own largest value, and the next kernel multiplied by
-    it. With batch normalization G stays as it is.
+    it. With batch normalization G is returned unchanged.
 
     Args:
-      z: float32 [n, latent_dim]; what these latents make counts.
+      z: float32 [n, latent_dim], latents that show how large each channel becomes.
     """
     if G.use_batchnorm:
         return G
@@ -166,8 +168,8 @@ def equalized(G, z):
         kernel, bias = block.trainable_variables
         # [..., out, in] of a transposed convolution, else [..., in, out].
         transposed = G.upsample == "zeros"
-        if block is twin.z_project:  # its outputs are 4 x 4 times the channels
-            outputs = tf.tile(scale, [16])
+        if block is twin.z_project:  # its outputs are a grid times the channels
+            outputs = tf.tile(scale, [bias.shape[0] // scale.shape[0]])
             kernel.assign(kernel / outputs)
             bias.assign(bias / outputs)
         else:
@@ -185,7 +187,7 @@ def converting(
     griffin_lim: GriffinLim = GRIFFIN_LIM,
     about: dict | None = None,
 ) -> Iterator[Callable]:
-    """A function of (path, signatures, variant) that writes .tflite files.
+    """Context: a function of (path, signatures, variant) that writes .tflite files.
 
     Signatures, with batch one:
       generate: z float32 [1, latent_dim] -> G_z_norm float32 [1, 128, 128, 1]
@@ -195,13 +197,13 @@ def converting(
     Args:
       G: generator.
       moments: its `moments.Moments`.
-      griffin_lim: `spectral.GriffinLim`, whose ngl the signatures take instead.
-      about: dict that goes into the files as JSON, for `metadata`.
+      griffin_lim: window and momentum; the signatures have an input for ngl.
+      about: dict that is stored in the files as JSON, for `metadata`.
 
-    variant: how the generator's weights are stored: "f32", "f16", "dr8" (int8, sums in
-      float32) or "int8" (activations too, their ranges from latents of this generator).
-
-    Raises (the function): Conversion: weights were lost, or ops are not builtin.
+    The variant says how the generator's weights are stored: "f32", "f16", "dr8" (int8,
+    with sums in float32) or "int8" (activations too; latents of this generator give
+    their ranges). The function raises Conversion if weights are lost, or if ops are not
+    builtin.
     """
     with tempfile.TemporaryDirectory() as folder:
         module = _Module(G, moments, griffin_lim)
@@ -241,7 +243,9 @@ def _convert(saved_model, G, about, path, signatures, variant):
     content = _finished(content, about | {"weights": variant})
     width = {"f32": 4, "f16": 2}.get(variant, 1)
     if set(signatures) != {"invert"} and len(content) < 0.9 * width * G.count_params():
-        raise Conversion(f"{path} came out without its weights: {len(content)} bytes")
+        raise Conversion(
+            f"{path} was converted without its weights: {len(content)} bytes"
+        )
     with open(path, "wb") as f:
         f.write(content)
     foreign = {op for op in ops(path) if op.startswith("CUSTOM")}
@@ -250,7 +254,7 @@ def _convert(saved_model, G, about, path, signatures, variant):
 
 
 def _finished(content, about):
-    """The converter's file with `about` in it, and each ReLU an op that all read."""
+    """The converter's file with `about` added, and ops that every reader runs right."""
     from tensorflow.lite.python import schema_py_generated as schema
     from tensorflow.lite.tools import flatbuffer_utils
 
@@ -266,10 +270,10 @@ def _finished(content, about):
 
 
 def _unfuse_relu(model, schema):
-    """Give each ReLU within a TRANSPOSE_CONV an op of its own.
+    """Give each ReLU within a TRANSPOSE_CONV its own op.
 
-    OpenVINO ignores it there, and says nothing. XNNPACK fuses the two again: it takes
-    no longer. In int8 the range of the output cuts off what is negative, as a ReLU.
+    OpenVINO silently ignores a ReLU there. XNNPACK fuses the two ops again, so they
+    take no longer. In int8 the range of the output cuts off negative values anyway.
     """
     codes = [max(c.builtinCode, c.deprecatedBuiltinCode) for c in model.operatorCodes]
     if schema.BuiltinOperator.TRANSPOSE_CONV not in codes:
@@ -302,10 +306,10 @@ def _unfuse_relu(model, schema):
 
 
 def _narrow_tanh(model, schema):
-    """In int8, let the input of tanh reach from -4 to 4 only.
+    """In int8, limit the range of tanh's input to [-4, 4].
 
-    Silence is -1, for which a generator learns values far below -4: int8's 256 steps
-    would be spent on a range where tanh is 1 within its own step of 1/128.
+    Silence is -1, for which a generator learns inputs far below -4. Most of int8's 256
+    steps would cover a range where tanh is -1 within its own step of 1/128.
     """
     codes = [max(c.builtinCode, c.deprecatedBuiltinCode) for c in model.operatorCodes]
     for graph in model.subgraphs:
@@ -323,18 +327,18 @@ def _narrow_tanh(model, schema):
 
 
 def metadata(path: StrPath) -> dict:
-    """The dict that `converting` was told to put into a file."""
+    """The dict `about` that `converting` stored in a file."""
     from tensorflow.lite.tools import flatbuffer_utils
 
     model = flatbuffer_utils.read_model(str(path))
     for entry in model.metadata or []:
         if entry.name in (METADATA, METADATA.encode()):
             return json.loads(bytes(model.buffers[entry.buffer].data))
-    raise InputError(f"{path} says nothing of a SpecGAN")
+    raise InputError(f"{path} has no metadata of a SpecGAN")
 
 
-def interpreter(path, threads=1):
-    """Of ai-edge-litert, tf.lite's successor, or else tf.lite."""
+def interpreter(path: StrPath, threads: int = 1):
+    """An interpreter of ai-edge-litert, tf.lite's successor, or else of tf.lite."""
     import warnings
 
     try:
@@ -342,12 +346,12 @@ def interpreter(path, threads=1):
     except ImportError:
         Interpreter = tf.lite.Interpreter
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # tf.lite announcing its successor
+        warnings.simplefilter("ignore", UserWarning)  # tf.lite announces its successor
         return Interpreter(os.fspath(path), num_threads=threads)
 
 
-def ops(path):
-    """Names of a file's ops, those of the subgraphs that loops run included."""
+def ops(path: StrPath) -> set[str]:
+    """Names of a file's ops, including those in the subgraphs of loops."""
     from tensorflow.lite.python import schema_py_generated as schema
     from tensorflow.lite.tools import flatbuffer_utils
 
@@ -361,8 +365,8 @@ def ops(path):
 
 
 @contextlib.contextmanager
-def quiet():
-    """Without the converter's and saver's chatter about what they skip."""
+def quiet() -> Iterator[None]:
+    """Context: discard the messages of the converter and the saver."""
     import warnings
 
     import absl.logging
@@ -370,7 +374,7 @@ def quiet():
     level = absl.logging.get_verbosity()
     absl.logging.set_verbosity(absl.logging.ERROR)
     sys.stderr.flush()
-    stderr = os.dup(2)  # C++ writes there; what goes wrong is raised
+    stderr = os.dup(2)  # C++ writes there; errors are raised
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
     try:

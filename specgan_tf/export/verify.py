@@ -1,4 +1,4 @@
-"""Every exported artefact, run in a process of its own and held against Keras."""
+"""Run every exported artefact in its own process, and compare it with Keras."""
 
 import contextlib
 import datetime
@@ -10,20 +10,22 @@ import subprocess
 import sys
 import tempfile
 
+import keras
 import numpy as np
 import tensorflow as tf
 
 from specgan_tf import generate, sheet, spectral
-from specgan_tf.files import InputError
-from specgan_tf.spectral import GRIFFIN_LIM
+from specgan_tf.files import InputError, StrPath
+from specgan_tf.moments import Moments
+from specgan_tf.spectral import GRIFFIN_LIM, GriffinLim
 
 ROWS = 8  # latents compared
-# What each must reach, in dB: noise 20 dB below is a tenth of the spectrogram.
+# The SNR that each must reach, in dB; at 20 dB the error is a tenth of the values.
 SPECTROGRAM = {"f32": 90.0, "f16": 50.0, "dr8": 25.0, "int8": 20.0}
-# Of audio before any Griffin-Lim step: the steps enlarge rounding, by any factor where
-# a spectrogram is inconsistent.
+# For audio before any Griffin-Lim step. The steps enlarge rounding errors, without
+# limit for an inconsistent spectrogram.
 AUDIO = 90.0
-INT8_STEP = 1 / 128  # of a tanh in int8, fixed by TFLite
+INT8_STEP = 1 / 128  # TFLite's step for the output of an int8 tanh
 
 NUMBERS = {
     "size, MB": "{:.2f}",
@@ -37,20 +39,26 @@ NUMBERS = {
 
 
 class ExportError(InputError):
-    """An artefact does not do what the Keras model does."""
+    """An artefact does not compute what the Keras model computes."""
 
 
 class Reference:
-    """What Keras makes of some latents.
+    """Keras' results for ROWS latents, to compare artefacts with.
 
     Args:
       G: generator.
       moments: its `moments.Moments`.
       griffin_lim: `spectral.GriffinLim`.
-      seed: of the latents.
+      seed: seed for the latents.
     """
 
-    def __init__(self, G, moments, griffin_lim=GRIFFIN_LIM, seed=0):
+    def __init__(
+        self,
+        G: keras.Model,
+        moments: Moments,
+        griffin_lim: GriffinLim = GRIFFIN_LIM,
+        seed: int = 0,
+    ) -> None:
         self.ngl = griffin_lim.ngl
         self.z = generate.sample_z(ROWS, G.latent_dim, seed).numpy()
         self.f_to_t = tf.function(
@@ -59,21 +67,23 @@ class Reference:
         self.G_z_norm = G(self.z, training=False).numpy()
         self.audio = {n: self.invert(self.G_z_norm, n) for n in (0, self.ngl)}
 
-    def invert(self, G_z_norm, ngl):
+    def invert(self, G_z_norm: np.ndarray, ngl: int) -> np.ndarray:
         return self.f_to_t(tf.constant(G_z_norm), tf.constant(ngl)).numpy()
 
-    def compare(self, path, weights="f32"):
-        """Run the artefact at `path` in a fresh process.
+    def compare(
+        self, path: str, weights: str = "f32"
+    ) -> tuple[dict[str, dict[str, float]], np.ndarray | None]:
+        """Run the artefact at `path` in a new process, and measure its errors.
 
         Args:
-          weights: how it stores them, on which its bounds depend.
+          weights: how it stores weights, a key of SPECTROGRAM; selects the bounds.
 
         Returns:
-          signature -> numbers, by the names in NUMBERS; spectrograms float32
-          [8, 128, 128, 1], or None if it makes none.
+          (signature -> numbers, by the names in NUMBERS; its spectrograms float32
+          [8, 128, 128, 1], or None if it makes none).
 
         Raises:
-          ExportError: it does not run, or misses a bound.
+          ExportError: the artefact does not run, or misses a bound.
         """
         made = self.run(path)
         rows = {
@@ -82,7 +92,8 @@ class Reference:
         }
         return rows, made.get(f"generate/G_z_norm/{self.ngl}")
 
-    def run(self, path):
+    def run(self, path: str) -> dict[str, np.ndarray]:
+        """The outputs of artefact.py for the artefact at `path`."""
         script = os.path.join(os.path.dirname(__file__), "artefact.py")
         with tempfile.TemporaryDirectory() as folder:
             given, made = (os.path.join(folder, f"{n}.npz") for n in ("given", "made"))
@@ -96,12 +107,12 @@ class Reference:
                 text=True,
             )
             if done.returncode:
-                said = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
-                raise ExportError(f"{path} does not run: {said}")
+                reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
+                raise ExportError(f"{path} does not run: {reason}")
             return dict(np.load(made))
 
-    def measure(self, signature, made, weights):
-        """Of one signature; raises ExportError where a bound is not met."""
+    def measure(self, signature: str, made: dict, weights: str) -> dict[str, float]:
+        """The numbers of one signature; ExportError if it misses a bound."""
         row = {"latency, ms": float(np.median(made[f"{signature}/ms"]))}
         G_z_norm = made.get(f"{signature}/G_z_norm/{self.ngl}")
         audio = {n: made.get(f"{signature}/G_z/{n}") for n in self.audio}
@@ -110,7 +121,7 @@ class Reference:
                 np.abs(G_z_norm - self.G_z_norm).max()
             )
             row["spectrogram, SNR dB"] = snr(G_z_norm, self.G_z_norm)
-        if audio[0] is None:  # a generator alone: the sound that its spectrograms make
+        if audio[0] is None:  # a generator alone: Keras inverts its spectrograms
             audio = {self.ngl: self.invert(G_z_norm, self.ngl)}
         else:
             row["audio at ngl 0, SNR dB"] = snr(audio[0], self.audio[0])
@@ -125,30 +136,39 @@ class Reference:
         for what in bounds.keys() & row.keys():
             if not row[what] >= bounds[what]:  # NaN fails too
                 raise ExportError(
-                    f"{signature} ({weights}) is not what Keras makes: {what} is "
-                    f"{row[what]:.1f}, not {bounds[what]:g} or more"
+                    f"{signature} ({weights}) differs from Keras: {what} is "
+                    f"{row[what]:.1f}; it must be at least {bounds[what]:g}"
                     + self.collapse(weights)
                 )
         return row
 
-    def collapse(self, weights):
-        """Why int8 fails where a generator has learned little."""
+    def collapse(self, weights: str) -> str:
+        """The reason why int8 fails if the generator is hardly trained, or ""."""
         rms = float(np.sqrt(np.mean(np.square(self.G_z_norm))))
         if weights != "int8" or rms > 10 * INT8_STEP:
             return ""
         return (
-            f". int8 spectrograms have steps of 1/128, and those of this generator an "
-            f"RMS of {rms:.2g}: it has hardly been trained. Train on, or leave int8 out"
+            f". int8 spectrograms have steps of 1/128, and this generator's have an "
+            f"RMS of {rms:.2g}: it is hardly trained. Continue training, or leave out "
+            "int8"
         )
 
 
-def write_report(folder, about, ngl, rows, pictures):
-    """report.json, report.md and spectrograms.png, of everything exported.
+def write_report(
+    folder: StrPath,
+    about: dict,
+    ngl: int,
+    rows: list[tuple[str, str, dict]],
+    pictures: list[tuple[str, np.ndarray]],
+) -> None:
+    """Write report.json, report.md and spectrograms.png on everything exported.
 
     Args:
-      about: what was exported, a dict.
+      folder: where to write them.
+      about: facts about the model, by name.
+      ngl: Griffin-Lim steps of the measurements.
       rows: (file, signature, numbers) of each signature.
-      pictures: (what, spectrograms [8, 128, 128, 1]), the first of them Keras'.
+      pictures: (name, spectrograms [8, 128, 128, 1]); the first ones are Keras'.
     """
     machine = {"cpu": _cpu(), "date": datetime.date.today().isoformat()}
     versions = {"python": platform.python_version(), "tensorflow": tf.__version__}
@@ -175,13 +195,13 @@ def _markdown(about, machine, ngl, rows, pictures):
         lines.append([f"`{file}`", signature, *numbers])
     table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     listed = "\n".join(f"- {name}: {value}" for name, value in about.items())
-    said = ", ".join(f"{name} {value}" for name, value in machine.items())
+    versions = ", ".join(f"{name} {value}" for name, value in machine.items())
     return TEXT.format(
         verdict=_verdict(rows),
         listed=listed,
         rows=ROWS,
         ngl=ngl,
-        said=said,
+        versions=versions,
         table=table,
         bounds=", ".join(f"{v:g} dB ({k})" for k, v in SPECTROGRAM.items()),
         audio=f"{AUDIO:g}",
@@ -190,7 +210,7 @@ def _markdown(about, machine, ngl, rows, pictures):
 
 
 def _verdict(rows):
-    """The first sentences: a report is only written of artefacts that all passed."""
+    """The first sentences. (If an artefact fails, no report is written.)"""
     files = {file for file, _, _ in rows}
     text = f"**Passed.** All artefacts ({len(files)}) compute what Keras computes."
     for title, name in (
@@ -214,16 +234,16 @@ TEXT = """# Export
 Each artefact was loaded in a process of its own and given the same {rows} latents as
 Keras, one at a time; a SavedModel and ONNX, which take any number, the second half at
 once. Latency is the median of those alone, {ngl} Griffin-Lim iterations included where
-there is audio. Measured with: {said}; XNNPACK as it is by default, on.
+there is audio. Measured with: {versions}; XNNPACK on, as by default.
 
 {table}
 
-SNR is that of the artefact's output against Keras'. To pass, spectrograms must reach
-{bounds}, and audio {audio} dB before any Griffin-Lim iteration. Of quantised weights
-the audio's SNR means nothing: iterations find other phases for a slightly different
-spectrogram, and sound the same. There the log-spectral distance counts: the RMS
-difference of log spectra, in dB. Audio of a file that makes spectrograms only is what
-Keras' own inversion makes of them.
+SNR compares the artefact's output with Keras'. To pass, spectrograms must reach
+{bounds}, and audio {audio} dB before any Griffin-Lim iteration. With quantised weights
+the audio's SNR means nothing: for a slightly different spectrogram the iterations find
+other phases, which sound the same. There the log-spectral distance counts: the RMS
+difference of log spectra, in dB. For a file that makes spectrograms only, Keras inverts
+them to audio.
 
 ![Spectrograms](spectrograms.png)
 
@@ -246,22 +266,22 @@ def _litert():
         return "tf.lite"
 
 
-def snr(got, want):
-    """Signal over error, in dB, of arrays; infinite if they are equal."""
+def snr(got: np.ndarray, want: np.ndarray) -> float:
+    """Signal-to-noise ratio in dB; infinite if the arrays are equal."""
     error = np.mean(np.square(np.subtract(got, want, dtype=np.float64)))
     signal = np.mean(np.square(want, dtype=np.float64))
     with np.errstate(divide="ignore", invalid="ignore"):
         return float(10 * np.log10(signal / error)) if error else float("inf")
 
 
-def log_spectral_distance(got, want):
+def log_spectral_distance(got: np.ndarray, want: np.ndarray) -> float:
     """dB between waveforms [b, 16384, 1]: RMS over bins, mean over frames and clips."""
     got, want = (spectral.log_magnitude(x[:, :, 0]).numpy() for x in (got, want))
     decibels = 20 / np.log(10) * (got - want)
     return float(np.mean(np.sqrt(np.mean(np.square(decibels), axis=-1))))
 
 
-def size(path):
+def size(path: StrPath) -> int:
     """Bytes of a file, or of all files in a folder."""
     if os.path.isfile(path):
         return os.path.getsize(path)

@@ -16,7 +16,7 @@ from specgan_tf.loader.dataset import (
 from specgan_tf.loader.decode import decode_audio
 from specgan_tf.loader.errors import UnreadableError
 from specgan_tf.loader.find import find_audio
-from specgan_tf.loader.order import Order, Part
+from specgan_tf.loader.order import Order
 from specgan_tf.loader.slices import (
     extract_slices,
     no_slices,
@@ -26,7 +26,6 @@ from specgan_tf.loader.slices import (
 
 __all__ = [
     "Order",
-    "Part",
     "UnreadableError",
     "aligned_zeros",
     "decode_and_extract",

@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from specgan_tf.files import InputError, StrPath
 from specgan_tf.loader.decoder import Decoder
-from specgan_tf.loader.order import Order, Part
+from specgan_tf.loader.order import Order
 from specgan_tf.loader.slices import Slices, slice_hop_len
 
 
@@ -49,7 +49,7 @@ def decode_extract_and_batch(
     seed: int | None = None,
     skip: int = 0,
     lengths: np.ndarray | None = None,
-    part: tuple[int, int] = (0, 1),
+    worker: tuple[int, int] = (0, 1),
 ) -> tf.data.Dataset:
     """Decodes audio files into batches of slices.
 
@@ -67,18 +67,18 @@ def decode_extract_and_batch(
       slice_overlap_ratio: in [0, 1), of adjacent slices.
       slice_pad_end: fill a last partial slice with zeros.
       repeat: go on for ever.
-      shuffle: files every epoch, and slices through a buffer of shuffle_buffer_size.
+      shuffle: files every epoch, and slices within windows of shuffle_buffer_size (see
+        `Order.window`). As many slices are read before the first is delivered.
       prefetch_size: batches to have ready; None for none.
       prefetch_gpu_num: have them ready on this GPU, where there is such a GPU.
       seed: of offsets and orders; None draws one.
       skip: begin after so many slices, as if they had been taken; of the endless
-        (`repeat`) and seeded.
+        (`repeat`) and seeded. At most one window of slices is decoded for that.
       lengths: int64 [len(fps)], what is known of the files' samples at decode_fs, -1
-        where nothing is. Filled in while decoding; to `skip`, those of the files
-        decoded so far spare decoding them again.
-      part: (i, n): the i-th of n equal parts of each batch, for n workers; of the
-        endless, shuffled and seeded. Where `lengths` are known, a file is decoded by
-        those alone who take slices of it.
+        where nothing is. Filled in while decoding. Files of known length are not
+        decoded for slices that `skip` or `worker` leave out.
+      worker: (i, n): only the rows that the i-th of n workers takes of each batch; of
+        the endless and seeded.
 
     Returns:
       `tf.data.Dataset` of float32 [batch_size / n, slice_len, 1, nch]. Iterating it
@@ -86,8 +86,7 @@ def decode_extract_and_batch(
 
     [loader.py:68-198]
     """
-    i, parts = part
-    own = batch_size // parts
+    rows = batch_size // worker[1]
     slices = decode_and_extract(
         fps,
         slice_len,
@@ -107,15 +106,16 @@ def decode_extract_and_batch(
         seed=seed,
         skip=skip,
         lengths=lengths,
-        part=(batch_size, (i * own, (i + 1) * own)) if parts > 1 else None,
+        batch=batch_size,
+        rows=(worker[0] * rows, (worker[0] + 1) * rows),
     )
 
     # Make batches
-    shape = [own, slice_len, 1, decode_num_channels]
+    shape = [rows, slice_len, 1, decode_num_channels]
 
     def batches():
         found = iter(slices)
-        while len(batch := list(itertools.islice(found, own))) == own:
+        while len(batch := list(itertools.islice(found, rows))) == rows:
             whole = aligned_zeros(shape)
             for into, x in zip(whole, batch, strict=True):
                 into[: len(x)] = x
@@ -175,13 +175,14 @@ def decode_and_extract(
     seed=None,
     skip=0,
     lengths=None,
-    part=None,
+    batch=1,
+    rows=(0, 1),
 ):
     """The slices of `decode_extract_and_batch`, one by one.
 
     Args:
       shuffle_buffer_size: None does not shuffle.
-      part: (n, (first, last + 1)): of every n slices those in these places alone.
+      batch, rows: of every `batch` slices only those of `rows`, (first, last + 1).
       The others as there.
 
     Returns:
@@ -204,10 +205,18 @@ def decode_and_extract(
     )
     seed = secrets.randbits(63) if seed is None else seed
     offsets = slice_len if slice_randomize_offset else 0
-    order = Order(len(fps), shuffle_buffer_size is not None, offsets, seed)
-    size, parallel = shuffle_buffer_size or 0, decode_parallel_calls
-    part = Part(order, size, *part, skip) if part else None
-    return Slices(decoder, order, repeat, size, parallel, skip, part)
+    order = Order(len(fps), shuffle_buffer_size, offsets, seed)
+    return Slices(decoder, order, repeat, decode_parallel_calls, skip, batch, rows)
+
+
+class Origins(Slices):
+    """In place of each slice: (index of its file, its first sample there)."""
+
+    def decoded(self, tasks):
+        hop = self.decoder.slicing[1]
+        for file, start, number, count in tasks:
+            origins = [(int(file), int(start + k * hop)) for k in range(count)]
+            yield (file, start, number, count), origins
 
 
 def origins(
@@ -233,19 +242,11 @@ def origins(
       [(index of the file, its first sample in the slice)], in the order of the slices.
     """
     hop = slice_hop_len(slice_len, slice_overlap_ratio)
-    decoder = Decoder(
-        range(len(lengths)),
-        lengths,
-        (slice_len, hop, slice_first_only, slice_pad_end),
-        num_channels=1,
-    )
-    order = Order(len(lengths), True, slice_len * slice_randomize_offset, seed)
-    slices = Slices(decoder, order, True, shuffle_buffer_size, 1)
-    found = []
-    for epoch, place, k in slices.locate(slices.leaving(skip, n)):
-        files, starts = order.epoch(epoch)
-        found.append((int(files[place]), int(starts[place] + k * hop)))
-    return found
+    slicing = slice_len, hop, slice_first_only, slice_pad_end
+    decoder = Decoder(range(len(lengths)), lengths, slicing, num_channels=1)
+    offsets = slice_len if slice_randomize_offset else 0
+    order = Order(len(lengths), shuffle_buffer_size, offsets, seed)
+    return list(itertools.islice(Origins(decoder, order, repeat=True, skip=skip), n))
 
 
 def input_error(error):

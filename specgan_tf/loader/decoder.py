@@ -13,7 +13,7 @@ import numpy as np
 from specgan_tf.files import InputError
 from specgan_tf.loader.cache import Cache
 from specgan_tf.loader.errors import UnreadableError
-from specgan_tf.loader.slices import extract_slices, no_slices
+from specgan_tf.loader.slices import extract_slices, require_slices
 
 MAX_BAD = 0.1  # of the files; more than that is a wrong folder, not a few bad files
 
@@ -121,10 +121,7 @@ class Decoder:
                 self.told = True
                 self.tell_short()
             self.fruitless = 0 if nslices else self.fruitless + 1
-            # Twice through everything, and often enough that luck is no explanation:
-            # a file of 1.2 slices yields one for every fifth random start.
-            if self.fruitless >= max(100, 2 * self.nfiles):
-                raise InputError(no_slices(self.nfiles, self.slice_len))
+            require_slices(self.fruitless, self.nfiles, self.slice_len)
 
     def tell_short(self):
         """How many files never yield a slice, once the lengths of all are known."""

@@ -5,12 +5,10 @@ import concurrent.futures
 import contextlib
 import functools
 import itertools
-import random
 
 import numpy as np
 
 from specgan_tf.files import InputError
-from specgan_tf.loader.order import Order
 from specgan_tf.loader.room import Room
 
 QUICK, GROUP = 0.001, 32  # s; files that take less are decoded so many at a time
@@ -65,143 +63,125 @@ def no_slices(nfiles, slice_len):
     )
 
 
+def require_slices(fruitless, nfiles, slice_len):
+    """Refuse a folder after so many files in a row without a slice."""
+    # Twice through everything, and often enough that luck is no explanation: a file of
+    # 1.2 slices yields one for every fifth random start.
+    if fruitless >= max(100, 2 * nfiles):
+        raise InputError(no_slices(nfiles, slice_len))
+
+
 class Slices:
-    """The slices of many files, decoded ahead by threads, in the order of `order`."""
+    """The slices of many files, decoded ahead by threads, in the order of `order`.
+
+    Args:
+      decoder: a `Decoder`.
+      order: an `Order`.
+      repeat: go on for ever.
+      parallel: files to decode at a time.
+      skip: begin at this place in the stream; of the endless.
+      batch, rows: of every `batch` slices deliver those of `rows`, (first, last + 1).
+    """
 
     def __init__(
-        self, decoder, order, repeat, buffer_size, parallel, skip=0, part=None
+        self, decoder, order, repeat, parallel=1, skip=0, batch=1, rows=(0, 1)
     ):
         self.decoder, self.order, self.repeat = decoder, order, repeat
-        self.buffer_size, self.parallel = buffer_size, parallel or 1
-        self.skip, self.part = skip, part
+        self.parallel, self.skip = parallel or 1, skip
+        self.batch, self.rows = batch, rows
+        self.window = functools.lru_cache(maxsize=4)(self.window)
 
-    def of_part(self, part):
-        """Yields the slices of `part` alone, in the same order.
+    def window(self, window):
+        """{number of a slice: its place in the stream}, in the stream's order: those
+        slices of a window that are delivered here.
 
-        If files became shorter since they were measured, others take the place of what
-        they lack: the parts of the other workers must not move.
+        The number counts slices as they are read, the place as they are delivered to
+        all workers together.
         """
-        size, skip = self.buffer_size, part.skip
-        if skip:
-            held = self.order.buffered(skip, size)
-            *places, next_place = self.locate([*held, skip + size])
-            taken, buffer = np.flatnonzero(part.takes(held)), [None] * size
-            for i, slice_ in zip(
-                taken, self.these([places[i] for i in taken]), strict=True
-            ):
-                buffer[i] = slice_
-            arriving = self.arriving_for(part, next_place, skip + size)
-        else:
-            arriving = self.arriving_for(part, (0, 0, 0), 0)
-            buffer = list(itertools.islice(arriving, size))
-        spare = next((s for s in buffer if s is not None), None)
-        for departure, new in enumerate(arriving, skip):
-            if departure == skip or departure % Order.BLOCK == 0:
-                leaving = self.order.leaving(departure // Order.BLOCK, size)
-            place = leaving[departure % Order.BLOCK]
-            leaver, buffer[place] = buffer[place], new
-            spare = spare if new is None else new
-            if part.has(departure):
-                yield spare if leaver is None else leaver
+        first, size = window * self.order.size, self.order.size
+        places = np.arange(first, first + size)
+        row = (places - self.skip) % self.batch
+        here = (places >= self.skip) & (self.rows[0] <= row) & (row < self.rows[1])
+        numbers = self.order.window(window)[here]
+        return dict(zip(numbers.tolist(), places[here].tolist(), strict=True))
 
-    def arriving_for(self, part, place, number):
-        """As `arriving`, for a part, from the slice of that number on; None for others'
-        slices. A file that is all theirs is not decoded, if its length is known.
-        """
-        epoch, position, first = place
-        number -= first
-        upcoming = number  # of the next file's first slice; None if that is not known
-        pending, running = collections.deque(), 0
-        with self.threads() as start:
-            for task in self.tasks(epoch, position):
-                if upcoming is None:
-                    sizes = [self.size_of(*t) for t, _, _ in pending]
-                    upcoming = None if None in sizes else number + sum(sizes)
-                size, future = self.size_of(*task), None
-                if upcoming is None or size is None:
-                    upcoming, taken = None, True
-                else:
-                    taken = part.takes(np.arange(upcoming, upcoming + size)).any()
-                    upcoming += size
-                if taken:
-                    future = start([task])
-                    running += 1
-                pending.append((task, size, future))
-                while running > self.parallel:
-                    _, size, future = pending.popleft()
-                    if future is None:
-                        for _ in range(first, size):
-                            yield None
-                        number, first = number + size, 0
-                        continue
-                    running -= 1
-                    with future as ((cut,), _):
-                        n = len(cut)
-                        if n != size:
-                            upcoming = None
-                        takes = part.takes(np.arange(number, number + n))
-                        for k in range(first, n):
-                            yield cut[k] if takes[k] else None
-                    number, first, cut, future = number + n, 0, None, None
-
-    def size_of(self, file, start):
-        """How many slices a file has from a sample on; None if that is not known."""
-        length = self.decoder.lengths[file]
-        slicing = self.decoder.slicing
-        return None if length < 0 else int(slice_count(length - start, *slicing))
+    def is_delivered(self, number):
+        return number in self.window(number // self.order.size)
 
     def __iter__(self):
-        """Slices, see `extract_slices`: those after the first `skip`."""
-        size, skip = self.buffer_size, self.skip
-        if self.part:
-            yield from self.of_part(self.part)
-            return
-        if not size:
-            yield from self.arriving(*self.locate([skip]))
-            return
-        if skip:
-            held = self.order.buffered(skip, size)
-            *places, next_place = self.locate([*held, skip + size])
-            buffer, arriving = self.these(places), self.arriving(next_place)
-            # Files that have become shorter, or bad, since their slices were counted
-            buffer = [next(arriving) if s is None else s for s in buffer]
-        else:
-            arriving = self.arriving((0, 0, 0))
-            buffer = list(itertools.islice(arriving, size))
-        places = iter(())
-        for number, new in enumerate(arriving, skip):
-            if number == skip or number % Order.BLOCK == 0:
-                places = self.order.leaving(number // Order.BLOCK, size)
-            place = places[number % Order.BLOCK]
-            leaver, buffer[place] = buffer[place], new
-            yield leaver
-        random.Random(self.order.seed).shuffle(buffer)
-        yield from buffer
+        """Slices, see `extract_slices`.
 
-    def arriving(self, place):
-        """Slices as the files yield them, from a place (see `locate`) on."""
-        epoch, position, first = place
-        for cut in self.decoded(self.tasks(epoch, position)):
-            for k in range(first, len(cut)):
-                yield cut[k]
-            first, cut = 0, None  # not held while the next one is waited for
+        The first slice leaves when its window is full. From then on one slice is read
+        for each that leaves, so the next window is full when this one is empty, and
+        both together hold `size` slices.
+        """
+        size, held = self.order.size, {}
+        windows = map(self.window, itertools.count(self.skip // size))
+        stream = itertools.chain.from_iterable(window.items() for window in windows)
+        number, place = next(stream)
+        for newest, newest_slice in self.read():
+            held[newest] = newest_slice
+            while newest + 1 >= place + size:
+                # A file that has become shorter since its slices were counted lacks
+                # some. The newest replaces them, so that all workers stay in step.
+                yield held.pop(number, newest_slice)
+                number, place = next(stream)
+        while held:
+            if number in held:
+                yield held.pop(number)
+            number, _ = next(stream)
+
+    def read(self):
+        """Yields (number, slice) of the slices delivered here, in the files' order."""
+        following = 0
+        for (_, _, number, count), cut in self.decoded(self.tasks()):
+            number = following if number is None else number
+            count = len(cut) if count < 0 else count
+            for k in range(min(count, len(cut))):
+                if self.is_delivered(number + k):
+                    yield number + k, cut[k]
+            following, cut = number + count, None  # not held during the next wait
+
+    def tasks(self):
+        """Yields (file, first sample, number of its first slice, how many slices) of
+        each file to decode: those with slices to deliver here.
+
+        The last two are None and -1 where they are not known yet: how many slices a
+        file has is known once it was decoded. Until then all files are decoded.
+        """
+        begin = self.skip // self.order.size * self.order.size
+        epoch, place, number = self.locate(begin)
+        uncounted = collections.deque()
+        for _, files, starts, counts in self.epochs(epoch):
+            for i in range(place, len(files)):
+                file, start, count = files[i], starts[i], int(counts[i])
+                while uncounted and (n := self.counts(*uncounted[0])) >= 0:
+                    number += int(n)
+                    uncounted.popleft()
+                if uncounted or count < 0:
+                    yield file, start, None if uncounted else number, count
+                    uncounted.append((file, start))
+                else:
+                    first, number = number, number + count
+                    if any(map(self.is_delivered, range(max(first, begin), number))):
+                        yield file, start, first, count
+            place = 0
 
     def decoded(self, tasks):
-        """The `Cut` of each task, in order; a few tasks ahead where they take long."""
-        pending, tasks, size = collections.deque(), iter(tasks), 1
+        """Yields (task, its `Cut`), in order; some tasks ahead where they take long."""
+        pending, size = collections.deque(), 1
         with self.threads() as start:
-            while group := list(itertools.islice(tasks, size)):
-                pending.append(start(group))
+            while (group := list(itertools.islice(tasks, size))) or pending:
+                if group:
+                    pending.append((group, start([task[:2] for task in group])))
                 # Threads that read short files wait for one another, not for the disk.
-                while len(pending) > (self.parallel if size == 1 else 0):
-                    with pending.popleft() as (cuts, seconds):
+                ahead = self.parallel if group and size == 1 else 0
+                while len(pending) > ahead:
+                    done, result = pending.popleft()
+                    with result as (cuts, seconds):
                         size = min(2 * size, GROUP) if seconds < QUICK else 1
-                        while cuts:
-                            yield cuts.pop(0)
-            while pending:
-                with pending.popleft() as (cuts, _):
-                    while cuts:
-                        yield cuts.pop(0)
+                        for task in done:
+                            yield task, cuts.pop(0)
 
     @contextlib.contextmanager
     def threads(self):
@@ -228,69 +208,36 @@ class Slices:
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
 
-    def tasks(self, epoch, place=0):
-        """(file, first sample) of one file after another."""
-        for number in itertools.count(epoch) if self.repeat else [epoch]:
-            files, starts = self.order.epoch(number)
-            yield from zip(files[place:], starts[place:], strict=True)
-            place = 0
+    def counts(self, files, starts):
+        """How many slices files have, from a sample on; -1 where that is not known."""
+        lengths = self.decoder.lengths[files]
+        counts = slice_count(lengths - starts, *self.decoder.slicing)
+        return np.where(lengths < 0, -1, counts)
 
-    def these(self, places):
-        """The slices at these places, or None; each file decoded once."""
-        wanted, found = collections.defaultdict(list), [None] * len(places)
-        for i, (epoch, position, k) in enumerate(places):
-            wanted[epoch, position].append((i, k))
-        epochs = {e: self.order.epoch(e) for e in {e for e, _ in wanted}}
-        tasks = ((epochs[e][0][p], epochs[e][1][p]) for e, p in wanted)
-        for cut, into in zip(self.decoded(tasks), wanted.values(), strict=True):
-            for i, k in into:
-                found[i] = cut[k] if k < len(cut) else None
-        return found
+    def epochs(self, number):
+        """Yields (number of an epoch, its files, their first samples, `counts`)."""
+        fruitless = 0
+        for epoch in itertools.count(number) if self.repeat else [number]:
+            files, starts = self.order.epoch(epoch)
+            counts = self.counts(files, starts)
+            fruitless = 0 if counts.any() else fruitless + len(files)
+            require_slices(fruitless, len(files), self.decoder.slice_len)
+            yield epoch, files, starts, counts
 
-    def leaving(self, skip, n):
-        """Numbers of the `n` slices that come after the first `skip`."""
-        numbers, size = np.arange(skip, skip + n), self.buffer_size
-        if size:
-            held = self.order.buffered(skip, size)
-            for i, number in enumerate(range(skip, skip + n)):
-                places = self.order.leaving(number // Order.BLOCK, size)
-                place = places[number % Order.BLOCK]
-                numbers[i], held[place] = held[place], size + number
-        return numbers
-
-    def locate(self, numbers):
-        """Where slices are, by their numbers: (epoch, position of the file in it, which
-        of its slices)."""
-        numbers = np.asarray(numbers)
-        if not numbers.any():
-            return [(0, 0, 0)] * len(numbers)
-        into = np.argsort(numbers)
-        found, left = [], numbers[into]
-        lengths, epoch, base = self.decoder.lengths, 0, 0
-        if (lengths >= 0).all():
-            size = int(slice_count(lengths, *self.decoder.slicing).sum())
-            if not size:
-                raise InputError(no_slices(len(lengths), self.decoder.slice_len))
-            if not self.order.offsets:  # all epochs are as large
-                epoch = int(left[0]) // size
-                base = epoch * size
-        while len(left):
-            counts = self.counts(epoch, left[-1] - base + 1)
-            ends = base + np.cumsum(counts)
-            inside, left = np.split(left, [np.searchsorted(left, ends[-1])])
-            places = np.searchsorted(ends, inside, side="right")
-            which = inside - (ends - counts)[places]
-            found += [(epoch, *p) for p in zip(places, which, strict=True)]
-            epoch, base = epoch + 1, ends[-1]
-        return [found[i] for i in np.argsort(into)]
-
-    def counts(self, epoch, enough):
-        """Slices of each file of an epoch, in its order: right for `enough` slices."""
-        files, starts = self.order.epoch(epoch)
+    def locate(self, number):
+        """The file that holds a slice: (epoch, its place there, number of its first
+        slice); the very first file while there are files of unknown length."""
         lengths = self.decoder.lengths
-        while True:
-            counts = slice_count(lengths[files] - starts, *self.decoder.slicing)
-            unknown = np.flatnonzero(lengths[files] < 0)[:1]
-            if not unknown.size or counts[: unknown[0]].sum() >= enough:
-                return counts
-            self.decoder([(files[unknown[0]], 0)])
+        if not number or (lengths < 0).any():
+            return 0, 0, 0
+        before = 0  # epochs that need not be counted through
+        total = int(slice_count(lengths, *self.decoder.slicing).sum())
+        if total and not self.order.offsets:  # every epoch has as many
+            before = number // total
+        first = before * total
+        for epoch, _, _, counts in self.epochs(before):
+            ends = first + np.cumsum(counts)
+            if number < ends[-1]:
+                place = int(np.searchsorted(ends, number, side="right"))
+                return epoch, place, int(ends[place] - counts[place])
+            first = int(ends[-1])

@@ -1,8 +1,8 @@
 """A training folder as one HTML page: verdict, sounds, curves, settings.
 
-The page takes the folder as it is, and names what is missing (summaries, previews,
-data, a checkpoint) where it would be. It needs no network and holds no script; its
-policy forbids everything that it does not contain.
+The page shows the folder as it is, and says where something is missing (summaries,
+previews, data, a checkpoint). It needs no network and contains no script; its content
+security policy forbids everything that it does not contain.
 """
 
 import base64
@@ -13,8 +13,8 @@ import os
 import jinja2
 from markupsafe import Markup
 
-from specgan_tf.files import InputError, replacing
-from specgan_tf.report import charts, sections
+from specgan_tf.files import InputError, StrPath, replacing
+from specgan_tf.report import charts, gather, sections
 
 GENERATOR = "specgan_tf report"
 HERE = os.path.dirname(__file__)
@@ -31,11 +31,11 @@ TEMPLATES = jinja2.Environment(
 TEMPLATES.globals["charts"] = charts
 
 
-def write(fp, training):
-    """Write the report of a `Training`; an earlier one at `fp` is replaced.
+def write(fp: StrPath, training: gather.Training) -> None:
+    """Write the report of a training to `fp`; it replaces an earlier report there.
 
     Raises:
-      InputError: anything else is at `fp`.
+      InputError: `fp` is something other than a report, or its folder does not exist.
     """
     check_replaceable(fp)
     html = TEMPLATES.get_template("template.html").render(
@@ -53,8 +53,8 @@ def write(fp, training):
         f.write(html.encode("utf-8", "backslashreplace"))
 
 
-def check_replaceable(fp):
-    """Refuse to write over what is not an earlier report, or into no folder."""
+def check_replaceable(fp: StrPath) -> None:
+    """Raise InputError unless `fp` is free, or an earlier report, in a folder."""
     folder = os.path.dirname(os.path.abspath(fp))
     if not os.path.isdir(folder):
         raise InputError(f"{folder} is not a folder; choose another --report_fp")

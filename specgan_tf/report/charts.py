@@ -3,41 +3,45 @@
 import dataclasses
 import itertools
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
-POINTS = 300  # per line; more are averaged, with a band from the least to the largest
+POINTS = 300  # per line; more are averaged, with a band from minimum to maximum
 WIDTH, HEIGHT = 460, 216  # of a chart, and its margins
 LEFT, RIGHT, TOP, BOTTOM = 58, 22, 34, 40
 
 
 @dataclasses.dataclass
 class Chart:
-    """One chart; coordinates are pixels of a WIDTH x HEIGHT picture.
-
-    label: the chart in words; note: the sentence below it; lines: [(name, d of the SVG
-    path)]; bands: [points of an SVG polygon, or ""], one per line;
-    x_ticks, y_ticks: [(pixel, text)].
-    """
+    """One chart; coordinates are pixels of a WIDTH x HEIGHT picture."""
 
     title: str
-    label: str
-    note: str
+    label: str  # the chart in words, for screen readers
+    note: str  # the sentence below it
     x_label: str
-    lines: list
-    bands: list
-    x_ticks: list
-    y_ticks: list
+    lines: list[tuple[str, str]]  # (name, the SVG path's attribute d)
+    bands: list[str]  # an SVG polygon's points, or "", for each line
+    x_ticks: list[tuple[float, str]]  # (pixel, text)
+    y_ticks: list[tuple[float, str]]
 
 
-def chart(title, lines, note="", x_label="step", bands=(), x_range=None, include=()):
+def chart(
+    title: str,
+    lines: Sequence[tuple],
+    note: str = "",
+    x_label: str = "step",
+    bands: Sequence[tuple] = (),
+    x_range: tuple[float, float] | None = None,
+    include: Sequence[float] = (),
+) -> Chart | None:
     """A `Chart`, or None if there is nothing to draw.
 
     Args:
       lines: [(name, xs, ys)], at most two; values that are not finite are gaps.
-      bands: [(xs, low, high)], as many as lines, or none.
+      bands: [(xs, low, high)], one per line; without them the range of averaged points.
       x_range: (first, last) of the x axis, so that charts can share it.
-      include: values that the y axis must reach, as 0 and 1 for a share.
+      include: values that the y axis must reach, such as 0 and 1 for a share.
     """
     lines = [(name, *map(np.asarray, xy)) for name, *xy in lines if len(xy[0])]
     finite = [np.asarray(ys[np.isfinite(ys)], float) for _, _, ys in lines]
@@ -59,7 +63,7 @@ def chart(title, lines, note="", x_label="step", bands=(), x_range=None, include
         return LEFT + (x - x0) / max(x1 - x0, 1e-12) * (WIDTH - LEFT - RIGHT)
 
     def y_of(y):
-        y = np.clip(y, y0, y1)  # a spike is cut at the edge
+        y = np.clip(y, y0, y1)  # spikes are cut off at the edge
         return TOP + (y1 - y) / (y1 - y0) * (HEIGHT - TOP - BOTTOM)
 
     ends = [f"{name} from {ys[0]:.3g} to {ys[-1]:.3g}" for name, _, ys in lines]
@@ -78,7 +82,7 @@ def chart(title, lines, note="", x_label="step", bands=(), x_range=None, include
 
 
 def _polygon(xs, low, high, x_of, y_of):
-    """Points around a band; "" for one that is not finite or has no height."""
+    """The points of a band's outline; "" if it is not finite or has no height."""
     if not np.isfinite(np.concatenate([low, high])).all() or not np.any(high > low):
         return ""
     corners = [*zip(xs, high, strict=True), *zip(xs[::-1], low[::-1], strict=True)]
@@ -86,7 +90,7 @@ def _polygon(xs, low, high, x_of, y_of):
 
 
 def _path(xs, ys, y_of):
-    """Through everything finite; a single point is a short stroke."""
+    """A path through the finite points; a single point is a short stroke."""
     strokes = []
     for finite, group in itertools.groupby(
         zip(xs, ys, strict=True), lambda p: np.isfinite(p[1])
@@ -98,7 +102,7 @@ def _path(xs, ys, y_of):
 
 
 def _thinned(xs, ys):
-    """(xs, means, least, largest) of at most POINTS buckets."""
+    """(xs, means, minima, maxima) of at most POINTS groups of points."""
     xs, ys = np.asarray(xs, float), np.asarray(ys, float)
     parts = np.array_split(np.arange(len(xs)), min(POINTS, len(xs)))
     xs = np.array([xs[p].mean() for p in parts])
@@ -106,7 +110,7 @@ def _thinned(xs, ys):
 
 
 def _range(values):
-    """Of a y axis: all values, or all but a hundredth that would flatten the rest."""
+    """A y axis' range: all values, without the extreme 2% if they flatten the rest."""
     low, high = values.min(), values.max()
     inner = np.percentile(values, [1, 99])
     if high - low > 4 * (inner[1] - inner[0]) > 0:
@@ -116,8 +120,8 @@ def _range(values):
     return low - abs(low) / 2 - 0.5, high + abs(high) / 2 + 0.5
 
 
-def ticks(low, high, about=4):
-    """Round numbers from at most `low` to at least `high`."""
+def ticks(low: float, high: float, about: int = 4) -> list[float]:
+    """About `about` round numbers, from at most `low` to at least `high`."""
     if high <= low:
         return [float(low)]
     rough = (high - low) / about
@@ -127,8 +131,8 @@ def ticks(low, high, about=4):
     return [i * step for i in range(first, last + 1)]
 
 
-def number(value):
-    """Short, as at a tick: 12000 is 12k."""
+def number(value: float) -> str:
+    """A short form for ticks: 12000 is 12k."""
     value = float(f"{value:.6g}")
     for size, unit, suffix in ((1e9, 1e9, "G"), (1e6, 1e6, "M"), (1e4, 1e3, "k")):
         if abs(value) >= size:

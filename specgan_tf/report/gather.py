@@ -1,6 +1,6 @@
-"""What a report is made of: summaries, previews, scores, sounds, the newest checkpoint.
+"""Read what a report shows: summaries, previews, scores, sounds, the newest checkpoint.
 
-Each reader takes a training folder as it is; what is missing comes back empty.
+Readers accept any training folder; they return empty results for what is missing.
 """
 
 import dataclasses
@@ -15,30 +15,32 @@ import tensorflow as tf
 
 from specgan_tf import generate, loader, moments, spectral
 from specgan_tf.eval import score
-from specgan_tf.files import InputError
+from specgan_tf.files import InputError, StrPath
 from specgan_tf.weights import checkpoint, folders
 
 CLIPS = 8  # default for --report_n: clips of each kind
 PICTURES = 500  # steps whose pictures are kept while reading summaries
-POOL = 512  # real slices, among which the nearest are looked for
-POOL_SECS = 60  # for decoding them
+POOL = 512  # real slices to search for the nearest ones
+POOL_SECS = 60  # time limit for decoding them
 HEADERS = 20_000  # files whose rate and length are read
 
 log = logging.getLogger("specgan_tf")
 
+Series = dict[str, tuple[np.ndarray, np.ndarray]]  # tag -> (steps, values)
 
-# What was recorded
+
+# Recorded files
 
 
-def read_events(train_dir):
-    """The summaries of a training, over all its runs.
+def read_events(train_dir: StrPath) -> tuple[Series, dict[int, list[bytes]]]:
+    """The summaries of a training, from all its runs.
 
     A run that resumed from a checkpoint replaces the summaries after that checkpoint.
-    A file that is cut off or damaged is read as far as possible.
+    A truncated or damaged file is read as far as possible.
 
     Returns:
-      (series, images): tag -> (steps, values) of scalars; step -> [PNG file] of G_z,
-      for a subset of the steps where there are many.
+      (series, images): tag -> (steps, values) of scalars; step -> PNG files of G_z. If
+      there are many steps with images, only some of them.
     """
     from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
@@ -53,13 +55,15 @@ def read_events(train_dir):
                         number = float(tf.make_ndarray(value.tensor).reshape(-1)[0])
                         run.setdefault(value.tag, {})[event.step] = number
                     elif kind == "images" and value.tag == "G_z/image":
-                        # after its width and height
+                        # the first two strings are width and height
                         pictures[event.step] = list(value.tensor.string_val[2:])
                 if len(pictures) > PICTURES:
                     for step in sorted(pictures)[1::2]:
                         del pictures[step]
-        except Exception as e:  # whatever a damaged file makes the reader trip over
-            log.warning("%s: read no further (%s)", name, type(e).__name__)
+        except Exception as e:  # a damaged file can cause any error
+            log.warning(
+                "%s is damaged, and is read in part (%s)", name, type(e).__name__
+            )
         first = min((step for points in run.values() for step in points), default=None)
         if first is not None:
             for points in (*series.values(), images):
@@ -76,7 +80,7 @@ def _sorted(points):
     return np.array(steps, np.int64), np.array([points[s] for s in steps], np.float64)
 
 
-def read_previews(train_dir):
+def read_previews(train_dir: StrPath) -> dict[int, str]:
     """step -> path of the sheet of pictures that `preview` wrote."""
     folder = os.path.join(train_dir, "preview")
     names = os.listdir(folder) if os.path.isdir(folder) else []
@@ -84,7 +88,7 @@ def read_previews(train_dir):
     return {int(f[1]): os.path.join(folder, f[0]) for f in found if f}
 
 
-def read_scores(train_dir):
+def read_scores(train_dir: StrPath) -> dict[int, dict[str, dict]]:
     """step -> {"generated": numbers, "real": numbers}, as `score` wrote them."""
     folder = os.path.join(train_dir, "score")
     found = {}
@@ -93,10 +97,12 @@ def read_scores(train_dir):
             continue
         try:
             with open(os.path.join(folder, name), encoding="utf-8") as f:
-                said = json.load(f)
+                content = json.load(f)
             found[int(match[1])] = {
-                of: {k: _mean_std(v) for k, v in said[of].items() if k != "classes"}
-                for of in ("generated", "real")
+                kind: {
+                    k: _mean_std(v) for k, v in content[kind].items() if k != "classes"
+                }
+                for kind in ("generated", "real")
             }
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
             log.warning("%s holds no scores: %r", os.path.join(folder, name), e)
@@ -104,7 +110,7 @@ def read_scores(train_dir):
 
 
 def _mean_std(value):
-    """(mean, None), or with the standard deviation."""
+    """(mean, standard deviation), or (number, None)."""
     mean, std = value if isinstance(value, list) else (value, None)
     return float(mean), None if std is None else float(std)
 
@@ -114,28 +120,35 @@ def _mean_std(value):
 
 @dataclasses.dataclass
 class Sounds:
-    """The sounds a training learns from.
+    """The sounds that a training learns from."""
 
-    folder: as the user named it; files: how many; headers: [(rate, seconds) or None]
-    of the first HEADERS; clips: float32 [n, 16384, 1], a sample of slices; names: [n],
-    the file and time of each slice; skipped: [(path, reason)].
-    """
-
-    folder: str
-    files: int
-    headers: list
-    clips: np.ndarray
-    names: list
-    skipped: list
+    folder: str  # as the user named it
+    files: int  # the number of files
+    headers: list[
+        tuple[int, float] | None
+    ]  # (rate, seconds) of the first HEADERS files
+    clips: np.ndarray  # float32 [n, 16384, 1], a sample of the slices
+    names: list[str]  # the file and time of each of these slices
+    skipped: list[tuple[str, str]]  # (path, reason) of unreadable files
 
 
-def read_sounds(folder, fps, decoding, slicing, lengths=None, pool=POOL):
+def read_sounds(
+    folder: StrPath,
+    fps: list[str],
+    decoding: dict,
+    slicing: dict,
+    lengths: np.ndarray | None = None,
+    pool: int = POOL,
+) -> Sounds:
     """`Sounds` with at most `pool` slices, from files drawn with a fixed seed.
 
     Args:
+      folder: the folder of sounds.
+      fps: the paths of its files.
       decoding, slicing: keyword arguments, as for `loader.decode_extract_and_batch`;
         random offsets are not applied.
-      lengths: samples in each file as a checkpoint records them; 0: unreadable.
+      lengths: the number of samples in each file, as a checkpoint records it; 0 is an
+        unreadable file.
     """
     import soundfile
 
@@ -173,7 +186,7 @@ def read_sounds(folder, fps, decoding, slicing, lengths=None, pool=POOL):
             clips.append(np.pad(x, [(0, slicing["slice_len"] - len(x)), (0, 0)]))
             at = f" at {k * hop / decoding['decode_fs']:.1f} s" if k else ""
             names.append(os.path.relpath(fps[i], folder) + at)
-    clips = np.stack(clips[:pool]) if clips else np.zeros([0, spectral.SLICE_LEN, 1])
+    clips = np.stack(clips[:pool]) if clips else np.zeros([0, slicing["slice_len"], 1])
     return Sounds(folder, len(fps), headers, clips, names[:pool], [*skipped.items()])
 
 
@@ -182,13 +195,13 @@ def read_sounds(folder, fps, decoding, slicing, lengths=None, pool=POOL):
 
 @dataclasses.dataclass
 class Training:
-    """Everything the sections show.
+    """All the data that the sections show.
 
     Args:
       folder: the training folder.
       settings: [(name, value, whether it is the default)].
-      sounds: `Sounds`, or one line with the reason why there are none.
-      n: clips of each kind.
+      sounds: `Sounds`, or one line that says why there are none.
+      n: number of clips of each kind.
       griffin_lim: `spectral.GriffinLim` for generated sounds.
       upsample: the generator's upsampling, where its checkpoint does not record it.
       moments_fp: a moments file, if the folder has none.
@@ -197,9 +210,10 @@ class Training:
       series, images: see `read_events`.
       prefix: the newest checkpoint, or None; step: its step, or the last of `series`.
       moments: `moments.Moments`, or None.
-      made: `generate.render` of `n` latents, or None; then `missing` is the reason.
-      near: `score.nearest` of these among the sounds, or None; apart: the mean distance
-        of a real clip to its nearest other.
+      made: the result of `generate.render` for `n` latents, or None; then `missing` is
+        the reason.
+      near: `score.nearest`, for each generated clip the nearest real one, or None;
+        apart: the mean distance from a real clip to the nearest other real one.
     """
 
     folder: str
@@ -213,6 +227,7 @@ class Training:
     def __post_init__(self):
         chosen = {name: value for name, value, _ in self.settings}
         self.loss, self.sample_rate = chosen["specgan_loss"], chosen["data_sample_rate"]
+        self.frames = chosen["data_slice_len"] // spectral.NHOP
         self.series, self.images = read_events(self.folder)
         self.prefix = folders.latest(self.folder)
         self.moments = self.made = self.near = None
@@ -226,8 +241,8 @@ class Training:
                 self.made = self.render()
             elif self.prefix:
                 self.missing = (
-                    "Nothing saved since step 0, and an untrained generator makes near "
-                    "silence. Training saves every --train_save_secs and when it ends."
+                    "Nothing saved since step 0, and an untrained generator is nearly "
+                    "silent. Training saves every --train_save_secs and when it ends."
                 )
         except InputError as e:
             self.missing = f"No sounds: {e}."
@@ -239,25 +254,25 @@ class Training:
             if len(real) > 1:
                 self.apart, _ = score.similarity(score.to_int16(real))
 
-    def load_moments(self, chosen):
+    def load_moments(self, chosen: dict) -> moments.Moments:
         found = folders.load_moments(self.folder, self.moments_fp)
         where = self.moments_fp or folders.moments_fp(self.folder)
         how = {name: chosen[f"specgan_{name}"] for name in found.analysis}
         moments.require_analysis(found, how, where)
         return found
 
-    def render(self):
+    def render(self) -> dict[str, np.ndarray]:
         G = checkpoint.load_generator(self.prefix, self.upsample)
         z = latents(self.folder, self.n, G.latent_dim)
         return generate.render(G, self.moments, z, self.griffin_lim)
 
     @property
-    def has_sounds(self):
+    def has_sounds(self) -> bool:
         return isinstance(self.sounds, Sounds)
 
 
-def latents(train_dir, n, latent_dim):
-    """The latents of the previews, then further ones up to `n`."""
+def latents(train_dir: StrPath, n: int, latent_dim: int) -> np.ndarray:
+    """`n` latents [n, latent_dim]: those of the previews, then further ones."""
     fp = os.path.join(train_dir, "preview", "z.pkl")
     z = np.zeros([0, latent_dim], np.float32)
     if os.path.isfile(fp):
@@ -266,10 +281,12 @@ def latents(train_dir, n, latent_dim):
     return np.concatenate([z, more])[:n]
 
 
-def checkpoint_pictures(train_dir, prefixes, n, upsample):
-    """step -> `n` pictures uint8 [128, 128, 1] of the same latents, by each checkpoint.
+def checkpoint_pictures(
+    train_dir: StrPath, prefixes: dict[int, str], n: int, upsample: str | None
+) -> dict[int, list[np.ndarray]]:
+    """step -> `n` pictures uint8 [128, 128, 1], of the same latents.
 
-    prefixes: step -> checkpoint. One that cannot be read is reported and left out.
+    prefixes: step -> checkpoint. Unreadable checkpoints are reported and left out.
     """
     rows = {}
     for step, prefix in prefixes.items():
@@ -283,7 +300,7 @@ def checkpoint_pictures(train_dir, prefixes, n, upsample):
     return rows
 
 
-def find_checkpoints(train_dir):
+def find_checkpoints(train_dir: StrPath) -> dict[int, str]:
     """step -> every checkpoint in the folder and in its backup."""
     found = {}
     for folder in (os.path.join(train_dir, "backup"), train_dir):
@@ -293,8 +310,8 @@ def find_checkpoints(train_dir):
     return found
 
 
-def decode_png(data):
-    """uint8 [h, w, 1], or None if `data` is no PNG file."""
+def decode_png(data: bytes) -> np.ndarray | None:
+    """uint8 [h, w, 1], or None if `data` is not a PNG file."""
     try:
         return tf.io.decode_png(data, channels=1).numpy()
     except tf.errors.OpError:

@@ -1,10 +1,11 @@
-"""The sections of a report: plain values for template.html, from a `Training`."""
+"""The sections of a report: from a `Training` to plain values for template.html."""
 
 import base64
 import collections
 import io
 import os
 import platform
+from collections.abc import Iterable
 from importlib import metadata
 
 import numpy as np
@@ -13,16 +14,17 @@ import specgan_tf
 from specgan_tf import sheet, spectral
 from specgan_tf.eval import comparison, health
 from specgan_tf.report import gather
-from specgan_tf.report.charts import chart
+from specgan_tf.report.charts import Chart, chart
+from specgan_tf.report.gather import Training
 
 STEPS, LATENTS = 8, 4  # in spectrograms over time
-NAMED = 10  # skipped files that are named
+NAMED = 10  # skipped files to name
 
 
 # Health
 
 
-def verdict(t):
+def verdict(t: Training) -> dict:
     """{kind: "good", "bad" or "early"; headline; signs; note}"""
     signs = health.of_training(t.loss, t.series)
     judged = [] if health.is_early(t.series) else ["losses"]
@@ -49,29 +51,29 @@ def verdict(t):
 # Sounds
 
 
-def listen(t):
+def listen(t: Training) -> dict:
     """{missing, near, pairs, real}: generated clips, nearest real ones, more real ones.
 
-    A clip is {image, audio, caption}, the first two as data URIs.
+    A clip is {image, audio, caption}; image and audio are data URIs.
     """
-    said = {"missing": t.missing, "near": "", "pairs": [], "real": []}
+    found = {"missing": t.missing, "near": "", "pairs": [], "real": []}
     if t.made is None:
-        return said
+        return found
     images = None
     if t.near:
         real, names = t.sounds.clips, t.sounds.names
         images = spectral.f_to_img(t.moments.t_to_f(real)).numpy()
-        said["near"] = (
-            "Each generated clip, and the real one nearest to it among "
-            f"{len(real)} slices, by the distance between their log-mel spectra. A "
-            f"real clip is {t.apart:.0f} from its nearest other one."
+        found["near"] = (
+            "Each generated clip, and the nearest real one among "
+            f"{len(real)} slices, by the distance between their log-mel spectra. The "
+            f"mean distance from a real clip to the nearest other is {t.apart:.0f}."
         )
-        said["real"] = [
+        found["real"] = [
             clip(real[j], images[j], names[j], t.sample_rate)
             for j in range(min(t.n, len(real)))
         ]
     else:
-        said["near"] = f"No real sounds to compare with: {t.sounds}."
+        found["near"] = f"No real sounds to compare with: {t.sounds}."
     for i, (G_z, image) in enumerate(
         zip(t.made["G_z"], t.made["G_z_norm_uint8"], strict=True)
     ):
@@ -80,14 +82,14 @@ def listen(t):
             j, distance = t.near[0][i], t.near[1][i]
             caption = f"{names[j]}, distance {distance:.0f}"
             pair.append(clip(real[j], images[j], caption, t.sample_rate))
-        said["pairs"].append(pair)
-    return said
+        found["pairs"].append(pair)
+    return found
 
 
-def clip(x, image, caption, sample_rate):
+def clip(x: np.ndarray, image: np.ndarray, caption: str, sample_rate: int) -> dict:
     from scipy.io import wavfile
 
-    # One that is too loud is turned down, as `generate` does.
+    # A clip that is too loud is turned down, as in `generate`.
     samples = spectral.float_to_int16(spectral.turn_down(x[np.newaxis])[0])
     encoded = io.BytesIO()
     wavfile.write(encoded, sample_rate, np.asarray(samples))
@@ -95,24 +97,24 @@ def clip(x, image, caption, sample_rate):
     return {"image": png(image), "audio": audio, "caption": caption}
 
 
-def png(image):
+def png(image: np.ndarray) -> str:
     return data_uri("image/png", sheet.encode_png(image))
 
 
-def data_uri(kind, data):
+def data_uri(kind: str, data: bytes) -> str:
     return f"data:{kind};base64,{base64.b64encode(data).decode()}"
 
 
 # Curves
 
 
-CURVES = [  # title, line -> tag, values on the y axis, what it shows
+CURVES = [  # title, line -> tag, values on the y axis, what the chart shows
     (
         "Losses",
         {"D_loss": "D_loss", "G_loss": "G_loss"},
         (),
-        "What each network minimises; they pull against each other, so neither has to "
-        "fall.",
+        "What each network minimises. The two work against each other, so neither has "
+        "to fall.",
     ),
     (
         "D(real) and D(generated)",
@@ -125,8 +127,8 @@ CURVES = [  # title, line -> tag, values on the y axis, what it shows
         "Their difference",
         {"D_x - D_G_z": "D_x_minus_D_G_z"},
         (0,),
-        "Shrinks while the generator improves; below 0, D takes generated sounds for "
-        "real.",
+        "It shrinks while the generator improves. Below 0, D rates generated sounds "
+        "above real ones.",
     ),
     (
         "Diversity",
@@ -145,13 +147,13 @@ CURVES = [  # title, line -> tag, values on the y axis, what it shows
         "Slopes of D",
         {"slopes": "slopes", "penalty": "gradient_penalty"},
         (0, 1),
-        "The gradient penalty keeps the slopes near 1; the penalty itself stays small.",
+        "The gradient penalty keeps the slopes near 1. The penalty itself stays small.",
     ),
     (
         "Norms of gradients",
         {"D": "D_gradient_norm", "G": "G_gradient_norm"},
         (0,),
-        "The size of each update's gradient: a sudden or endless climb comes before "
+        "The size of each update's gradient. A sudden or endless climb comes before "
         "divergence.",
     ),
     (
@@ -169,8 +171,8 @@ CURVES = [  # title, line -> tag, values on the y axis, what it shows
 ]
 
 
-def curves(t):
-    """Charts of the summaries, all on one x axis: from step 0 to the last."""
+def curves(t: Training) -> list[Chart]:
+    """Charts of the summaries; all x axes go from step 0 to the last step."""
     last = max((int(steps[-1]) for steps, _ in t.series.values()), default=0)
     charts = []
     for title, tags, include, note in CURVES:
@@ -183,15 +185,17 @@ def curves(t):
 # Spectrograms over time
 
 
-def over_time(t):
+def over_time(t: Training) -> tuple[str, list[tuple[int, list[str]]]]:
     """(source, [(step, pictures as data URIs)]): the same latents, step by step.
 
-    From previews, or else summaries, or else the checkpoints that are kept.
+    The source is the previews, else the summaries, else the checkpoints.
     """
     previews = gather.read_previews(t.folder)
     if len(previews) > 1:
         source = "From the previews."
-        found = {step: sheet.first_row(previews[step]) for step in spread(previews)}
+        found = {
+            step: sheet.first_row(previews[step], t.frames) for step in spread(previews)
+        }
     elif len(t.images) > 1:
         source = "From the summaries."
         found = {
@@ -201,7 +205,7 @@ def over_time(t):
             for step in spread(t.images)
         }
     else:
-        source = "Made by the checkpoints that are here."
+        source = "Made with the checkpoints in the folder."
         kept = gather.find_checkpoints(t.folder)
         kept = {step: kept[step] for step in spread(kept)} if kept else {}
         found = gather.checkpoint_pictures(t.folder, kept, LATENTS, t.upsample)
@@ -213,8 +217,8 @@ def over_time(t):
     return source, columns
 
 
-def spread(steps, n=STEPS):
-    """At most `n` of them, evenly, with the first and the last."""
+def spread(steps: Iterable[int], n: int = STEPS) -> list[int]:
+    """At most `n` of the steps, evenly spaced, with the first and the last."""
     steps = sorted(steps)
     picked = np.linspace(0, len(steps) - 1, min(n, len(steps))).round().astype(int)
     return [steps[i] for i in picked]
@@ -226,8 +230,8 @@ def spread(steps, n=STEPS):
 WATCHED = {"incept": "incept_mean", "frechet": "frechet_log_mel"}  # folder -> tag
 
 
-def scores(t):
-    """(header, rows, charts) of what `score` and `incept` left in the folder."""
+def scores(t: Training) -> tuple[list, list, list[Chart]]:
+    """(header, rows, charts): the scores that `score` and `incept` wrote."""
     found = gather.read_scores(t.folder)
     names = [
         n
@@ -239,31 +243,33 @@ def scores(t):
         values = (numbers.get(name) for name in names)
         return [title, *("" if v is None else shown(*v) for v in values)]
 
-    rows = [row(f"step {step}", said["generated"]) for step, said in found.items()]
+    rows = [
+        row(f"step {step}", numbers["generated"]) for step, numbers in found.items()
+    ]
     if found:
         rows.append(row("real sounds", [*found.values()][-1]["real"]))
     charts = []
     for name in names if len(found) > 1 else []:
-        values = [said["generated"].get(name, (np.nan,))[0] for said in found.values()]
+        values = [s["generated"].get(name, (np.nan,))[0] for s in found.values()]
         charts.append(chart(comparison.MEASURES[name], [(name, [*found], values)]))
     for folder, tag in WATCHED.items():
         folder = os.path.join(t.folder, folder)
         series = gather.read_events(folder)[0] if os.path.isdir(folder) else {}
         if tag in series:
-            charts.append(chart(f"{tag} of each checkpoint", [(tag, *series[tag])]))
+            charts.append(chart(f"{tag}, by checkpoint", [(tag, *series[tag])]))
     header = ["", *(comparison.MEASURES[name] for name in names)]
     return header, rows, [c for c in charts if c]
 
 
-def shown(mean, std):
+def shown(mean: float, std: float | None) -> str:
     return f"{mean:.4g}" if std is None else f"{mean:.4g} ± {std:.2g}"
 
 
 # Data
 
 
-def facts(sounds, sample_rate):
-    """Rows on the data."""
+def facts(sounds: gather.Sounds, sample_rate: int) -> list[list[str]]:
+    """Rows of a table about the data."""
     known = [h for h in sounds.headers if h]
     seconds = [secs for _, secs in known]
     rates = collections.Counter(rate for rate, _ in known)
@@ -277,26 +283,26 @@ def facts(sounds, sample_rate):
     counts = ", ".join(f"{n} at {rate} Hz" for rate, n in sorted(rates.items()))
     rows += [["sample rates", counts], ["trained at", f"{sample_rate} Hz"]]
     if len(sounds.headers) < sounds.files:
-        rows.append(["these are of the first", f"{len(sounds.headers)} files"])
+        rows.append(["lengths and rates: the first", f"{len(sounds.headers)} files"])
     return [*rows, ["skipped", f"{len(sounds.skipped)}"]]
 
 
-def skipped(sounds):
-    """Lines on unreadable files, the first NAMED of them."""
+def skipped(sounds: gather.Sounds) -> list[str]:
+    """Lines that name unreadable files, at most NAMED of them."""
     lines = [f"{fp}: {why}" if why else fp for fp, why in sounds.skipped]
     if len(lines) > NAMED:
         lines[NAMED:] = [f"and {len(lines) - NAMED} more"]
     return lines
 
 
-def duration(seconds):
+def duration(seconds: float) -> str:
     for size, unit in ((3600, "h"), (60, "min")):
         if seconds >= size:
             return f"{seconds / size:.3g} {unit}"
     return f"{seconds:.3g} s"
 
 
-def moments_chart(t):
+def moments_chart(t: Training) -> Chart | None:
     if t.moments is None:
         return None
     mean, std = (m.astype(np.float64) for m in t.moments[:2])
@@ -304,7 +310,7 @@ def moments_chart(t):
     return chart(
         "Moments: mean log magnitude, ± standard deviation",
         [("mean", hertz, mean)],
-        "Spectrograms are normalised by these: a dip or a spike comes from the sounds.",
+        "They normalise spectrograms. A dip or a spike comes from the sounds.",
         "Hz",
         [(hertz, mean - std, mean + std)],
     )
@@ -313,12 +319,12 @@ def moments_chart(t):
 # Settings and versions
 
 
-def settings(t, which):
+def settings(t: Training, which: str) -> list[tuple]:
     """(name, value) of "all" settings, or of those "changed" from the default."""
     return [row[:2] for row in t.settings if which == "all" or not row[2]]
 
 
-def versions():
+def versions() -> list[list[str]]:
     rows = [
         ["specgan_tf", specgan_tf.__version__],
         ["Python", platform.python_version()],

@@ -1,14 +1,14 @@
-"""A SpecGAN over HTTP, as TensorFlow Serving has it: python -m specgan_tf.serving.
+"""An HTTP server with TensorFlow Serving's API: python -m specgan_tf.serving.
 
-Imports nothing else of the package: like `artefact`, it runs where that is not. A copy
-of this folder is enough. docs/SERVING.md describes it.
+It imports nothing else of the package: like `export.artefact`, it also runs where the
+package is not installed, from a copy of this folder. docs/SERVING.md describes it.
 
-- `protocol`: JSON to tensors and back, in TensorFlow Serving's forms; what is refused.
-- `connections`: how many there may be, and how long each may take.
-- `bodies`: receives and unpacks the bodies of requests, within bounds.
-- `origins`: which pages in a browser may use the server.
+- `protocol`: requests, JSON to tensors; answers, tensors to JSON; the limits of both.
+- `connections`: how many connections may be open, and how long each may take.
+- `bodies`: receives and unpacks the bodies of requests, within limits.
+- `origins`: which web pages may use the server.
 - `batching`: the queue of jobs, and the thread that computes them.
-- `versions`: SavedModels, which are loaded as they come and go.
+- `versions`: loads SavedModels when they appear in the folder, and unloads them.
 - `app`: paths, answers, metrics.
 - `__main__`: the command.
 """

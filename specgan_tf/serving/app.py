@@ -8,6 +8,7 @@ import random
 import re
 import time
 import wave
+from collections.abc import AsyncIterator, Iterable
 
 import anyio
 import numpy as np
@@ -39,7 +40,7 @@ log = logging.getLogger("specgan_tf")
 
 
 class Metrics:
-    """What /metrics tells."""
+    """The metrics behind /metrics."""
 
     def __init__(self):
         self.registry = prometheus_client.CollectorRegistry()
@@ -56,29 +57,30 @@ class Metrics:
         self.seconds = made(
             prometheus_client.Histogram,
             "request_seconds",
-            "From a request to its answer.",
+            "Seconds from a request to its answer.",
             "signature",
         )
         self.batch_rows = made(
             prometheus_client.Histogram,
             "batch_rows",
-            "Rows computed at a time.",
+            "Rows computed together.",
             buckets=[2**i for i in range(9)],
         )
         self.queue = made(
             prometheus_client.Gauge, "queue_length", "Requests that wait."
         )
         self.version = made(
-            prometheus_client.Gauge, "version", "The version that is served, or 0."
+            prometheus_client.Gauge, "version", "The version served, or 0."
         )
         self.load_failures = made(
-            prometheus_client.Counter, "load_failures", "Versions that did not load."
+            prometheus_client.Counter, "load_failures", "Versions that failed to load."
         )
         self.connections = made(
             prometheus_client.Gauge, "connections", "Open connections."
         )
 
-    def count(self, signature, status, seconds):
+    def count(self, signature: str, status: int, seconds: float) -> None:
+        """Count one answered request."""
         self.requests.labels(signature, status).inc()
         self.seconds.labels(signature).observe(seconds)
 
@@ -87,15 +89,17 @@ WHICH = r"/v1/models/([^/:]+)(?:/versions/(\d{1,18})|/labels/([^/:]+))?"
 POSTED = re.compile(WHICH + ":(classify|regress|predict)", re.IGNORECASE)
 GOT = re.compile(WHICH + "(?:/(metadata|wav))?", re.IGNORECASE)
 SEEDS = -(2**31), 2**31 - 1
-
-
-GONE = 499  # nginx's number: the client went away, and gets no answer
+GONE = 499  # nginx's status: the client disconnected, and gets no answer
 
 
 class Server:
-    """The ASGI application, and what goes on behind it."""
+    """The ASGI application, and its background tasks.
 
-    def __init__(self, args):
+    Args:
+      args: the flags, as __main__ parses them.
+    """
+
+    def __init__(self, args) -> None:
         self.name, self.limits, self.poll = args.model_name, vars(args), args.poll
         self.metrics = Metrics()
         self.versions = Versions(args.folder, self.metrics)
@@ -104,24 +108,26 @@ class Server:
         )
         self.bodies = Bodies(args.max_body)
         self.cors = args.cors
-        self.failure = None  # of the first load: why there is nothing to serve
-        self.end = lambda: None  # set by `main`
+        self.failure = None  # why no version could be loaded at the start
+        self.end = lambda: None  # stops the server; set by `serve`
         self.app = Starlette(
-            routes=[Route("/{path:path}", self)],  # no function: of any method
+            # With a function instead of an object, Route would allow GET alone.
+            routes=[Route("/{path:path}", self)],
             lifespan=self.lifespan,
             middleware=[cors(self.cors)] if self.cors else [],
         )
 
     @contextlib.asynccontextmanager
-    async def lifespan(self, app):
+    async def lifespan(self, app: Starlette) -> AsyncIterator[None]:
+        """Run the background tasks while the application runs."""
         asyncio.get_running_loop().set_exception_handler(exception_handler())
         tasks = [asyncio.create_task(f()) for f in (self.queue.work, self.watch)]
         yield
         for task in tasks:
             task.cancel()
 
-    async def watch(self):
-        """Look for versions, again and again."""
+    async def watch(self) -> None:
+        """Look for new versions every `poll` seconds."""
         versions, trouble = self.versions, None
         while True:
             tried = len(versions.failed)
@@ -129,16 +135,16 @@ class Server:
                 await versions.look()
                 trouble = None
             except OSError as e:
-                if e.strerror != trouble:  # not every second
+                if e.strerror != trouble:  # once, not every second
                     trouble = e.strerror
                     log.error("%s cannot be read: %s", versions.folder, trouble)
             if versions.current is None:
                 if len(versions.failed) > tried:
-                    continue  # there may be a lower one
+                    continue  # try a lower one
                 states = versions.states.items()
                 if all(state != "LOADING" for _, (state, _) in states):
-                    said = [f"version {n}: {error}" for n, (_, error) in states]
-                    self.failure = "; ".join(said)
+                    errors = [f"version {n}: {error}" for n, (_, error) in states]
+                    self.failure = "; ".join(errors)
                     self.end()
             await asyncio.sleep(self.poll)
 
@@ -158,7 +164,7 @@ class Server:
         if response.status_code != GONE:
             await response(scope, receive, send)
 
-    def failed(self, request, e):
+    def failed(self, request: Request, e: Exception) -> Response:
         """The answer to a request that raised `e`."""
         if isinstance(e, Refused):
             return error(e.status, e.reason, e.headers)
@@ -168,11 +174,12 @@ class Server:
             limit = f"within {self.limits['timeout']:g} s (--timeout)"
             if request.state.arrived:
                 return error(504, f"not done {limit}")
-            return error(408, f"the request was not all there {limit}")
+            return error(408, f"the request did not arrive {limit}")
         log.error("%s %s", request.method, request.url.path, exc_info=e)
-        return error(500, "an error of the server; its log says which")
+        return error(500, "the server failed; its log has the error")
 
-    async def route(self, request):
+    async def route(self, request: Request) -> Response:
+        """The answer to a request; raises Refused for an error of its client."""
         path, method = request.url.path, request.method
         if method == "OPTIONS":
             return options(path)
@@ -192,7 +199,7 @@ class Server:
         name, number, label, verb = matched.groups()
         verb = (verb or "status").lower()
         if name != self.name:
-            raise Refused(404, f"no model {brief(name)}. There is: {self.name}")
+            raise Refused(404, f"no model {brief(name)}. This server has: {self.name}")
         if label is not None:
             raise Refused(400, f"unrecognized version label {brief(label)}")
         number = None if number is None else int(number)
@@ -209,7 +216,7 @@ class Server:
             return respond(status)
         raise Refused(400, f"a SpecGAN has no {verb}, only predict")
 
-    def metadata(self, number):
+    def metadata(self, number: int | None) -> Response:
         """GetModelMetadataResponse, as TensorFlow Serving writes it."""
         with self.versions.using(number) as version:
             return respond(
@@ -225,7 +232,8 @@ class Server:
                 }
             )
 
-    async def predict(self, request, number):
+    async def predict(self, request: Request, number: int | None) -> Response:
+        """PredictResponse: the outputs of a signature."""
         refuse_foreign_page(request, self.cors)
         async with self.bodies.receive(request) as body, while_connected(request):
             request.state.arrived = True
@@ -240,8 +248,8 @@ class Server:
                     media_type="application/json",
                 )
 
-    async def wav(self, request, number):
-        """Sounds one after the other, as one WAV file."""
+    async def wav(self, request: Request, number: int | None) -> Response:
+        """One WAV file with `n` sounds, one after the other."""
         refuse_foreign_page(request, self.cors)
         request.state.arrived = True
         query = request.query_params
@@ -282,8 +290,8 @@ class Server:
         )
 
 
-def cors(origins):
-    """Pages of these origins may use the server."""
+def cors(origins: list[str]) -> Middleware:
+    """Middleware that lets web pages of these origins use the server."""
     return Middleware(
         CORSMiddleware,
         allow_origins=origins,
@@ -294,8 +302,8 @@ def cors(origins):
     )
 
 
-def options(path):
-    """The methods of a path. (A browser's preflight request is answered by `cors`.)"""
+def options(path: str) -> Response:
+    """Answer with a path's methods. (`cors` answers browsers' preflight requests.)"""
     paths = {"GET": GOT, "POST": POSTED}
     methods = [method for method, of in paths.items() if of.fullmatch(path)]
     if path in ("/metrics", "/readyz"):
@@ -306,11 +314,11 @@ def options(path):
 
 
 @contextlib.asynccontextmanager
-async def while_connected(request):
-    """Leave the block when the client goes away: nobody needs what it would compute.
+async def while_connected(request: Request) -> AsyncIterator[None]:
+    """Cancel the block when the client disconnects, which no longer needs the result.
 
     Raises:
-      ClientDisconnect: it did.
+      ClientDisconnect: the client disconnected.
     """
 
     async def watch():
@@ -328,11 +336,11 @@ async def while_connected(request):
         raise ClientDisconnect
 
 
-def forget(e):
-    """Free the frames that raised an exception, and so the body and tensors in them.
+def forget(e: BaseException) -> None:
+    """Free the frames that raised an exception, with the body and tensors in them.
 
-    A future holds its exception, whose frames hold the future. Python finds such
-    circles late, or never among as many objects as TensorFlow makes.
+    A future holds its exception, whose frames hold the future. Python's collector finds
+    such cycles late, or never, among as many objects as TensorFlow makes.
     """
     while e is not None:
         e.__traceback__ = None
@@ -341,8 +349,8 @@ def forget(e):
         e = chained
 
 
-def join_wav(files):
-    """WAV files of one format -> one."""
+def join_wav(files: Iterable[bytes]) -> bytes:
+    """Join WAV files of one format: a list of bytes -> bytes."""
     joined = io.BytesIO()
     with wave.open(joined, "wb") as out:
         for i, content in enumerate(files):
@@ -353,7 +361,10 @@ def join_wav(files):
     return joined.getvalue()
 
 
-def respond(content, status=200, headers=None):
+def respond(
+    content: object, status: int = 200, headers: dict[str, str] | None = None
+) -> Response:
+    """A JSON response."""
     return Response(
         orjson.dumps(content, option=orjson.OPT_INDENT_2),
         status,
@@ -362,8 +373,8 @@ def respond(content, status=200, headers=None):
     )
 
 
-def error(status, reason, headers=None):
-    """As TensorFlow Serving words it."""
+def error(status: int, reason: str, headers: dict[str, str] | None = None) -> Response:
+    """An error response in TensorFlow Serving's form."""
     reason = reason.encode(errors="replace").decode()
     if status == 503:
         headers = {"Retry-After": "1", **(headers or {})}

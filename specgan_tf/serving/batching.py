@@ -1,17 +1,21 @@
-"""What computes: one thread, request by request, or several of them joined."""
+"""The queue of requests, and the thread that computes them, alone or joined."""
 
 import asyncio
 import time
 from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 import anyio
 import numpy as np
 
-from .protocol import JOINED, Refused
+from .protocol import JOINED, Job, Refused
+
+if TYPE_CHECKING:
+    from .app import Metrics
 
 
-def compute(jobs):
-    """All in one call; what each one makes, or its exception."""
+def compute(jobs: list[Job]) -> list[dict[str, np.ndarray] | Exception]:
+    """Compute jobs in one call. Returns each job's arrays by name, or its exception."""
     try:
         first = jobs[0]
         if len(jobs) == 1:
@@ -24,37 +28,43 @@ def compute(jobs):
         parts = {k: np.split(v, ends) for k, v in first.signature(tensors).items()}
         return [{k: v[i] for k, v in parts.items()} for i in range(len(jobs))]
     except Exception as e:
-        if len(jobs) > 1:  # it may be the fault of one
+        if len(jobs) > 1:  # one job may be the cause
             return [compute([job])[0] for job in jobs]
         return [refusal(e)]
 
 
-def refusal(e):
-    """Of what TensorFlow says, the first line; the rest is about its graph."""
+def refusal(e: Exception) -> Exception:
+    """The answer to TensorFlow's error: its first line; the rest is about the graph."""
     import tensorflow as tf
 
-    said = (str(e).strip().splitlines() or [type(e).__name__])[0]
+    message = (str(e).strip().splitlines() or [type(e).__name__])[0]
     if isinstance(e, tf.errors.InvalidArgumentError):
-        return Refused(400, said)
+        return Refused(400, message)
     if isinstance(e, tf.errors.ResourceExhaustedError | MemoryError):
         return Refused(503, "out of memory: ask for fewer rows")
     return e
 
 
 class Queue:
-    """Jobs, first come, first served, those that join with the first along with it."""
+    """Jobs in the order of arrival; jobs that can join the first one run with it."""
 
-    def __init__(self, limits, batch_rows, delay, metrics):
+    def __init__(
+        self,
+        limits: dict[str, float],
+        batch_rows: int,
+        delay: float,
+        metrics: "Metrics",
+    ) -> None:
         self.limits, self.batch_rows, self.delay = limits, batch_rows, delay
         self.metrics, self.waiting, self.came = metrics, [], asyncio.Event()
         self.thread = ThreadPoolExecutor(1, "compute")
         metrics.queue.set_function(lambda: len(self.waiting))
 
-    async def run(self, job):
-        """What the job makes.
+    async def run(self, job: Job) -> dict[str, np.ndarray]:
+        """Wait for the job's result: arrays by name.
 
         Raises:
-          Refused: too many wait already, or it cannot be computed.
+          Refused: too many jobs wait already, or this one cannot be computed.
         """
         most = self.limits["max_queue"]
         if len(self.waiting) >= most:
@@ -64,12 +74,12 @@ class Queue:
         self.came.set()
         try:
             return await job.done
-        finally:  # out of time, or its client went away: nobody waits for it
+        finally:  # after a timeout, or when the client has disconnected
             if job in self.waiting:
                 self.waiting.remove(job)
 
-    def joined(self):
-        """The first job, and those that can be computed along with it."""
+    def joined(self) -> tuple[list[Job], int]:
+        """The first job and those that can be computed with it, and their rows."""
         jobs, rows = self.waiting[:1], self.waiting[0].rows
         for job in self.waiting[1:]:
             if rows + job.rows <= self.batch_rows and job.joins(jobs[0]):
@@ -77,7 +87,7 @@ class Queue:
                 rows += job.rows
         return jobs, rows
 
-    async def next(self):
+    async def next(self) -> tuple[list[Job], int]:
         """Wait for a job, and up to `delay` seconds for others to join it."""
         while True:
             self.came.clear()
@@ -91,7 +101,8 @@ class Queue:
             with anyio.move_on_after(until if self.waiting else None):
                 await self.came.wait()
 
-    async def work(self):
+    async def work(self) -> None:
+        """Compute jobs until cancelled."""
         loop = asyncio.get_running_loop()
         while True:
             jobs, rows = await self.next()

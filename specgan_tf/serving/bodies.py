@@ -1,7 +1,7 @@
-"""Bodies of requests: how they are received, unpacked, and read, within bounds.
+"""Receive, unpack and parse the bodies of requests, within limits.
 
-`{}`, of three bytes with its comma, takes 72 bytes as a dict in a list. So the server
-receives a few bodies above LARGE bytes at a time, and parses one of them at a time.
+`{},` is three bytes of JSON, and 72 bytes as a dict in a list. So the server receives
+only a few bodies above LARGE bytes at a time, and parses them one at a time.
 """
 
 import asyncio
@@ -9,34 +9,40 @@ import contextlib
 import gzip
 import io
 import zlib
+from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from starlette.requests import Request
 
 from .protocol import Refused, brief
 
-LARGE = 1 << 18  # bytes; 64 latents are half of it
+T = TypeVar("T")
+
+LARGE = 1 << 18  # bytes; 64 latents take half of that
 LARGE_AT_ONCE = 8
-# What a page of any site can make a browser send without asking the server first. The
-# third such type, application/x-www-form-urlencoded, is what curl -d sends: `origins`
-# refuses it from pages.
+# Types that any web page can make a browser send without a preflight request. The third
+# such type, application/x-www-form-urlencoded, is the default of curl -d: `origins`
+# refuses it from web pages.
 NOT_JSON = {"text/plain", "multipart/form-data"}
 
 
 class Bodies:
-    """What the bodies of all requests share."""
+    """Limits that the bodies of all requests share."""
 
-    def __init__(self, max_body):
+    def __init__(self, max_body: int) -> None:
         self.max_body = max_body
         self.places = asyncio.Semaphore(LARGE_AT_ONCE)
         self.turn = asyncio.Semaphore(1)
         self.thread = ThreadPoolExecutor(1, "large")
 
     @contextlib.asynccontextmanager
-    async def receive(self, request):
-        """The body of a request; a large one has a place until it has been read.
+    async def receive(self, request: Request) -> AsyncIterator["Body"]:
+        """Receive a request's body; a large one holds one of the places until parsed.
 
         Raises:
-          Refused: it is too long, of the wrong type or encoding.
-          ClientDisconnect: its client went away.
+          Refused: the body is too long, or has the wrong type or encoding.
+          ClientDisconnect: the client disconnected.
         """
         encoding = encoding_of(request.headers)
         declared = request.headers.get("content-length", "0")
@@ -53,45 +59,51 @@ class Bodies:
                         raise self.too_long()
             yield Body(self, content, encoding != "identity", place)
 
-    def too_long(self):
+    def too_long(self) -> Refused:
         return Refused(
-            413, f"the body is of more than {self.max_body} bytes (--max_body)"
+            413, f"the body has more than {self.max_body} bytes (--max_body)"
         )
 
-    def unpack(self, content):
+    def unpack(self, content: bytes) -> bytes:
         try:
             with gzip.GzipFile(fileobj=io.BytesIO(content)) as f:
                 unpacked = f.read(self.max_body + 1)
         except (EOFError, OSError, zlib.error) as e:
-            raise Refused(400, f"the body is no gzip: {e}") from None
+            raise Refused(400, f"the body is not gzip: {e}") from None
         if len(unpacked) > self.max_body:
             raise self.too_long()
         return unpacked
 
-    async def in_turn(self, work):
-        """work(), in a thread, when no other one is under way."""
+    async def in_turn(self, work: Callable[[], T]) -> T:
+        """Run work() in a thread, when no other large body is being parsed."""
         await self.turn.acquire()
         loop = asyncio.get_running_loop()
         future = self.thread.submit(work)
 
-        def over(_):
+        def release(_):
             with contextlib.suppress(RuntimeError):  # the server has ended
                 loop.call_soon_threadsafe(self.turn.release)
 
-        # Not when this coroutine ends: its client may go away before the work is done.
-        future.add_done_callback(over)
+        # Not when this coroutine ends: the client may disconnect before work() is done.
+        future.add_done_callback(release)
         return await asyncio.wrap_future(future)
 
 
 class Body:
-    """One that has arrived."""
+    """A body that has arrived."""
 
-    def __init__(self, bodies, content, packed, place):
+    def __init__(
+        self,
+        bodies: Bodies,
+        content: bytearray,
+        packed: bool,
+        place: contextlib.AsyncExitStack,
+    ) -> None:
         self.bodies, self.content, self.packed = bodies, content, packed
         self.place = place
 
-    async def read(self, parse):
-        """parse(content), once: then the content and its place are free."""
+    async def read(self, parse: Callable[[bytes], T]) -> T:
+        """Return parse(content), and free the content and its place. Call it once."""
         content, self.content = self.content, None
         async with self.place:
             if self.packed:
@@ -102,21 +114,20 @@ class Body:
             return await asyncio.to_thread(parse, content)
 
 
-def encoding_of(headers):
-    """The Content-Encoding of a body that is JSON, as far as its headers say."""
+def encoding_of(headers: Mapping[str, str]) -> str:
+    """The Content-Encoding that a request's headers give for its JSON body."""
     kind = headers.get("content-type", "").partition(";")[0].strip()
     if kind.lower() in NOT_JSON:
         raise Refused(
             415,
-            "a body must be JSON, of Content-Type application/json. "
+            "a body must be JSON, with Content-Type application/json. "
             f"Received: {brief(kind)}",
         )
     encoding = headers.get("content-encoding", "identity").lower()
     if encoding not in ("identity", "gzip", "x-gzip"):
         raise Refused(
             415,
-            f"Content-Encoding must be gzip, or not be there. Received: "
-            f"{brief(encoding)}",
+            f"Content-Encoding must be gzip or absent. Received: {brief(encoding)}",
             {"Accept-Encoding": "gzip"},
         )
     return encoding

@@ -1,24 +1,26 @@
-"""Connections: how many there may be, and how long each may wait for what.
+"""Connections: how many may be open, and how long each phase of one may take.
 
 uvicorn limits only how long a connection stays open after an answer. Here each
-connection is always in one phase, and each phase has a time limit of its own.
+connection is always in one phase, and each phase has its own time limit.
 """
 
+import asyncio
 import contextlib
 import dataclasses
 import errno
 import logging
 import os
 import socket
+from collections.abc import Callable
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 log = logging.getLogger("specgan_tf")
 
-BACKLOG = 128  # connections accepted at a time, before any of them is looked at
-SPARE = 64  # descriptors for everything else: files of SavedModels, the log, ...
-REST_BYTES = 64 << 20  # of a refused body, read so that its client sees the refusal
+BACKLOG = 128  # connections accepted at a time, before any is counted
+SPARE = 64  # file descriptors for the rest: SavedModels, the log, ...
+REST_BYTES = 64 << 20  # of a refused body, read so that the client gets the answer
 
 HEAD, BODY, WORK, REST, IDLE, CLOSING = "head body work rest idle closing".split()
 BUSY = (
@@ -28,24 +30,24 @@ BUSY = (
 )
 
 
-def listen(host, port):
-    """A socket, or an OSError whose message says what to do."""
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket. An OSError's message says what to do."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         listening = socket.create_server((host, port), family=family, backlog=BACKLOG)
-    except OSError as e:  # the system's word for it, without the address once more
-        said = os.strerror(e.errno) if e.errno and e.errno > 0 else e.strerror
-        raise OSError(f"cannot listen on {host}:{port}: {said}; try --port") from None
-    # Inherited by connections. asyncio asks for it only of sockets that name their
-    # protocol; without it an answer's body waits 40 ms for word of its headers.
+    except OSError as e:  # create_server appends the address to its message
+        reason = os.strerror(e.errno) if e.errno and e.errno > 0 else e.strerror
+        raise OSError(f"cannot listen on {host}:{port}: {reason}; try --port") from None
+    # Connections inherit this option. asyncio sets it only on sockets that name their
+    # protocol. Without it an answer's body waits 40 ms until its headers are confirmed.
     listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listening
 
 
-def room_for(connections):
-    """How many of these connections the process has descriptors for.
+def room_for(connections: int) -> int:
+    """How many connections, at most this number, have file descriptors.
 
-    Raises the soft limit if that is needed and allowed.
+    Raises the soft limit if necessary and allowed.
     """
     try:
         import resource
@@ -69,8 +71,8 @@ def room_for(connections):
     return connections
 
 
-def exception_handler():
-    """For the event loop: a lack of descriptors is one line a minute, no traceback."""
+def exception_handler() -> Callable[[asyncio.AbstractEventLoop, dict], None]:
+    """A handler for event loops; logs a lack of descriptors only once a minute."""
     quiet_until = 0
 
     def handle(loop, context):
@@ -88,18 +90,18 @@ def exception_handler():
 
 @dataclasses.dataclass
 class Limits:
-    """What all connections share."""
+    """Limits, and the waiting list, that all connections share."""
 
     connections: int
     head: float  # seconds for a request's head, and for the rest of a refused body
     idle: float  # seconds between two requests
-    stalled: float  # seconds without progress of a client that reads its answer
-    # Those without a complete request, the longest waiting first: phase by connection.
-    waiting: dict = dataclasses.field(default_factory=dict)
+    stalled: float  # seconds in which a client reads nothing of its answer
+    # Connections without a complete request, the longest waiting first -> their phases.
+    waiting: dict["Connection", str] = dataclasses.field(default_factory=dict)
 
 
 class Http(h11.Connection):
-    """HTTP/1.0 clients that ask to keep their connection (ab -k) may keep it."""
+    """Keeps the connections of HTTP/1.0 clients that ask for it, such as ab -k."""
 
     keeps_10 = False
 
@@ -131,17 +133,17 @@ class Http(h11.Connection):
 class Connection(H11Protocol):
     """One client's connection."""
 
-    def __init__(self, *args, limits, **kwargs):
+    def __init__(self, *args, limits: Limits, **kwargs) -> None:
         super().__init__(*args, **kwargs)
         self.conn = Http(h11.SERVER)
         self.limits, self.phase, self.asked, self.rest = limits, None, False, 0
         self.timer = self.stalled = None
 
-    def phase_now(self):
+    def phase_now(self) -> str:
         if self.transport.is_closing():
             return CLOSING
         if self.conn.their_state is h11.IDLE:
-            # A connection opened to ask nothing, or one that has begun to ask.
+            # A new connection without a request, or one whose next request has begun.
             head = not self.asked or self.conn.trailing_data[0]
             return HEAD if head else IDLE
         self.asked = True
@@ -149,8 +151,8 @@ class Connection(H11Protocol):
             return REST if self.conn.our_state is h11.DONE else BODY
         return WORK
 
-    def update(self):
-        """After anything that may have changed the phase: start its time limit."""
+    def update(self) -> None:
+        """After anything that may change the phase: start a new phase's time limit."""
         phase, waiting = self.phase_now(), self.limits.waiting
         if phase == self.phase:
             return
@@ -167,21 +169,21 @@ class Connection(H11Protocol):
         if seconds is not None:
             self.timer = self.loop.call_later(seconds, self.drop)
 
-    def forget(self):
-        """No time limit, and not among those that may be closed for others."""
+    def forget(self) -> None:
+        """Stop the time limit, and leave the waiting list."""
         self.limits.waiting.pop(self, None)
         if self.timer is not None:
             self.timer.cancel()
 
-    def drop(self):
-        """Close it at once, whatever is unsent."""
+    def drop(self) -> None:
+        """Close the connection at once, even if data is unsent."""
         self.forget()
         self.transport.abort()
 
     def connection_made(self, transport):
         super().connection_made(transport)
         if len(self.connections) > self.limits.connections:
-            # Those without a complete request give way, the longest waiting first.
+            # Close the connection that has waited longest without a complete request.
             for longest in self.limits.waiting:
                 longest.drop()
                 break
@@ -209,13 +211,13 @@ class Connection(H11Protocol):
         self.update()
 
     def send_400_response(self, msg):
-        """What is no HTTP ends the connection, and the request under way on it."""
+        """Invalid HTTP ends the connection, and the request in progress on it."""
         if self.cycle is not None:
             self.cycle.disconnected = True
             self.cycle.message_event.set()
         if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
             super().send_400_response(msg)
-        else:  # the answer has been given
+        else:  # the answer has been sent
             self.transport.abort()
 
     def pause_writing(self):
@@ -227,8 +229,8 @@ class Connection(H11Protocol):
         if self.stalled is not None:
             self.stalled.cancel()
 
-    def watch_progress(self, before):
-        """A client that reads nothing of its answer for so long is not waited for."""
+    def watch_progress(self, before: int | None) -> None:
+        """Close the connection if the client reads nothing for `stalled` seconds."""
         unsent = self.transport.get_write_buffer_size()
         if unsent == before:
             self.drop()

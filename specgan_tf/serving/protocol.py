@@ -1,4 +1,4 @@
-"""Requests: JSON -> tensors. Answers: tensors -> JSON. As TensorFlow Serving's."""
+"""TensorFlow Serving's JSON: requests to tensors, and tensors to answers."""
 
 import base64
 import binascii
@@ -7,14 +7,18 @@ import dataclasses
 import itertools
 import reprlib
 import time
+from typing import TYPE_CHECKING
 
 import numpy as np
 import orjson
 
-# Of each of these a row of the outputs belongs to a row of the inputs: requests can be
-# joined, and their answers taken apart.
+if TYPE_CHECKING:
+    from .versions import Signature
+
+# Signatures with one row of outputs per row of inputs: their requests can be joined,
+# and the answers split again.
 JOINED = {"serving_default", "synthesize", "generate", "wav", "invert"}
-# Inputs that say how much work it is -> the least, and the flag with the most.
+# Inputs that bound the work -> the minimum, and the flag that sets the maximum.
 LIMITED = {
     "ngl": (0, "max_ngl"),
     "flat_pad": (0, "max_pad"),
@@ -23,9 +27,11 @@ LIMITED = {
 
 
 class Refused(Exception):
-    """A request that is answered with another HTTP status than 200."""
+    """Answers a request with an HTTP error: a status other than 200, and the reason."""
 
-    def __init__(self, status, reason, headers=None):
+    def __init__(
+        self, status: int, reason: str, headers: dict[str, str] | None = None
+    ) -> None:
         super().__init__(reason)
         self.status, self.reason, self.headers = status, reason, headers
 
@@ -33,10 +39,10 @@ class Refused(Exception):
 # Requests: JSON -> tensors
 
 
-def read_json(body):
-    """The object in a request.
+def read_json(body: bytes) -> dict:
+    """Parse the JSON object in a request's body.
 
-    NaN and Infinity, which TensorFlow Serving takes, are no JSON, and are refused.
+    NaN and Infinity, which TensorFlow Serving accepts, are not JSON and are refused.
     """
     try:
         request = orjson.loads(body)
@@ -49,23 +55,25 @@ def read_json(body):
     return request
 
 
-BRIEF = reprlib.Repr()  # does not follow a stranger's nesting to the end
+BRIEF = reprlib.Repr()  # stops at a few levels of a stranger's nesting
 BRIEF.maxstring = BRIEF.maxother = 60
 
 
-def brief(value):
-    """A part of a request, for a message about it."""
+def brief(value: object) -> str:
+    """A shortened part of a request, for an error message."""
     if isinstance(value, bytes | bytearray):
         return value[:60].decode(errors="replace")
     return BRIEF.repr(value)
 
 
-def is_b64(value):
+def is_b64(value: object) -> bool:
     return isinstance(value, dict) and value.keys() == {"b64"}
 
 
-def read_tensor(name, value, dtype, shape):
-    """Nested lists of JSON -> array; None in the shape stands for any size but zero."""
+def read_tensor(
+    name: str, value: object, dtype: np.dtype, shape: tuple[int | None, ...]
+) -> np.ndarray:
+    """Nested lists -> array; None in the shape stands for any size but zero."""
     sizes, values = [], [value]
     while values and {*map(type, values)} == {list} and len(sizes) <= len(shape):
         lengths = {*map(len, values)}
@@ -80,12 +88,12 @@ def read_tensor(name, value, dtype, shape):
     )
     if not fits:
         wanted = str(["b" if n is None else n for n in shape]).replace("'", "")
-        raise Refused(400, f"{name} must be of shape {wanted}. Received: {sizes}")
+        raise Refused(400, f"{name} must have shape {wanted}. Received: {sizes}")
     return read_values(name, values, dtype).reshape(sizes)
 
 
-def read_values(name, values, dtype):
-    """As TensorFlow Serving takes them: no true among numbers, no 1.0 among ints."""
+def read_values(name: str, values: list, dtype: np.dtype) -> np.ndarray:
+    """A list -> array. As in TensorFlow Serving, true is no number, and 1.0 no int."""
 
     def refuse(what, value):
         raise Refused(400, f"{name} must be {what}. Received: {brief(value)}")
@@ -113,15 +121,15 @@ def read_values(name, values, dtype):
     return np.array(values, dtype)
 
 
-def objects(values):
-    """A list as an array [n] of just these, whatever they are."""
+def objects(values: list) -> np.ndarray:
+    """A list as an object array [n], even if its elements are lists."""
     array = np.empty(len(values), object)
     array[:] = values
     return array
 
 
-def read_string(name, value):
-    """Text, or {"b64": "..."}, -> bytes."""
+def read_string(name: str, value: object) -> bytes:
+    """A string, or {"b64": "..."} -> bytes."""
     if isinstance(value, str):
         return value.encode()
     if is_b64(value) and isinstance(value["b64"], str):
@@ -130,16 +138,16 @@ def read_string(name, value):
     raise Refused(400, f'{name} must be a string or {{"b64": "..."}}, base64')
 
 
-def read_rows(signature, instances):
-    """The row form, a list of rows -> value by input."""
+def read_rows(signature: "Signature", instances: object) -> dict[str, list]:
+    """The row form, a list of rows -> dict of input name -> nested lists."""
     if not isinstance(instances, list) or not instances:
-        raise Refused(400, "'instances' must be a list of at least one")
+        raise Refused(400, "'instances' must be a list of at least one row")
     alone = [name for name, (_, shape) in signature.inputs.items() if not shape]
     if alone:
         raise Refused(
             400,
             f"signature {signature.name!r} takes one {', '.join(alone)} for all rows: "
-            "give 'inputs' in place of 'instances'",
+            "use 'inputs' instead of 'instances'",
         )
     names = signature.inputs.keys()
     named = [isinstance(row, dict) and not is_b64(row) for row in instances]
@@ -153,8 +161,8 @@ def read_rows(signature, instances):
     return dict.fromkeys(names, instances)
 
 
-def read_columns(signature, inputs):
-    """The columnar form, all rows of each input -> value by input."""
+def read_columns(signature: "Signature", inputs: object) -> dict[str, object]:
+    """The columnar form, rows by input -> dict of input name -> nested lists."""
     names = signature.inputs.keys()
     if not isinstance(inputs, dict) or is_b64(inputs):
         if len(names) > 1:
@@ -169,12 +177,12 @@ def read_columns(signature, inputs):
     return inputs
 
 
-def read_outputs(signature, names):
-    """Of PredictRequest's output_filter: the outputs that are asked for."""
+def read_outputs(signature: "Signature", names: object) -> list[str]:
+    """The outputs that PredictRequest's output_filter selects; None selects all."""
     if names is None:
         return signature.outputs
     if not isinstance(names, list) or not names:
-        raise Refused(400, "'output_filter' must be a list of outputs")
+        raise Refused(400, "'output_filter' must be a list of outputs' names")
     for name in names:
         if name not in signature.outputs:
             raise Refused(
@@ -185,7 +193,7 @@ def read_outputs(signature, names):
     return [name for name in signature.outputs if name in names]
 
 
-def find_signature(signatures, name):
+def find_signature(signatures: dict[str, "Signature"], name: object) -> "Signature":
     if not isinstance(name, str):
         raise Refused(400, "'signature_name' must be a string")
     try:
@@ -193,15 +201,17 @@ def find_signature(signatures, name):
     except KeyError:
         raise Refused(
             400,
-            f"no signature {brief(name)}. There are: {', '.join(signatures)}",
+            f"no signature {brief(name)}. The model has: {', '.join(signatures)}",
         ) from None
 
 
-def read_predict(body, signatures, limits):
+def read_predict(
+    body: bytes, signatures: dict[str, "Signature"], limits: dict[str, float]
+) -> "Job":
     """The body of a predict request -> Job.
 
     Raises:
-      Refused: it is not one, or beyond the limits.
+      Refused: the body is not such a request, or exceeds a limit.
     """
     request = read_json(body)
     known = "signature_name", "instances", "inputs", "output_filter"
@@ -209,7 +219,7 @@ def read_predict(body, signatures, limits):
         raise Refused(400, f"unknown key {brief(key)}. Known: {', '.join(known)}")
     forms = request.keys() & {"instances", "inputs"}
     if len(forms) != 1:
-        raise Refused(400, "either 'instances' or 'inputs' must be there, not both")
+        raise Refused(400, "a request must have either 'instances' or 'inputs'")
     signature = find_signature(signatures, request.get("signature_name", ""))
     outputs = read_outputs(signature, request.get("output_filter"))
     read = read_rows if "instances" in forms else read_columns
@@ -221,20 +231,29 @@ def read_predict(body, signatures, limits):
     return make_job(signature, tensors, limits, outputs, read is read_rows)
 
 
-def make_job(signature, tensors, limits, outputs=None, by_row=False):
-    """A job, if it is within the limits."""
+def make_job(
+    signature: "Signature",
+    tensors: dict[str, np.ndarray],
+    limits: dict[str, float],
+    outputs: list[str] | None = None,
+    by_row: bool = False,
+) -> "Job":
+    """A job, if it is within the limits; otherwise raises Refused."""
     for name, (least, flag) in LIMITED.items():
         if name in tensors:
             check(name, int(tensors[name]), least, limits, flag)
     rows = [len(t) for t in tensors.values() if t.ndim]
     for n in rows:
-        check("the rows of a request", n, 1, limits, "max_batch")
+        check("the number of rows", n, 1, limits, "max_batch")
     if len({*rows}) > 1:
         raise Refused(400, f"inputs must have equally many rows. Received: {rows}")
     return Job(signature, tensors, outputs or signature.outputs, by_row)
 
 
-def check(what, value, least, limits, flag):
+def check(
+    what: str, value: int, least: int, limits: dict[str, float], flag: str
+) -> None:
+    """Raise Refused unless the value is in [least, the limit that the flag sets]."""
     most = limits[flag]
     if not least <= value <= most:
         raise Refused(
@@ -244,19 +263,19 @@ def check(what, value, least, limits, flag):
 
 @dataclasses.dataclass(eq=False)
 class Job:
-    """A request that is understood, and waits to be computed."""
+    """A parsed request, which waits to be computed."""
 
-    signature: object  # versions.Signature
-    tensors: dict
-    outputs: list
-    by_row: bool = False
+    signature: "Signature"
+    tensors: dict[str, np.ndarray]
+    outputs: list[str]  # the names to answer with
+    by_row: bool = False  # whether the request has the row form
 
     def __post_init__(self):
         self.rows = max([len(t) for t in self.tensors.values() if t.ndim], default=0)
         self.done, self.arrived = None, time.monotonic()
 
-    def joins(self, other):
-        """Do both ask for the same, of other rows?"""
+    def joins(self, other: "Job") -> bool:
+        """Whether both can be computed in one call: the same signature and scalars."""
         return (
             self.signature is other.signature
             and self.signature.name in JOINED
@@ -269,13 +288,13 @@ class Job:
 # Answers: tensors -> JSON
 
 
-def write_predict(made, job):
-    """The body of the answer. Of a single output the name is left out."""
+def write_predict(made: dict[str, np.ndarray], job: Job) -> bytes:
+    """The body of the answer. A single output appears without its name."""
     outputs, by_row = job.outputs, job.by_row
     values = {name: jsonable(name, made[name]) for name in outputs}
     for name in outputs if by_row else ():
         if made[name].shape[:1] != (job.rows,):
-            raise Refused(400, f"{name} has no rows: give 'inputs', not 'instances'")
+            raise Refused(400, f"{name} has no rows: use 'inputs', not 'instances'")
     if len(outputs) == 1:
         answer = values[outputs[0]]
     elif by_row:
@@ -287,18 +306,21 @@ def write_predict(made, job):
     return orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
-def jsonable(name, array):
-    """An array, or nested lists of strings."""
+def jsonable(name: str, array: np.ndarray) -> object:
+    """What orjson can write: an array, a number, or nested lists of strings."""
     if array.dtype.kind == "O":
         return jsonable_strings(name, array)
     if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise Refused(400, f"{name} is NaN or infinite, which is no JSON")
+        raise Refused(400, f"{name} has NaN or infinite values, which JSON cannot hold")
     return np.ascontiguousarray(array) if array.ndim else array.item()
 
 
-def jsonable_strings(name, array):
-    """As base64 where the name ends in _bytes; and where it is no text, which
-    TensorFlow Serving writes as it is, making the answer no JSON."""
+def jsonable_strings(name: str, array: np.ndarray) -> list:
+    """Nested lists of text, or of {"b64": "..."} if the name ends in _bytes.
+
+    Bytes that are not text become base64 too. (TensorFlow Serving writes them as they
+    are, and its answer is not valid JSON then.)
+    """
     values = array.ravel().tolist()
     try:
         if name.endswith("_bytes"):

@@ -1,4 +1,4 @@
-"""The versions in a folder: SavedModels, which are loaded as they come and go."""
+"""Numbered SavedModels in a folder: loads new versions, and unloads old ones."""
 
 import asyncio
 import contextlib
@@ -8,11 +8,16 @@ import json
 import logging
 import os
 import re
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .protocol import Refused
+
+if TYPE_CHECKING:
+    from .app import Metrics
 
 log = logging.getLogger("specgan_tf")
 
@@ -22,12 +27,12 @@ class Signature:
     """One of a SavedModel's functions."""
 
     name: str
-    function: object
-    inputs: dict  # name -> (dtype, shape with None for the rows)
-    outputs: list
+    function: Callable
+    inputs: dict[str, tuple]  # name -> (dtype, shape with None for the rows)
+    outputs: list[str]
 
     @classmethod
-    def of(cls, name, function):
+    def of(cls, name: str, function: Callable) -> "Signature":
         _, specs = function.structured_input_signature
         inputs = {
             key: (np.dtype(spec.dtype.as_numpy_dtype), tuple(spec.shape.as_list()))
@@ -35,15 +40,15 @@ class Signature:
         }
         return cls(name, function, inputs, sorted(function.structured_outputs))
 
-    def __call__(self, tensors):
+    def __call__(self, tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Arrays by name -> arrays by name."""
         import tensorflow as tf
 
         made = self.function(**{k: tf.constant(v) for k, v in tensors.items()})
         return {name: np.array(tensor) for name, tensor in made.items()}
 
-    def smallest(self):
-        """Inputs of one row, or None if it takes strings."""
+    def example_inputs(self) -> dict[str, np.ndarray] | None:
+        """Inputs with one row, for the first call; None if it takes strings."""
         if any(dtype.kind == "O" for dtype, _ in self.inputs.values()):
             return None
         return {
@@ -53,9 +58,9 @@ class Signature:
 
 
 class Version:
-    """A SavedModel that has been loaded and has answered once."""
+    """A loaded SavedModel, each of whose signatures has run once."""
 
-    def __init__(self, number, path):
+    def __init__(self, number: int, path: str) -> None:
         import tensorflow as tf
         from google.protobuf import json_format
         from tensorflow.core.protobuf import saved_model_pb2
@@ -88,29 +93,29 @@ class Version:
             raise ValueError(f"{about} must hold an object")
         self.warm_up()
 
-    def warm_up(self):
-        """The first call of each signature is the slowest."""
+    def warm_up(self) -> None:
+        """Call each signature once: the first call is the slowest."""
         for signature in self.signatures.values():
-            inputs = signature.smallest()
+            inputs = signature.example_inputs()
             for name, made in (signature(inputs) if inputs else {}).items():
                 if made.dtype.kind == "f" and not np.isfinite(made).all():
-                    raise ValueError(f"its {signature.name} makes a {name} of NaN")
+                    raise ValueError(f"its {signature.name} makes NaN in {name}")
 
 
-def scan(folder):
-    """Number -> (path, what is in it: names, sizes, times) of each version there."""
+def scan(folder: str) -> dict[int, tuple[str, tuple]]:
+    """Number -> (path, `contents`) of each version in a folder."""
     found = {}
     with contextlib.suppress(FileNotFoundError, NotADirectoryError):
         for name in sorted(os.listdir(folder)):
             path = os.path.join(folder, name)
-            is_one = os.path.isfile(os.path.join(path, "saved_model.pb"))
-            if re.fullmatch(r"[0-9]{1,18}", name) and is_one:
+            has_model = os.path.isfile(os.path.join(path, "saved_model.pb"))
+            if re.fullmatch(r"[0-9]{1,18}", name) and has_model:
                 found.setdefault(int(name), (path, contents(path)))
     return found
 
 
-def contents(path):
-    """What tells a folder from the same one with other files in it."""
+def contents(path: str) -> tuple:
+    """Names, sizes and times of a folder's files: equal only if nothing has changed."""
     files = []
     for folder, _, names in os.walk(path):
         for name in names:
@@ -122,21 +127,21 @@ def contents(path):
 
 
 class Versions:
-    """The highest version in a folder that can be loaded, and what became of others."""
+    """The highest version in a folder that loads, and the states of the others."""
 
-    def __init__(self, folder, metrics):
+    def __init__(self, folder: str, metrics: "Metrics") -> None:
         self.folder, self.metrics = folder, metrics
         self.states = {}  # number -> (state, error)
-        self.current, self.contents = None, None  # of the current one
-        self.before = None  # what the last look found
-        self.failed = set()  # (number, contents) that need not be tried again
+        self.current, self.contents = None, None  # the version served, its `contents`
+        self.before = None  # the result of the previous scan
+        self.failed = set()  # (number, contents) that failed to load
         self.thread = ThreadPoolExecutor(1, "load")
 
-    def candidate(self, found):
+    def candidate(self, found: dict[int, tuple[str, tuple]]) -> int | None:
         """The number to load now, or None.
 
-        A folder is ready once it has not changed from one look to the next. A version
-        gives way to a lower one only after it has been missing twice.
+        A version is ready when two scans in a row find it unchanged. A lower version
+        replaces the current one only after two scans without the current one.
         """
         before = found if self.before is None else self.before
         ready = {
@@ -152,8 +157,8 @@ class Versions:
                 ready.remove(number)
         return max(ready, default=None)
 
-    async def look(self):
-        """Load what is new in the folder; let go of what it replaces."""
+    async def look(self) -> None:
+        """Scan the folder, load a new version, and unload the one that it replaces."""
         loop = asyncio.get_running_loop()
         found = await loop.run_in_executor(self.thread, scan, self.folder)
         if (number := self.candidate(found)) is not None:
@@ -165,21 +170,21 @@ class Versions:
             if self.states[number][0] == "END":
                 del self.states[number]
 
-    async def load(self, number, path, there):
+    async def load(self, number: int, path: str, there: tuple) -> None:
         loop = asyncio.get_running_loop()
         replaced = self.current is not None and self.current.number == number
         if not replaced:
             self.states[number] = "LOADING", ""
         try:
             version = await loop.run_in_executor(self.thread, Version, number, path)
-            if contents(path) != there:  # half of each: once more, when it is ready
+            if contents(path) != there:  # changed meanwhile: try again when it is ready
                 return
         except Exception as e:
-            said = (str(e).strip().splitlines() or [type(e).__name__])[0]
-            log.error("Version %d cannot be loaded: %s", number, said)
+            reason = (str(e).strip().splitlines() or [type(e).__name__])[0]
+            log.error("Version %d cannot be loaded: %s", number, reason)
             self.failed.add((number, there))
             self.metrics.load_failures.inc()
-            self.states[number] = "AVAILABLE" if replaced else "END", said
+            self.states[number] = "AVAILABLE" if replaced else "END", reason
             return
         old, self.current, self.contents = self.current, version, there
         self.states[number] = "AVAILABLE", ""
@@ -193,14 +198,14 @@ class Versions:
                 self.let_go(old)
 
     @contextlib.contextmanager
-    def using(self, number=None):
-        """The current version, which is kept until the block ends."""
+    def using(self, number: int | None = None) -> Iterator[Version]:
+        """Context: the current version, which stays loaded until the block ends."""
         version = self.current
         if version is None:
             raise Refused(503, "no version is loaded yet")
         if number not in (None, version.number):
             raise Refused(
-                404, f"version {number} is not served, version {version.number} is"
+                404, f"version {number} is not served; version {version.number} is"
             )
         version.users += 1
         try:
@@ -210,7 +215,7 @@ class Versions:
             if version.retired and not version.users:
                 self.let_go(version)
 
-    def let_go(self, version):
+    def let_go(self, version: Version) -> None:
         version.signatures.clear()
         version.loaded = None
         self.thread.submit(gc.collect)  # functions and their graphs are cycles
@@ -218,8 +223,8 @@ class Versions:
             self.states[version.number] = "END", ""
         log.info("Version %d is unloaded", version.number)
 
-    def status(self, number=None):
-        """GetModelStatusResponse, newest first."""
+    def status(self, number: int | None = None) -> dict:
+        """GetModelStatusResponse, the newest version first."""
         numbers = sorted(self.states, reverse=True)
         if number is not None:
             numbers = [n for n in numbers if n == number]

@@ -1,69 +1,75 @@
-"""A generator in one file: all it takes to make sound, and a card that describes it.
+"""A generator in one file: its weights, its moments, and a card that describes it.
 
-An .npz of the generator's variables by name, float16; its moments, float32; and `card`,
-JSON in bytes. The bundled models, `MODELS`, are such files in data/models;
-`python -m benchmarks.bundle` makes them. Reading one runs nothing that it holds, and
-takes no more room than it fills.
+The file is an .npz: the generator's variables by name, float16; its moments, float32;
+and `card`, JSON in bytes. The bundled models, `MODELS`, are such files in data/models;
+`python -m benchmarks.bundle` makes them. Reading a file runs no code from it, and
+allocates no more memory than its arrays fill.
 """
 
 import io
 import json
 import os
 import zipfile
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from specgan_tf.files import InputError, replacing
+from specgan_tf.files import InputError, StrPath, replacing
 from specgan_tf.moments import Moments, check, check_analysis
-from specgan_tf.specgan import UPSAMPLES, SpecGANGenerator, generator_options
+from specgan_tf.specgan import SLICE_LENS, UPSAMPLES, SpecGANGenerator
 from specgan_tf.spectral import GL_WINDOWS, GRIFFIN_LIM, GriffinLim
+from specgan_tf.weights.tensors import generator_options
 
-MODELS = DEFAULT, _ = "drums", "digits"  # that are bundled, by name
-MAX_BYTES = 64 << 20  # of its arrays; a generator of dim 64 has 38 million
+MODELS = DEFAULT, _ = "drums", "digits"  # names of the bundled models
+MAX_BYTES = 64 << 20  # of the arrays; a generator of dim 64 has 38 million
 CARD, MEAN, STD = "card", "moments/mean", "moments/std"
-MAX_NGL = 1000  # Griffin-Lim steps that a card may ask for: half a second a clip
-OPTIONS = "kernel_len", "dim", "use_batchnorm", "upsample", "latent_dim"
+MAX_NGL = 1000  # Griffin-Lim iterations that a card may ask for: 0.5 s a clip
+OPTIONS = "kernel_len dim use_batchnorm upsample latent_dim slice_len".split()
 
 
 class Box(NamedTuple):
     """A generator, its moments, and its card.
 
-    card: dict of at least options (as `SpecGANGenerator` takes them), step (updates of
-    G), and sample_rate (Hz). Of the moments, log_eps, pad_front and clip_nstd are on
-    it, and of its `griffin_lim` ngl, gl_window and gl_momentum; where one is missing,
-    it is the reference's.
+    Attributes:
+      G: the generator.
+      moments: `Moments`.
+      card: at least options (the arguments of `SpecGANGenerator`), step (updates of G)
+        and sample_rate (Hz). It also holds log_eps, pad_front and clip_nstd of the
+        moments, and ngl, gl_window and gl_momentum of `griffin_lim`; the reference's
+        value is taken where one is missing.
     """
 
     G: SpecGANGenerator
     moments: Moments
-    card: dict
+    card: dict[str, Any]
 
     @property
-    def griffin_lim(self):
-        """`spectral.GriffinLim` that the card recommends."""
+    def griffin_lim(self) -> GriffinLim:
+        """The `spectral.GriffinLim` that the card recommends."""
         return griffin_lim_of(self.card)
 
 
-def path_of(name):
-    """The file of the bundled model of this name, one of `MODELS`."""
+def path_of(name: str) -> str:
+    """The file of a bundled model; `name` is one of `MODELS`."""
     data = os.path.join(os.path.dirname(os.path.dirname(__file__)), "data")
     return os.path.join(data, "models", name, "generator.npz")
 
 
-def is_name(path):
-    """Whether a path is the name of a bundled model, not that of a training folder."""
+def is_name(path: StrPath | None) -> bool:
+    """Whether `path` names a bundled model, and not a training folder."""
     return path in MODELS and not (
         os.path.isfile(os.path.join(path, "args.txt"))
         or os.path.isfile(os.path.join(path, "checkpoint"))
     )
 
 
-def find(path=None):
-    """The file of a generator that `path` names, or None if it names something else.
+def find(path: StrPath | None = None) -> str | None:
+    """The file of the generator that `path` names; None if it names something else.
 
-    path: an .npz; the name of a bundled model; or None for the default one, `DEFAULT`.
-    A training folder of such a name comes first.
+    Args:
+      path: an .npz, the name of a bundled model, or None for the bundled model
+        `DEFAULT`. A training folder whose name is that of a bundled model wins.
     """
     if path is None:
         return path_of(DEFAULT)
@@ -73,17 +79,19 @@ def find(path=None):
     return path if path.endswith(".npz") and os.path.isfile(path) else None
 
 
-def save(path, G, moments, card):
-    """Write a generator, its moments, and what there is to say of it.
+def save(
+    path: StrPath, G: SpecGANGenerator, moments: Moments, card: Mapping[str, Any]
+) -> None:
+    """Write a generator, its moments and its card to one file.
 
     Args:
-      moments: `Moments`.
-      card: as in `Box`, and whatever else JSON can hold; its options are G's, its
-        log_eps, pad_front and clip_nstd the moments'.
+      path: ends in .npz.
+      card: as in `Box`, with anything else that JSON can hold. Its options are
+        replaced by G's, its log_eps, pad_front and clip_nstd by the moments'.
 
     Raises:
-      ValueError: a name that does not end in .npz; a weight beyond float16.
-      InputError: what `load` would refuse.
+      ValueError: `path` does not end in .npz; a weight is too large for float16.
+      InputError: `load` would refuse the file.
     """
     if not os.fspath(path).endswith(".npz"):
         raise ValueError(f"path must end in .npz. Received: {path!r}")
@@ -93,7 +101,7 @@ def save(path, G, moments, card):
         arrays = {v.path: v.numpy().astype(np.float16) for v in G.variables}
     for name, array in arrays.items():
         if not np.isfinite(array).all():
-            raise ValueError(f"{name} holds what float16 cannot")
+            raise ValueError(f"{name} holds values that float16 cannot hold")
     arrays |= {MEAN: np.float32(moments.mean), STD: np.float32(moments.std)}
     arrays[CARD] = np.frombuffer(json.dumps(card).encode(), np.uint8)
     _check(path, arrays)
@@ -101,11 +109,11 @@ def save(path, G, moments, card):
         np.savez_compressed(f, **arrays)
 
 
-def load(path=None):
-    """The `Box` in a file, or of a bundled model: see `find`.
+def load(path: StrPath | None = None) -> Box:
+    """Read a generator, its moments and its card; `path` is as in `find`.
 
     Raises:
-      InputError: no such file, or one that holds something else.
+      InputError: there is no such file, or it holds something else.
     """
     path = find(path) or path
     arrays = _read(path)
@@ -115,38 +123,38 @@ def load(path=None):
     for v in G.variables:
         value = values[v.path]
         if value is None or value.shape != tuple(v.shape):
-            raise _not_one(path, f"{v.path} is missing, or of another shape")
+            raise _invalid(path, f"{v.path} is missing, or of another shape")
     found = _moments(arrays, card)
     for name in (MEAN, STD):
         del arrays[name]
     if extra := arrays.keys() - {CARD}:
-        raise _not_one(path, f"it holds {min(extra)}, too")
+        raise _invalid(path, f"it also holds {min(extra)}")
     for v in G.variables:
         v.assign(values[v.path])
     return Box(G, found, card)
 
 
-def load_moments(path=None):
-    """The moments of `load`, alone."""
+def load_moments(path: StrPath | None = None) -> Moments:
+    """The moments alone, as `load` returns them."""
     path = find(path) or path
     arrays = _read(path)
     return _moments(arrays, _check(path, arrays))
 
 
-def read_card(path=None):
-    """The card of `load`, alone."""
+def read_card(path: StrPath | None = None) -> dict[str, Any]:
+    """The card alone, as `load` returns it."""
     path = find(path) or path
     return _check(path, _read(path))
 
 
-def analysis_of(card):
-    """`Moments.analysis` of a card: the reference's where it does not say."""
+def analysis_of(card: Mapping[str, Any]) -> dict[str, Any]:
+    """A card's `Moments.analysis`; the reference's value where one is missing."""
     analysis = Moments(None, None).analysis
     return {name: card.get(name, value) for name, value in analysis.items()}
 
 
-def griffin_lim_of(card):
-    """`spectral.GriffinLim` of a card: the reference's where it does not say."""
+def griffin_lim_of(card: Mapping[str, Any]) -> GriffinLim:
+    """A card's `spectral.GriffinLim`; the reference's value where one is missing."""
     ngl, window, momentum = GRIFFIN_LIM
     return GriffinLim(
         card.get("ngl", ngl),
@@ -160,47 +168,44 @@ def _moments(arrays, card):
 
 
 def _check(path, arrays):
-    """The card of what is read or about to be written; refuses what is no generator."""
+    """The card in the arrays of a file; refuse arrays that are not a generator's."""
     for name, array in arrays.items():
         if not array.size or not np.isfinite(array).all():
-            raise _not_one(path, f"{name} is empty, or not finite")
+            raise _invalid(path, f"{name} is empty, or not finite")
     if missing := {CARD, MEAN, STD} - arrays.keys():
-        raise _not_one(path, f"it lacks {min(missing)}")
+        raise _invalid(path, f"it lacks {min(missing)}")
     check(arrays[MEAN], arrays[STD], where=str(path))
     try:
         card = json.loads(arrays[CARD].tobytes())
         options, step, rate = (card[k] for k in ("options", "step", "sample_rate"))
-        said = {type(step), type(rate)} == {int} and step >= 0 and rate >= 1
-        said = said and options["upsample"] in UPSAMPLES
+        valid = {type(step), type(rate)} == {int} and step >= 0 and rate >= 1
+        valid = valid and options["upsample"] in UPSAMPLES
+        options.setdefault("slice_len", SLICE_LENS[0])  # older cards leave it out
     except (ValueError, TypeError, KeyError, RecursionError):
-        said = False
-    if not said:
-        raise _not_one(path, "its card does not say options, step and sample_rate")
+        valid = False
+    if not valid:
+        raise _invalid(path, "its card has no valid options, step and sample_rate")
     check_analysis(analysis_of(card), where=f"{path}: its card")
     ngl, window, momentum = griffin_lim_of(card)
     known = type(ngl) is int and 0 <= ngl <= MAX_NGL
     known = known and window in [*GL_WINDOWS] and type(momentum) in (int, float)
     if not known or not 0.0 <= momentum < 1.0:
-        raise _not_one(
+        raise _invalid(
             path,
             f"its card asks for Griffin-Lim with ngl {ngl!r}, gl_window {window!r}, "
             f"gl_momentum {momentum!r}",
         )
-    # What the card says must be what is there: no network is made that would be larger.
+    # The options must fit the arrays: else a card could ask for a huge network.
     seen = generator_options({name: a.shape for name, a in arrays.items()})
     if seen is None or {"upsample": options["upsample"], **seen} != options:
-        raise _not_one(path, "its weights are not those of the options on its card")
-    kernels = "G/upconv_0/conv2d_transpose/kernel", "G/upconv_0/conv2d/kernel"
-    largest = next(arrays[name] for name in kernels if name in arrays)
-    if largest.size != seen["kernel_len"] ** 2 * 128 * seen["dim"] ** 2:
-        raise _not_one(path, "its weights do not fit each other")
+        raise _invalid(path, "its weights are not those of the options on its card")
     return card
 
 
 def _read(path):
     """Name -> array of an .npz.
 
-    Not np.load, which makes room for whatever a header claims.
+    Not by np.load, which allocates whatever a header claims.
     """
     if not os.path.isfile(path):
         raise InputError(f"no generator at {path}")
@@ -208,23 +213,23 @@ def _read(path):
         with zipfile.ZipFile(path) as z:
             members = z.infolist()
             if sum(m.file_size for m in members) > MAX_BYTES:
-                raise _not_one(path, f"it claims arrays of more than {MAX_BYTES} bytes")
-            # zipfile inflates other methods without a limit.
+                raise _invalid(path, f"it claims arrays of more than {MAX_BYTES} bytes")
+            # Of other methods zipfile does not limit what it inflates.
             methods = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
             if {m.compress_type for m in members} - methods:
-                raise _not_one(path, "it is not compressed as numpy does")
+                raise _invalid(path, "it is not compressed as numpy compresses")
             return {m.filename.removesuffix(".npy"): _array(z, m) for m in members}
     except (OSError, InputError):
         raise
-    except Exception:  # whatever a hostile file makes zipfile or numpy trip over
-        raise _not_one(
-            path, "damaged, or no .npz of float16, float32 or bytes"
+    except Exception:  # a hostile file makes zipfile and numpy raise anything
+        raise _invalid(
+            path, "it is damaged, or holds other types than float16, float32 and bytes"
         ) from None
 
 
 def _array(z, member):
     with z.open(member) as f:
-        # A size: without one, zipfile inflates all there is, and cuts that off.
+        # With a size: without one, zipfile inflates everything, then cuts it off.
         data = f.read(member.file_size)
     header = io.BytesIO(data)
     if np.lib.format.read_magic(header) != (1, 0):
@@ -235,5 +240,5 @@ def _array(z, member):
     return np.frombuffer(data, dtype, offset=header.tell()).reshape(shape)
 
 
-def _not_one(path, reason):
+def _invalid(path, reason):
     return InputError(f"{path} is not a generator's .npz: {reason}")

@@ -1,9 +1,10 @@
 """Save and resume, in the reference's own format.
 
 A checkpoint is what `tf.train.Saver` wrote in 2018: tensors by TF 1 name in
-`model.ckpt-STEP.{index,data-00000-of-00001}`, and a text file `checkpoint` that lists
-them. The networks' variables have those names already (see specgan.py); an optimizer's
-slots are named after the variable: `<var>/Adam`, `<var>/Adam_1`, `<var>/RMSProp`, ...
+`model.ckpt-STEP.{index,data-00000-of-00001}`. A text file `checkpoint` lists the
+checkpoints of a folder. The networks' variables have those names already (see
+specgan.py); an optimizer's slots are named after the variable: `<var>/Adam`,
+`<var>/Adam_1`, `<var>/RMSProp`, ...
 [train_specgan.py:273-283]
 """
 
@@ -18,109 +19,62 @@ import tensorflow as tf
 from specgan_tf import tf1
 from specgan_tf.files import InputError, StrPath
 from specgan_tf.losses import LOSSES
-from specgan_tf.specgan import (
-    UPSAMPLE_ALIASES,
-    UPSAMPLES,
-    SpecGANGenerator,
-    generator_options,
-    is_wavegan,
-)
+from specgan_tf.specgan import UPSAMPLE_ALIASES, UPSAMPLES, SpecGANGenerator
 from specgan_tf.weights import bundled, folders, tensors
+from specgan_tf.weights.tensors import (
+    D_ITERATIONS,
+    DATA,
+    LOSS,
+    SEED_STATE,
+    Checkpoint,
+)
 
-KEEP = 5  # checkpoints; tf.train.Saver's default
+KEEP = 5  # newest checkpoints; tf.train.Saver's default
 
 log = logging.getLogger("specgan_tf")
 
 
-def step_of(prefix: StrPath) -> int:
-    """Updates of G when the checkpoint was written (0 if it does not say)."""
-    if bundled.find(prefix):
-        return bundled.read_card(prefix)["step"]
-    ckpt = tensors.reader(prefix)
-    return (
-        int(tensors.read(ckpt, "global_step", prefix))
-        if ckpt.has_tensor("global_step")
-        else 0
-    )
-
-
-def options_of(prefix: StrPath) -> dict:
-    """The generator's options, as `specgan.generator_options` has them."""
-    shapes = tensors.reader(prefix).get_variable_to_shape_map()
-    options = generator_options(shapes)
-    if options is None and is_wavegan(shapes):
-        raise InputError(
-            f"{prefix} holds a WaveGAN, which makes waveforms without spectrograms. "
-            "This program reads SpecGAN checkpoints only"
-        )
-    if options is None:
-        raise InputError(f"{prefix} holds no SpecGAN generator")
-    return options
-
-
-def loss_of(prefix: StrPath) -> str | None:
-    """The loss a checkpoint was trained with, as far as its tensors tell; or None.
-
-    A `losses.Loss` of one's own is recorded. RMSProp's slots are of lsgan, or of
-    wgan if all of D lies within the clip. Adam's are of dcgan or wgan-gp, by the power
-    to which G's beta2 was raised.
-    """
-    ckpt = tensors.reader(prefix)
-    shapes = ckpt.get_variable_to_shape_map()
-    if LOSS in shapes:
-        return tensors.read(ckpt, LOSS, prefix).decode()
-    step = step_of(prefix)
-    if "D/output/dense/kernel/RMSProp" in shapes and step > 0:
-        bound = np.float32(LOSSES["wgan"].clip)
-        D = [n for n in shapes if re.fullmatch(r"D/.*/(kernel|bias|gamma|beta)", n)]
-        largest = max(np.abs(tensors.read(ckpt, name, prefix)).max() for name in D)
-        return "wgan" if largest <= bound else "lsgan"
-    if "beta2_power" in shapes:
-        power = float(tensors.read(ckpt, "beta2_power", prefix))
-        for loss in ("dcgan", "wgan-gp"):
-            expected = LOSSES[loss].optimizer().beta_2 ** (step + 1)
-            # After some hundred updates a power is too small for a float32.
-            if expected > 1e-30 and abs(power / expected - 1) < 0.01:
-                return loss
-        if power < 1e-30 and step < 50_000:  # 0.999 ** 50000 is 2e-22
-            return "wgan-gp"
-    return None
+def step_of(path: StrPath) -> int:
+    """Updates of G when a checkpoint, or a generator in one file, was written."""
+    if bundled.find(path):
+        return bundled.read_card(path)["step"]
+    return Checkpoint.open(path).step
 
 
 def load_generator(
     path: StrPath | None = None, upsample: str | None = None, average: bool = True
 ) -> SpecGANGenerator:
-    """The generator of a training, alone.
-
-    Everything that generates from a training loads its generator here.
+    """Load a trained generator.
 
     Args:
-      path: a training folder or the prefix of a checkpoint, ours or the original's; a
-        generator in one file (.npz), the name of a bundled model, or None for the
-        default one.
+      path: a training folder or the prefix of a checkpoint, written by this package or
+        by the original; a generator in one file (.npz); the name of a bundled model,
+        "drums" or "digits"; None for the default one, "drums".
       upsample: "nn", "lin" or "cub", which a checkpoint alone cannot tell apart; None
-        takes what the folder's args.txt says.
-      average: take the moving average of its weights where the checkpoint has one
-        (--train_ema, `ema_momentum`); False takes the weights themselves.
+        takes the value in the folder's args.txt.
+      average: use the moving average of the weights where the checkpoint has one
+        (--train_ema, `ema_momentum`); False uses the weights themselves.
 
     Returns:
-      `SpecGANGenerator`, restored.
+      `SpecGANGenerator` with the checkpoint's weights.
 
     Raises:
-      InputError: no checkpoint there, not one of a SpecGAN, or no word of `upsample`.
+      InputError: no checkpoint there, or none of a SpecGAN; `upsample` is needed and
+        neither given nor recorded.
     """
     if bundled.find(path):
         return bundled.load(path).G
-    prefix = folders.require(path)
-    recorded = folders.read_args(os.path.dirname(prefix)).get("specgan_genr_upsample")
-    options = {"upsample": upsample or recorded, **options_of(prefix)}
+    ckpt = Checkpoint.open(folders.require(path))
+    args = folders.read_args(os.path.dirname(ckpt.prefix))
+    upsample = upsample or args.get("specgan_genr_upsample")
+    options = {"upsample": upsample, **ckpt.options}
     if options["upsample"] not in {*UPSAMPLES, *UPSAMPLE_ALIASES}:
         raise InputError(
-            f"{prefix} has upsample nn, lin or cub, and nothing says which: "
+            f"{ckpt.prefix} has upsample nn, lin or cub, and nothing says which: "
             "pass --specgan_genr_upsample"
         )
     G = SpecGANGenerator(**options)
-    _assign(_averages(G) if average and _has_average(prefix) else _named(G), prefix)
+    ckpt.assign(_averages(G) if average and ckpt.has_average else _named(G))
     return G
 
 
@@ -131,23 +85,28 @@ def save(
     keep: int = KEEP,
     moments: tuple | None = None,
 ) -> str:
-    """Write a checkpoint of a compiled `SpecGAN`, keep the newest; its prefix.
+    """Write a checkpoint of a compiled `SpecGAN`, and remove old ones.
 
-    `restore` reads it, and with moments beside it so do generate and export.py. A crash
+    `restore` reads it. With moments beside it, so do generate and export.py. A crash
     at any point leaves the previous checkpoint the latest.
 
     Args:
-      train_dir: the folder, a new one or that of earlier checkpoints.
-      data: where the training is in its data: arrays by name, for `data_of`.
-      keep: how many of those that its list names stay.
-      moments: `moments.Moments` of the spectrograms, or (mean, std) alone, for
-        moments.pkl in the folder.
+      gan: a compiled `SpecGAN`.
+      train_dir: the folder, which is made if need be.
+      data: the data position, arrays by name: `Checkpoint.data` returns it.
+      keep: how many checkpoints stay, the newest. Only those that the folder's list
+        names count, and are removed.
+      moments: `moments.Moments` of the spectrograms, or (mean, std) alone, to write
+        to moments.pkl in the folder.
+
+    Returns:
+      The prefix of the checkpoint.
 
     Raises:
-      InputError: a gan that is not compiled, or other moments in the folder.
-      TypeError: optimizers of which the format knows nothing.
-      FloatingPointError: NaN or infinity in a variable: nothing is written.
-      OSError: it cannot be written; the earlier ones are as they were.
+      InputError: `gan` is not compiled, or the folder has other moments.
+      TypeError: the format cannot hold these optimizers.
+      FloatingPointError: a variable holds NaN or infinity. Nothing is written.
+      OSError: the checkpoint cannot be written. The earlier ones stay as they were.
     """
     _require_compiled(gan)
     tensors.check_name(train_dir)
@@ -161,7 +120,7 @@ def save(
     if moments is not None:
         folders.save_moments(train_dir, moments)
     _write(prefix, values)
-    # As tf.train.Saver: what the list does not name is somebody's, and stays.
+    # As tf.train.Saver does: what the list does not name is somebody's, and stays.
     kept = [p for p in folders.named_in_list(train_dir) if p != prefix] + [prefix]
     folders.write_list(train_dir, [os.path.basename(p) for p in kept[-keep:]])
     for old in kept[:-keep]:
@@ -169,34 +128,30 @@ def save(
     return prefix
 
 
-def data_of(prefix: StrPath) -> dict[str, np.ndarray]:
-    """What `save` was told of the data: arrays by name; {} if nothing."""
-    ckpt = tensors.reader(prefix)
-    names = [n for n in ckpt.get_variable_to_shape_map() if n.startswith(DATA)]
-    return {n.removeprefix(DATA): tensors.read(ckpt, n, prefix) for n in names}
-
-
 def to_tf1(prefix: StrPath, out_dir: StrPath) -> str:
-    """Write a checkpoint of a training into a folder, for the original to continue.
+    """Copy a checkpoint to a folder, in a form that the original can continue.
 
-    It holds what the original's Saver would have written, and nothing else: weights,
-    slots, beta powers, global_step. Returns its prefix.
+    The copy holds what the original's Saver would have written, and nothing else:
+    weights, slots, beta powers, global_step.
+
+    Returns:
+      The prefix of the copy.
 
     Raises:
-      InputError: the checkpoint has no optimizer's slots: it cannot be continued.
+      InputError: the checkpoint has no slots of optimizers: nothing can continue it.
     """
-    ckpt = tensors.reader(prefix)
-    names = {n for n in ckpt.get_variable_to_shape_map() if not _is_ours(n)}
+    ckpt = Checkpoint.open(prefix)
+    names = ckpt.of_original
     if not any(re.fullmatch(r"D/.*/(Adam|RMSProp)", name) for name in names):
-        raise InputError(f"{prefix} holds no optimizers: nothing there to continue")
-    new = os.path.join(out_dir, f"model.ckpt-{step_of(prefix)}")
-    _write(new, {name: tensors.read(ckpt, name, prefix) for name in sorted(names)})
+        raise InputError(f"{prefix} holds no optimizers: it cannot be continued")
+    new = os.path.join(out_dir, f"model.ckpt-{ckpt.step}")
+    _write(new, {name: ckpt[name] for name in sorted(names)})
     folders.write_list(out_dir, [os.path.basename(new)])
     return new
 
 
 def _write(prefix, values):
-    """A checkpoint of these values, by name."""
+    """Write a checkpoint; `values` are named."""
     named = {name: tf.convert_to_tensor(v) for name, v in values.items()}
     try:
         tf.raw_ops.SaveV2(  # writes under temporary names and renames, the index last
@@ -209,82 +164,112 @@ def _write(prefix, values):
         folders.remove_unfinished(os.path.dirname(prefix))
         reason = tensors.first_line(e).rpartition("; ")[2]
         raise OSError(f"could not write {prefix}: {reason}") from None
-    # SaveV2 does not: after a loss of power the list could name what never came to be.
+    # SaveV2 does not sync: after a power failure the list could name an empty file.
     for fp in [*tensors.shards(prefix), f"{prefix}.index"]:
         with open(fp, "rb") as f:
             os.fsync(f.fileno())
 
 
 def restore(gan: keras.Model, path: StrPath) -> str:
-    """Restore all that `save` wrote, or all that the original's Saver wrote.
+    """Restore a training from a checkpoint of `save`, or of the original's Saver.
 
-    Every variable of the model is restored. What else the checkpoint holds, and this
-    training therefore would lose, is named in a warning. An average of G's weights
-    (`ema_momentum`) that the checkpoint does not hold starts from the weights restored.
+    Every variable of the model is restored. A warning names the tensors that the model
+    has no use for, because the training would lose them. If the checkpoint holds no
+    average of G's weights (`ema_momentum`), the average starts from the weights.
 
     Args:
       gan: a compiled `SpecGAN` with the networks and the loss of the checkpoint.
-      path: the folder that `save` was given, whose newest is taken, or the prefix that
-        `save` returned.
+      path: the folder that `save` was given, to restore its newest checkpoint, or the
+        prefix that `save` returned.
 
     Returns:
       The prefix of the checkpoint.
 
     Raises:
-      InputError: no checkpoint there; a variable missing from it, or of another shape;
-        a gan that is not compiled.
+      InputError: no checkpoint there; it lacks a variable, or has one of another shape;
+        `gan` is not compiled.
     """
     _require_compiled(gan)
-    prefix = folders.require(path)
-    ckpt = tensors.reader(prefix)
+    ckpt = Checkpoint.open(folders.require(path))
     named = _named(gan.G) | _named(gan.D)
     for optimizer, net in _optimizers(gan):
         named |= slots(optimizer, net)
-    averaged = _has_average(prefix)
-    if gan.G_ema is not None and averaged:
+    if gan.G_ema is not None and ckpt.has_average:
         named |= _averages(gan.G_ema)
-    _assign(named, prefix)
-    if gan.G_ema is not None and not averaged:
+    ckpt.assign(named)
+    names = ckpt.of_original - set(_values(gan))
+    if gan.G_ema is not None and not ckpt.has_average:
         gan.average.reset(gan.G)
-        log.info("The moving average of G's weights starts from those of %s", prefix)
-    names = {n for n in ckpt.get_variable_to_shape_map() if not _is_ours(n)}
-    if gan.G_ema is None and averaged:
+        log.info(
+            "The moving average of G's weights starts from those of %s", ckpt.prefix
+        )
+    if gan.G_ema is None and ckpt.has_average:
         log.warning(
-            "%s holds a moving average of G's weights, which is dropped: go on with it "
-            "by --train_ema (ema_momentum in compile)",
-            prefix,
+            "%s holds a moving average of G's weights, which is dropped: to keep it, "
+            "pass --train_ema (ema_momentum in compile)",
+            ckpt.prefix,
         )
         names -= _averages(gan.G).keys()
-    left = sorted(names - set(_values(gan)))
-    if left:
-        names = ", ".join(left[:5]) + (", ..." if len(left) > 5 else "")
-        log.warning("Not restored from %s (%d): %s", prefix, len(left), names)
+    if names:
+        some = ", ".join(sorted(names)[:5]) + (", ..." if len(names) > 5 else "")
+        log.warning("Not restored from %s (%d): %s", ckpt.prefix, len(names), some)
 
-    step = step_of(prefix)
-    gan.G_optimizer.iterations.assign(step)
-    # The original has no such counts. Its beta powers underflow after some hundred
-    # updates, but D's count follows from G's.
-    D_step = step * gan.disc_nupdates
-    if ckpt.has_tensor(D_ITERATIONS):
-        D_step = int(tensors.read(ckpt, D_ITERATIONS, prefix))
+    gan.G_optimizer.iterations.assign(ckpt.step)
+    # The original counts no updates of D, and its beta powers underflow after some
+    # hundred updates. But D's count follows from G's.
+    D_step = ckpt.step * gan.disc_nupdates
+    if D_ITERATIONS in ckpt:
+        D_step = int(ckpt[D_ITERATIONS])
     gan.D_optimizer.iterations.assign(D_step)
-    if ckpt.has_tensor(SEED_STATE):
-        gan.seed_generator.state.assign(tensors.read(ckpt, SEED_STATE, prefix))
-    return prefix
+    if SEED_STATE in ckpt:
+        gan.seed_generator.state.assign(ckpt[SEED_STATE])
+    return ckpt.prefix
+
+
+def begin(gan: keras.Model, path: StrPath) -> list[str]:
+    """Start the networks of a new training from the weights of another.
+
+    G's, and D's where they are there: a generator in one file has none. Optimizers and
+    step stay as they are. Variables of other shapes keep the values they have: between
+    slice lengths these are the dense layers'.
+
+    Args:
+      gan: a compiled `SpecGAN`.
+      path: as in `load_generator`. Of a training the weights themselves are taken, not
+        their moving average: D was trained against those.
+
+    Returns:
+      The names of the variables that start anew.
+
+    Raises:
+      InputError: no generator there, or one of other options than gan's.
+    """
+    _require_compiled(gan)
+    named = _named(gan.G) | _named(gan.D)
+    if file := bundled.find(path):
+        theirs = _named(bundled.load(file).G)
+        shapes = {name: tuple(v.shape) for name, v in theirs.items()}
+    else:
+        ckpt = Checkpoint.open(folders.require(path))
+        shapes = {name: tuple(shape) for name, shape in ckpt.shapes.items()}
+    same = {n: v for n, v in named.items() if shapes.get(n) == tuple(v.shape)}
+    if "G/upconv_0" not in {
+        name.rpartition("/")[0].rpartition("/")[0] for name in same
+    }:
+        raise InputError(f"{path} holds a generator of other options than this one")
+    if file:
+        for name, v in same.items():
+            v.assign(theirs[name])
+    else:
+        ckpt.assign(same)
+    if gan.average:
+        gan.average.reset(gan.G)
+    return [name for name in named if name not in same]
 
 
 def _require_compiled(gan):
     if not gan.compiled:
         raise InputError("compile the SpecGAN first: a checkpoint holds its optimizers")
-
-
-# Ours: the original neither has nor misses them.
-D_ITERATIONS, SEED_STATE, LOSS = "D_iterations", "seed_generator/state", "loss"
-DATA = "data/"  # what begins so
-
-
-def _is_ours(name):
-    return name in (D_ITERATIONS, SEED_STATE, LOSS) or name.startswith(DATA)
 
 
 def _named(net):
@@ -293,31 +278,32 @@ def _named(net):
 
 
 def _averages(net):
-    """Name in a checkpoint -> variable, of a network of averages; {} of None."""
+    """Name in a checkpoint -> variable of a network of averages; {} for None."""
     name = tf1.ExponentialMovingAverage.average_name
     return {name(v.path): v for v in net.variables} if net else {}
-
-
-def _has_average(prefix):
-    """Whether a checkpoint holds an average of the generator's weights."""
-    name = tf1.ExponentialMovingAverage.average_name("G/z_project/dense/kernel")
-    return tensors.reader(prefix).has_tensor(name)
 
 
 def _optimizers(gan):
     return (gan.G_optimizer, gan.G), (gan.D_optimizer, gan.D)
 
 
-def slots(optimizer, net):
-    """TF 1 name -> variable of an optimizer's slots."""
+def slots(
+    optimizer: keras.optimizers.Optimizer, net: keras.Model
+) -> dict[str, keras.Variable]:
+    """TF 1 name -> slot of an optimizer that trains `net`.
+
+    Raises:
+      TypeError: the format does not hold slots of such an optimizer.
+    """
     if isinstance(optimizer, tf1.Adam):
         slots = {"Adam": optimizer._momentums, "Adam_1": optimizer._velocities}
     elif isinstance(optimizer, tf1.RMSProp):
         slots = {"RMSProp": optimizer._velocities}
     else:
         raise TypeError(
-            "only tf1.Adam and tf1.RMSProp have a TF 1 checkpoint; gan.save writes a "
-            f".keras file of any. Received: {type(optimizer).__name__}"
+            "only tf1.Adam and tf1.RMSProp have slots in a TF 1 checkpoint; gan.save "
+            "writes a .keras file with any optimizer. "
+            f"Received: {type(optimizer).__name__}"
         )
     return {
         f"{v.path}/{slot}": value
@@ -327,7 +313,7 @@ def slots(optimizer, net):
 
 
 def _values(gan):
-    """TF 1 name -> value: all that the original's Saver saves, averages, and ours."""
+    """Name -> value of all that `save` writes of a training, but the data position."""
     named = _named(gan.G) | _named(gan.D) | _averages(gan.G_ema)
     for (optimizer, net), suffix in zip(_optimizers(gan), ("", "_1"), strict=True):
         named |= slots(optimizer, net)
@@ -344,31 +330,3 @@ def _values(gan):
     if gan.loss_spec not in LOSSES.values():
         named[LOSS] = gan.loss_name
     return named
-
-
-def _assign(named, prefix):
-    """Every variable of `named` from the checkpoint, all checked before any is set."""
-    ckpt = tensors.reader(prefix)
-    shapes = ckpt.get_variable_to_shape_map()
-    missing = [name for name in named if name not in shapes]
-    if missing:
-        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-        raise InputError(
-            f"{prefix} lacks {missing[0]}{more}: it was trained with other options, or "
-            "another loss"
-        )
-    for name, v in named.items():
-        if tuple(shapes[name]) != tuple(v.shape):
-            raise InputError(
-                f"{prefix}: {name} has shape {tuple(shapes[name])}, this model's has "
-                f"{tuple(v.shape)}"
-            )
-    values = {name: tensors.read(ckpt, name, prefix) for name in named}
-    for name, value in values.items():
-        if not np.isfinite(value).all():
-            raise InputError(
-                f"{prefix}: {name} is not finite, the training had diverged; remove "
-                "this checkpoint to take the one before it"
-            )
-    for name, v in named.items():
-        v.assign(values[name])

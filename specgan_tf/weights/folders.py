@@ -13,6 +13,8 @@ import logging
 import os
 import re
 import shutil
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -20,13 +22,16 @@ from specgan_tf import moments
 from specgan_tf.files import InputError, StrPath, replacing
 from specgan_tf.moments import Moments
 from specgan_tf.weights import bundled, tensors
+from specgan_tf.weights.tensors import Checkpoint
 
 log = logging.getLogger("specgan_tf")
 
+T = TypeVar("T")
+
 
 def folder_of(path: StrPath) -> str:
-    """The training folder: `path`, or where it lies if it is a checkpoint's prefix (or
-    a generator's .npz)."""
+    """The training folder: `path`, or the folder of a checkpoint's prefix or of a
+    generator's .npz."""
     path = os.fspath(path)
     if bundled.find(path) or os.path.isfile(path.removesuffix(".index") + ".index"):
         return os.path.dirname(path) or "."
@@ -34,10 +39,13 @@ def folder_of(path: StrPath) -> str:
 
 
 def latest(path: StrPath) -> str | None:
-    """The prefix of a checkpoint: a folder's newest, or `path` itself if it is one.
+    """The prefix of a folder's newest checkpoint, or `path` if it is a prefix itself.
 
-    None where a folder holds none. In a folder every tensor is held against its
-    checksum; a damaged checkpoint is logged, and the one before it taken.
+    In a folder the checksum of every tensor is compared. A damaged checkpoint is
+    reported in the log, and the one before it is used.
+
+    Returns:
+      The prefix; None if the folder holds no checkpoint.
 
     Raises:
       InputError: `path` is neither a folder nor a checkpoint, or all are damaged.
@@ -46,7 +54,7 @@ def latest(path: StrPath) -> str | None:
     if os.path.isdir(path):
         first = None
         for prefix in reversed(listed(path)):
-            damage = _damage(prefix, *_stamps(prefix))
+            damage = _damage(prefix, *tensors.stamps(prefix))
             if damage is None:
                 return prefix
             if was_deleted(prefix):  # since the folder was listed
@@ -71,9 +79,13 @@ def latest(path: StrPath) -> str | None:
 
 
 def require(path: StrPath | None) -> str:
-    """As `latest`, but a folder without a checkpoint is an `InputError`.
+    """As `latest`, but also for a generator in one file, whose path it returns.
 
-    A generator in one file (see bundled.py) is taken too, and for None the bundled one.
+    Args:
+      path: as in `latest` or `bundled.find`; None for the default bundled model.
+
+    Raises:
+      InputError: as in `latest`; the folder holds no checkpoint.
     """
     if generator := bundled.find(path):
         return generator
@@ -83,15 +95,18 @@ def require(path: StrPath | None) -> str:
     return prefix
 
 
-def read_latest(path, read, find=require):
+def read_latest(
+    path: StrPath | None,
+    read: Callable[[str | None], T],
+    find: Callable[[StrPath | None], str | None] = require,
+) -> T:
     """Return `read(prefix)` for the newest checkpoint of a training.
 
-    A training may delete the checkpoint meanwhile. Then the one that is the newest by
-    now is read.
+    If the training deletes that checkpoint meanwhile, the next newest one is read.
 
     Args:
       path: as in `require`.
-      read: prefix -> anything; it reads all that it needs before it returns.
+      read: reads all that it needs of a prefix before it returns.
       find: path -> prefix: `require`, or `latest` where there may be no checkpoint.
     """
     while True:
@@ -104,28 +119,18 @@ def read_latest(path, read, find=require):
         log.info("%s was deleted while it was read: taking the next", prefix)
 
 
-def was_deleted(prefix):
-    """Whether a checkpoint that was found is gone: its index, which goes first."""
+def was_deleted(prefix: str | None) -> bool:
+    """Whether a checkpoint that was found is gone. Its index is deleted first."""
     if prefix is None or bundled.find(prefix):
         return False
     return not os.path.isfile(f"{prefix}.index")
 
 
-def _stamps(prefix):
-    """Changes when the files of a checkpoint do."""
-    with contextlib.suppress(FileNotFoundError):  # a training may be deleting it
-        stats = map(os.stat, [f"{prefix}.index", *tensors.shards(prefix)])
-        return tuple((s.st_ino, s.st_size, s.st_mtime_ns) for s in stats)
-    return ()
-
-
 @functools.lru_cache(maxsize=100)
 def _damage(prefix, *stamps):
-    """What is wrong with the files of a checkpoint, or None; said once."""
+    """What is wrong with the files of a checkpoint, or None; logged once."""
     try:
-        ckpt = tensors.reader(prefix)
-        for name in ckpt.get_variable_to_shape_map():
-            tensors.read(ckpt, name, prefix)  # TensorFlow compares its CRC-32C
+        Checkpoint.open(prefix).verify()
     except InputError as e:
         if not was_deleted(prefix):
             log.warning("%s", e)
@@ -134,7 +139,7 @@ def _damage(prefix, *stamps):
 
 
 def read_args(train_dir: StrPath) -> dict[str, str]:
-    """What `args.txt` in a training folder says, name -> text; {} if there is none.
+    """What `args.txt` in a training folder records, name -> text; {} if it is missing.
 
     [train_specgan.py:720-722]
     """
@@ -146,11 +151,11 @@ def read_args(train_dir: StrPath) -> dict[str, str]:
         return {name: _unquoted(value) for name, comma, value in pairs if comma}
 
 
-def args_line(name, value):
-    """The line of `args.txt`, without its end, from which `read_args` reads `value`.
+def args_line(name: str, value: Any) -> str:
+    """A line of `args.txt`, without its end: `name,value`.
 
-    It is `name,value`. A value that would end the line (a folder's name may hold a
-    newline) is written as a JSON string instead.
+    A value that would end the line (a folder's name may hold a newline) is written as a
+    JSON string, which `read_args` decodes.
 
     differs: the original writes every value as it is.  [train_specgan.py:720-722]
     """
@@ -173,13 +178,20 @@ def _unquoted(text):
 
 
 def load_moments(path: StrPath | None = None, given: StrPath | None = None) -> Moments:
-    """`Moments` of a training: those `given`, its folder's own, or those it records.
+    """The moments of a training: mean, std, and how its spectrograms are computed.
 
     differs: without --data_moments_fp the original fails.  [train_specgan.py:725-729]
 
     Args:
       path: as in `load_generator`.
-      given: a moments file, or None.
+      given: a moments file to read instead. None reads moments.pkl in the training
+        folder, or else the file that its args.txt names.
+
+    Returns:
+      `moments.Moments`, whose mean and std are float32 [129], per frequency bin.
+
+    Raises:
+      InputError: there is no such file, or it does not hold moments.
     """
     if given:
         return moments.load(given)
@@ -189,7 +201,7 @@ def load_moments(path: StrPath | None = None, given: StrPath | None = None) -> M
 
 
 def moments_fp(path: StrPath) -> str:
-    """The file that holds a training's moments: the folder's own, or one it records."""
+    """The file with a training's moments: moments.pkl, or the file args.txt names."""
     if generator := bundled.find(path):
         return generator
     folder = folder_of(path)
@@ -198,8 +210,15 @@ def moments_fp(path: StrPath) -> str:
     return own if recorded == "None" or os.path.isfile(own) else recorded
 
 
-def save_moments(train_dir, given):
-    """Write moments.pkl, unless these are there."""
+def save_moments(train_dir: StrPath, given: tuple) -> None:
+    """Write moments.pkl, unless it holds these already.
+
+    Args:
+      given: `Moments`, or (mean, std).
+
+    Raises:
+      InputError: moments.pkl holds others.
+    """
     fp = os.path.join(train_dir, "moments.pkl")
     mean, std, *analysis = given
     given = moments.Moments(np.float32(mean), np.float32(std), *analysis)
@@ -210,10 +229,13 @@ def save_moments(train_dir, given):
 
 
 def back_up(train_dir: StrPath) -> str:
-    """Copy the newest checkpoint, and what belongs to it, to TRAIN_DIR/backup.
+    """Copy the newest checkpoint, args.txt and moments.pkl to TRAIN_DIR/backup.
 
-    It is a training folder itself, whose list names the newest alone: a training that
-    goes on in it removes none of the others.
+    The backup is a training folder itself. Its list names only the newest copy, so a
+    training that continues there removes none of the others.
+
+    Returns:
+      The prefix of the copy.
 
     differs: the original copies with a separate script, which sleeps two seconds in the
     hope that a checkpoint is complete by then.  [backup.py:23-34]
@@ -222,15 +244,16 @@ def back_up(train_dir: StrPath) -> str:
 
 
 def copy(prefix: StrPath, folder: StrPath, name: str | None = None) -> str:
-    """Copy a checkpoint, and what belongs to it, to a folder; returns its prefix there.
-
-    The folder's list names it alone.
+    """Copy a checkpoint, args.txt and moments.pkl to a folder that lists it alone.
 
     Args:
-      name: of the copy; its own by default.
+      name: the name of the copy; by default, that of the checkpoint.
+
+    Returns:
+      The prefix of the copy.
 
     Raises:
-      FileNotFoundError: it is gone; a training keeps the newest alone.
+      FileNotFoundError: the checkpoint is gone. A training keeps only the newest.
     """
     os.makedirs(folder, exist_ok=True)
     new = os.path.join(folder, name or os.path.basename(prefix))
@@ -240,7 +263,7 @@ def copy(prefix: StrPath, folder: StrPath, name: str | None = None) -> str:
             _copy_file(fp, os.path.join(folder, beside))
     if not (shards := tensors.shards(prefix)):
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), prefix)
-    for fp in [*shards, f"{prefix}.index"]:  # the index last: then it is whole
+    for fp in [*shards, f"{prefix}.index"]:  # the index last: it completes the copy
         _copy_file(fp, new + fp.removeprefix(prefix))
     write_list(folder, [os.path.basename(new)])
     return new
@@ -251,17 +274,18 @@ def _copy_file(fp, new):
         shutil.copyfileobj(source, target)
 
 
-def remove(prefix):
+def remove(prefix: str) -> None:
     """Remove the files of a checkpoint."""
+    tensors.close()
     files = glob.glob(f"{glob.escape(prefix)}.*")  # `.`: not model.ckpt-660 for -66
-    # The index first: see `was_deleted`.
+    # The index first, for `was_deleted`.
     for fp in sorted(files, key=lambda fp: not fp.endswith(".index")):
         with contextlib.suppress(FileNotFoundError):
             os.remove(fp)
 
 
-def remove_unfinished(train_dir):
-    """Remove what TensorFlow was writing when it failed or was killed."""
+def remove_unfinished(train_dir: StrPath) -> None:
+    """Remove the files that TensorFlow was writing when it failed or was killed."""
     unfinished = "model.ckpt-*.tempstate*"
     for fp in glob.glob(os.path.join(glob.escape(train_dir), unfinished)):
         with contextlib.suppress(OSError):
@@ -271,38 +295,38 @@ def remove_unfinished(train_dir):
 def listed(train_dir: StrPath) -> list[str]:
     """Prefixes of all checkpoints in a folder, the latest last.
 
-    Those of `named_in_list` come last, in its order; before them, by step, those it
-    does not name: the list may be missing or damaged.
+    Those in `named_in_list` come last, in its order. Before them come the others, by
+    step, because the list may be missing or damaged.
     """
-    said = [os.path.basename(p) for p in named_in_list(train_dir)]
+    named = [os.path.basename(p) for p in named_in_list(train_dir)]
     steps = {}
     for fp in os.listdir(train_dir):
         if found := re.fullmatch(r"(model\.ckpt-(\d+))\.index", fp):
             steps[found[1]] = int(found[2])
-    others = sorted(steps.keys() - set(said), key=steps.get)
-    return [os.path.join(train_dir, name) for name in [*others, *said]]
+    others = sorted(steps.keys() - set(named), key=steps.get)
+    return [os.path.join(train_dir, name) for name in [*others, *named]]
 
 
-def named_in_list(train_dir):
-    """Prefixes of the checkpoints which the file `checkpoint` lists and that are there.
+def named_in_list(train_dir: StrPath) -> list[str]:
+    """Prefixes of the existing checkpoints that the file `checkpoint` names.
 
-    It is a CheckpointState in protobuf's text form. Only their names count: folders are
-    moved.
+    The file is a CheckpointState in protobuf's text form. Of each path in it only the
+    last part counts, because a training folder may have been moved.
     """
     try:
         with open(os.path.join(train_dir, "checkpoint"), errors="replace") as f:
-            said = re.findall(r'^\s*(\w+): "(.*)"\s*$', f.read(), re.MULTILINE)
+            lines = re.findall(r'^\s*(\w+): "(.*)"\s*$', f.read(), re.MULTILINE)
     except OSError:
-        said = []
-    newest = [p for key, p in said if key == "model_checkpoint_path"]
-    paths = [p for key, p in said if key == "all_model_checkpoint_paths"] + newest
+        lines = []
+    newest = [p for key, p in lines if key == "model_checkpoint_path"]
+    paths = [p for key, p in lines if key == "all_model_checkpoint_paths"] + newest
     names = dict.fromkeys(os.path.basename(p) for p in reversed(paths))
     prefixes = [os.path.join(train_dir, name) for name in reversed(names)]
     return [p for p in prefixes if os.path.isfile(f"{p}.index")]
 
 
-def write_list(train_dir, names):
-    """The file `checkpoint`, for `listed` and for the original."""
+def write_list(train_dir: StrPath, names: list[str]) -> None:
+    """Write the file `checkpoint`, which `listed` and the original read."""
     lines = [f'model_checkpoint_path: "{names[-1]}"']
     lines += [f'all_model_checkpoint_paths: "{name}"' for name in names]
     with replacing(os.path.join(train_dir, "checkpoint"), "w") as f:

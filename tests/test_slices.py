@@ -1,0 +1,237 @@
+"""Longer sounds: slices of 2, 4 and 8 times 16384 samples, through every room."""
+
+import json
+import os
+
+import numpy as np
+import pytest
+import soundfile
+import tensorflow as tf
+from PIL import Image
+from scipy.io import wavfile
+
+import export
+import train_specgan
+from specgan_tf import (
+    SpecGAN,
+    SpecGANDiscriminator,
+    SpecGANGenerator,
+    moments,
+    sheet,
+    spectral,
+)
+from specgan_tf.eval import classifier, health, score
+from specgan_tf.export import tflite
+from specgan_tf.specgan import SLICE_LENS
+from specgan_tf.weights import checkpoint, tensors
+
+TWICE = 32768
+TINY = ["--specgan_dim", 1, "--train_batch_size", 2, "--data_slice_len", TWICE]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def small_buffer():
+    with pytest.MonkeyPatch.context() as m:
+        m.setattr("specgan_tf.cli.train.BUFFER", 64)
+        yield
+
+
+@pytest.fixture(scope="module")
+def long_clips(tmp_path_factory):
+    """Sixteen seconds of sound in four files."""
+    folder = tmp_path_factory.mktemp("long")
+    rs = np.random.RandomState(0)
+    fade = np.exp(-np.arange(64000) / 16000)
+    for i in range(4):
+        sound = rs.randn(64000) * fade * 3000
+        wavfile.write(folder / f"{i}.wav", 16000, sound.astype(np.int16))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, long_clips):
+    """A folder trained for two steps; tests must not change it."""
+    folder = tmp_path_factory.mktemp("trained") / "train"
+    argv = ["train", folder, "--data_dir", long_clips, "--seed", 1]
+    argv += ["--train_max_steps", 2, *TINY]
+    assert train_specgan.main([str(a) for a in argv]) == 0
+    return folder
+
+
+def shapes(*nets):
+    return {v.path: tuple(v.shape) for net in nets for v in net.variables}
+
+
+@pytest.mark.parametrize("slice_len", SLICE_LENS)
+def test_only_the_dense_layers_change_shape(slice_len):
+    m = slice_len // 16384
+    one = shapes(SpecGANGenerator(dim=1), SpecGANDiscriminator(dim=1))
+    G = SpecGANGenerator(dim=1, slice_len=slice_len)
+    D = SpecGANDiscriminator(dim=1, slice_len=slice_len)
+    many = shapes(G, D)
+    assert list(many) == list(one)
+    changed = {name: many[name] for name in one if many[name] != one[name]}
+    wanted = {
+        "G/z_project/dense/kernel": (100, 256 * m),
+        "G/z_project/dense/bias": (256 * m,),
+        "D/output/dense/kernel": (256 * m, 1),
+    }
+    assert changed == (wanted if m > 1 else {})
+    G_z = G(tf.zeros([3, 100]))
+    assert G_z.shape == (3, 128 * m, 128, 1)
+    assert G.compute_output_shape((3, 100)) == (3, 128 * m, 128, 1)
+    assert D(G_z).shape == (3,)
+    assert tensors.generator_options(shapes(G))["slice_len"] == slice_len
+
+
+def test_other_lengths_are_refused():
+    with pytest.raises(ValueError, match=r"slice_len must be one of .*Received: 16000"):
+        SpecGANGenerator(dim=1, slice_len=16000)
+    G, D = SpecGANGenerator(dim=1, slice_len=TWICE), SpecGANDiscriminator(dim=1)
+    with pytest.raises(ValueError, match="one slice_len. Received: 32768, 16384"):
+        SpecGAN(G, D)
+
+
+def test_a_network_saved_without_a_length_is_of_the_reference_s():
+    for kind in (SpecGANGenerator, SpecGANDiscriminator):
+        config = kind(dim=1).get_config()
+        assert config.pop("slice_len") == 16384
+        assert kind.from_config(config).slice_len == 16384
+
+
+def test_a_batch_of_another_length_is_refused():
+    G = SpecGANGenerator(dim=1, slice_len=TWICE)
+    gan = SpecGAN(G, SpecGANDiscriminator(dim=1, slice_len=TWICE), 1)
+    gan.compile()
+    data = tf.data.Dataset.from_tensors(tf.zeros([1, 2, 128, 128, 1]))
+    with pytest.raises(ValueError, match=r"\[1, b, 256, 128, 1\]"):
+        gan.fit(data, verbose=0)
+
+
+@pytest.mark.parametrize("pad_front", [False, True])
+def test_frames_are_those_of_the_short_slices(pad_front, measured):
+    x = np.random.RandomState(0).randn(1, TWICE).astype("f4") / 4
+    whole = spectral.log_magnitude(x, pad_front=pad_front).numpy()[0]
+    assert whole.shape == (256, 129)
+    halves = [
+        spectral.log_magnitude(half, pad_front=pad_front).numpy()[0]
+        for half in (x[:, :16384], x[:, 16384:])
+    ]
+    # A half lacks the samples after its last frame, or before its first.
+    inner = slice(1, 128) if pad_front else slice(0, 127)
+    for half, part in zip(halves, (whole[:128], whole[128:]), strict=True):
+        error = np.abs(half[inner] - part[inner]).max()
+        measured("frames of a longer slice", error, 0)
+    own = moments.log_magnitude(x[0], pad_front=pad_front, slice_len=TWICE)
+    measured("numpy's frames", np.abs(own - whole).max(), 1e-4)  # measured 2.6e-5
+
+
+def test_moments_weigh_frames():
+    rs = np.random.RandomState(0)
+    long, short = rs.randn(2, TWICE).astype("f4"), rs.randn(3, 16384).astype("f4")
+    mean, std, n = moments.finish(*moments.merge(map(moments.sums, (long, short))))
+    assert n == 2 * 2 + 3
+    frames = np.concatenate(
+        [spectral.log_magnitude(x).numpy().reshape(-1, 129) for x in (long, short)]
+    ).astype(np.float64)
+    np.testing.assert_allclose(mean, frames.mean(axis=0), atol=1e-4)
+    np.testing.assert_allclose(std, frames.std(axis=0), atol=1e-4)
+
+
+def test_the_inversion_hears_as_well_as_for_a_second():
+    t = np.arange(TWICE) / 16000
+    x = (np.sin(2 * np.pi * 440 * t) * np.exp(-2 * t) / 2).astype("f4")[None, :, None]
+    found = moments.Moments(*moments.moments([x[..., 0]])[:2], clip_nstd=20.0)
+
+    def error(x):
+        back = found.f_to_t(found.t_to_f(x), spectral.GriffinLim(64, "dual", 0.99))
+        assert back.shape == x.shape
+        made, true = (np.exp(spectral.log_magnitude(w[..., 0])) for w in (back, x))
+        return np.linalg.norm(made - true) / np.linalg.norm(true)
+
+    assert error(x) < 1.2 * error(x[:, :16384])
+
+
+def test_resuming_knows_the_length_and_goes_on_exactly(run, tmp_path, long_clips):
+    for steps in ([4], [2, 4]):
+        folder = tmp_path / f"in{len(steps)}"
+        for i, n in enumerate(steps):
+            more = TINY if i == 0 else []
+            argv = ["train", folder, "--data_dir", long_clips, "--seed", 1, *more]
+            status, _, err = run(*argv, "--train_max_steps", n)
+            assert status == 0, err
+    a, b = (checkpoint.load_generator(tmp_path / name) for name in ("in1", "in2"))
+    for v, w in zip(a.variables, b.variables, strict=True):
+        np.testing.assert_array_equal(v, w)
+
+
+def test_another_length_is_refused(refused, trained):
+    said = refused("train", trained, "--data_slice_len", 16384)
+    assert "--data_slice_len 16384 contradicts data_slice_len 32768" in said
+    assert "choose from 16384, 32768" in refused(
+        "train", trained, "--data_slice_len", 7
+    )
+
+
+def test_every_mode_follows(run, trained, tmp_path, long_clips):
+    before = {fp.name for fp in trained.iterdir()}
+    status, _, err = run("generate", trained, "--generate_dir", tmp_path / "made")
+    assert status == 0, err
+    assert soundfile.info(tmp_path / "made" / "0000.wav").frames == TWICE
+    picture = Image.open(tmp_path / "made" / "sheet.png")
+    assert picture.size[0] == sheet.LEFT + 4 * (256 + sheet.GAP)  # 4 in a row
+    argv = ["report", trained, "--report_fp", tmp_path / "report.html"]
+    status, _, err = run(*argv, "--data_dir", long_clips, "--report_n", 2)
+    assert status == 0, err
+    assert "Listen" in (tmp_path / "report.html").read_text()
+    argv = ["score", trained, "--score_fp", tmp_path / "score.json", "--score_n", 4]
+    status, _, err = run(*argv, "--data_dir", long_clips)
+    assert status == 0, err
+    scored = json.loads((tmp_path / "score.json").read_text())
+    assert scored["generated"]["clips"] == 4
+    assert {fp.name for fp in trained.iterdir()} == before
+
+
+def test_previews_of_longer_sounds(run, trained, tmp_path):
+    for fp in trained.iterdir():
+        (tmp_path / fp.name).write_bytes(fp.read_bytes())
+    status, _, err = run("preview", tmp_path, "--once", "--preview_n", 3)
+    assert status == 0, err
+    wav = tmp_path / "preview" / "00000002.wav"
+    assert soundfile.info(wav).frames == 3 * (TWICE + TWICE // 2)
+    rows = sheet.first_row(wav.with_suffix(".png"), 256)
+    assert [tile.shape for tile in rows] == [(128, 256, 3)] * 3
+
+
+def test_exports_of_longer_sounds(run, trained, tmp_path):
+    argv = [trained, "--out_dir", tmp_path / "out", "--tflite", "f32"]
+    status, _, err = run(*argv, script=export)
+    assert status == 0, err
+    model = tf.saved_model.load(tmp_path / "out" / "specgan" / "1")
+    made = model.signatures["synthesize"](z=tf.zeros([2, 100]), ngl=tf.constant(2))
+    assert made["G_z"].shape == (2, TWICE, 1)
+    wav = model.signatures["wav"](z=tf.zeros([1, 100]), ngl=tf.constant(1))
+    assert tf.audio.decode_wav(wav["wav_bytes"][0])[0].shape == (TWICE, 1)
+    both = os.path.join(tmp_path / "out", "synthesize.f32.tflite")
+    runner = tflite.interpreter(both).get_signature_runner("synthesize")
+    z = np.zeros([1, 100], np.float32)
+    assert runner(z=z, ngl=np.int32(1))["G_z"].shape == (1, TWICE, 1)
+
+
+def test_scores_of_longer_sounds():
+    x = np.random.RandomState(0).randn(4, TWICE).astype("f4") / 8
+    assert score.features_log_mel(x).shape == (4, 64)
+    assert score.similarity_features(score.to_int16(x)).shape == (4, 256 * 128)
+    assert score.diversity(x) > 0
+    assert health.purity(x[..., None]).shape == (4,)
+    # A classifier hears seconds.
+    (whole,) = classifier.chunks(x)
+    np.testing.assert_array_equal(whole, x.reshape(8, 16384))
+    with pytest.raises(ValueError, match="or longer slices"):
+        classifier.chunks(x[:, :20000])
+
+
+def test_a_damaged_length_is_no_generator(tmp_path):
+    found = shapes(SpecGANGenerator(dim=1))
+    found["G/z_project/dense/kernel"] = (100, 300)
+    assert tensors.generator_options(found) is None
