@@ -633,7 +633,8 @@ def test_what_serve_takes_for_a_model(saved, tmp_path, monkeypatch):
     assert done.returncode == 2 and done.stdout == "Exporting mine.npz\n"
     assert done.stderr == (
         "python -m specgan_tf.serve: error: mine.npz cannot be exported: mine.npz is "
-        "not a generator's .npz: damaged, or no .npz of float16, float32 or bytes\n"
+        "not a generator's .npz: it is damaged, or holds other types than float16, "
+        "float32 and bytes\n"
     )
 
 
