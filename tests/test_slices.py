@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 import tensorflow as tf
+from conftest import BUFFER
 from PIL import Image
 from scipy.io import wavfile
 
@@ -32,7 +33,7 @@ TINY = ["--specgan_dim", 1, "--train_batch_size", 2, "--data_slice_len", TWICE]
 @pytest.fixture(autouse=True, scope="module")
 def small_buffer():
     with pytest.MonkeyPatch.context() as m:
-        m.setattr("specgan_tf.cli.train.BUFFER", 64)
+        m.setattr(BUFFER, 64)
         yield
 
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from conftest import BUFFER
 
 import train_specgan
 from specgan_tf import moments
@@ -14,7 +15,7 @@ TINY = ["--specgan_dim", 1, "--train_batch_size", 2, "--specgan_disc_nupdates", 
 @pytest.fixture(autouse=True, scope="module")
 def small_buffer():
     with pytest.MonkeyPatch.context() as m:
-        m.setattr("specgan_tf.cli.train.BUFFER", 64)
+        m.setattr(BUFFER, 64)
         yield
 
 

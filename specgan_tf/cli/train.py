@@ -40,7 +40,7 @@ from specgan_tf.weights.tensors import Checkpoint
 
 log = logging.getLogger("specgan_tf")
 
-BUFFER = 4096  # slices that are shuffled together
+BUFFER = 4096  # slices that are shuffled together; fewer of longer ones
 HEARD = 16  # real clips that summaries compare generated ones with
 
 
@@ -130,7 +130,7 @@ def train_on(fps: list[str], args: Settings) -> None:
             batch_size=args.train_batch_size,
             repeat=True,
             shuffle=True,
-            shuffle_buffer_size=BUFFER,
+            shuffle_buffer_size=window_size(args),
             seed=seed,
             skip=skip,
             lengths=data["lengths"],
@@ -178,7 +178,10 @@ def train_on(fps: list[str], args: Settings) -> None:
         log.info("-" * 80)
         log.info("Training has started. Ctrl-C saves and ends. To monitor it:")
         log.info("  tensorboard --logdir=%s", args.train_dir)
-        log.info("The first step takes long: a window of %d slices fills first", BUFFER)
+        log.info(
+            "The first step takes long: a window of %d slices fills first",
+            window_size(args),
+        )
     try:
         x = distribute.feed(strategy, batches)
         if not distribute.is_distributed(strategy):  # which prefetches once more
@@ -192,7 +195,7 @@ def train_on(fps: list[str], args: Settings) -> None:
         n = min(2, gan.global_step - start) * per_step
         first = data_now()["slices"] - n
         sounds = loader.origins(
-            first, n, data["lengths"], seed, BUFFER, **slicing(args)
+            first, n, data["lengths"], seed, window_size(args), **slicing(args)
         )
         sounds = [(fps[file], sample) for file, sample in sounds]
         raise diverged(e, gan.global_step, sounds, args) from None
@@ -209,6 +212,11 @@ def train_on(fps: list[str], args: Settings) -> None:
         stop.restore_handlers()
     any_worker(False)  # wait: workers that still save need the others
     log.info("Saved step %d in %s", gan.global_step, args.train_dir)
+
+
+def window_size(args: Settings) -> int:
+    """Slices that are shuffled together: 256 MiB of sound, whatever their length."""
+    return max(1, BUFFER * spectral.SLICE_LEN // args.data_slice_len)
 
 
 def build(args: Settings) -> SpecGAN:
@@ -297,7 +305,7 @@ def data_state(
 
     original: unseeded, and shuffled anew after every interruption.  [loader.py:119]
     """
-    data = [sorted(slicing(args).items()), args.data_sample_rate, BUFFER]
+    data = [sorted(slicing(args).items()), args.data_sample_rate, window_size(args)]
     data += [args.data_no_normalize, args.data_resample]
     data += [(os.path.basename(fp), os.path.getsize(fp)) for fp in map(os.fspath, fps)]
     new = {
