@@ -1,6 +1,7 @@
 # make sounds: hear the bundled model of drums.
 # make demo: train, hear, see and export a small SpecGAN.  make web: play it in a browser.
-# make test: the test suite.  make docs: the documentation, with an API reference.
+# make serve: it over HTTP.  make test: the test suite.
+# make docs: the documentation, with an API reference.
 PYTHON ?= python3
 VENV ?= .venv
 OUT ?= demo_out
@@ -15,15 +16,20 @@ SMALL = --specgan_dim 16 --train_batch_size 16 --specgan_disc_nupdates 2 \
 
 WEB = demo/web
 NAME ?= drums
-MODEL ?= $(OUT)/$(NAME)/synthesize.f32.tflite
+# The page's menu: NAME first, or a MODEL of one's own
+MODELS = $(NAME) $(filter-out $(NAME),drums digits)
 PORT ?= 8000
 
-.PHONY: sounds demo web test quick lint docs matrix clean
+.PHONY: sounds demo web serve test quick lint docs matrix clean
 
 $(VENV)/installed: setup.py
 	$(PYTHON) -m venv $(VENV)
 	@echo "Installing TensorFlow and the rest into $(VENV): a minute or two"
 	$(PIP) -e '.[litert]'
+	@touch $@
+
+$(VENV)/serve-installed: $(VENV)/installed
+	$(PIP) -e '.[serve]'
 	@touch $@
 
 $(VENV)/test-installed: $(VENV)/installed
@@ -48,11 +54,11 @@ demo: $(VENV)/installed
 	@echo "Look at     $(OUT)/sounds/sheet.png"
 	@echo "Go on with  $(BIN)/python train_specgan.py train $(OUT)/train"
 
-# The page, with the bundled model of drums, NAME=digits, or MODEL=another.tflite, at
-# http://127.0.0.1:8000
-web: $(WEB)/vendor/litert.js $(MODEL)
-	@mkdir -p $(WEB)/model
-	@cp $(MODEL) $(WEB)/model/synthesize.f32.tflite
+# The page at http://127.0.0.1:8000, with a menu of the bundled models; NAME=digits opens
+# the digits first, MODEL=another.tflite a model of one's own
+web: $(WEB)/vendor/litert.js $(MODEL) $(MODELS:%=$(OUT)/%/synthesize.f32.tflite)
+	@$(PYTHON) $(WEB)/gather.py $(MODEL:%=$(basename $(notdir $(MODEL)))=%) \
+		$(foreach name,$(MODELS),$(name)=$(OUT)/$(name)/synthesize.f32.tflite)
 	@$(PYTHON) $(WEB)/serve.py $(PORT)
 
 $(OUT)/%/synthesize.f32.tflite: specgan_tf/data/models/%/generator.npz | $(VENV)/installed
@@ -61,6 +67,11 @@ $(OUT)/%/synthesize.f32.tflite: specgan_tf/data/models/%/generator.npz | $(VENV)
 $(WEB)/vendor/litert.js: $(WEB)/package-lock.json $(WEB)/vendor.mjs
 	@command -v npm >/dev/null || { echo "npm is not there: install Node.js"; exit 1; }
 	cd $(WEB) && npm ci --silent && npm run --silent vendor
+
+# The bundled model of drums, or NAME=digits, or MODEL=out/specgan; docs/SERVING.md
+serve: PORT = 8501
+serve: $(VENV)/serve-installed
+	@$(BIN)/specgan-serve $(or $(MODEL),$(NAME)) --port $(PORT)
 
 test: $(VENV)/test-installed
 	$(BIN)/python -m pytest -n 2 --dist loadgroup

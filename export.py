@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Export a trained SpecGAN's generator as SavedModel and TFLite, each verified.
+"""Export a trained SpecGAN's generator as SavedModel, TFLite and ONNX, each verified.
 
 The command `specgan-export` does the same.
 """

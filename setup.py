@@ -21,7 +21,7 @@ DOCS = [  # make docs; ruff formats the signatures
     "ruff",
 ]
 NOTEBOOK = ["nbclient", "ipykernel"]  # run examples/specgan.ipynb
-SERVE = [  # python -m specgan_tf.serving
+SERVE = [  # specgan-serve
     "starlette>=1.0",
     "uvicorn>=0.50",
     "anyio>=4",  # these two come with the others; ours imports them too
@@ -29,6 +29,7 @@ SERVE = [  # python -m specgan_tf.serving
     "orjson>=3.11",
     "prometheus_client>=0.20",
 ]
+ONNX = ["tf2onnx>=1.17", "onnx", "onnxruntime"]  # export.py --formats onnx
 # TensorFlow Serving's messages: what ours must parse as
 SERVING_API = "tensorflow-serving-api>=2.21"
 RESAMPY = "resampy>=0.4"  # --data_resample kaiser_best, the reference's resampler
@@ -55,7 +56,7 @@ setup(
         "console_scripts": [
             "specgan = specgan_tf.cli.run:main",
             "specgan-export = specgan_tf.cli.export:main",
-            "specgan-serve = specgan_tf.serving.__main__:main",
+            "specgan-serve = specgan_tf.serve:main",
         ]
     },
     install_requires=[
@@ -74,6 +75,7 @@ setup(
     ],
     extras_require={
         "litert": [LITERT],
+        "onnx": ONNX,
         "resampy": [RESAMPY],
         "benchmarks": BENCHMARKS,
         "docs": DOCS,
@@ -82,6 +84,7 @@ setup(
             LITERT,
             RESAMPY,
             *NOTEBOOK,
+            *ONNX,
             *SERVE,
             SERVING_API,
             "pytest",

@@ -4,7 +4,8 @@
 
 Each reader is installed into a virtual environment of its own, with pip, and given the
 exported bundled model and latents. What it makes is held against Keras. It takes some
-minutes and gigabytes; --only names some of the readers.
+minutes and gigabytes; --only names some of the readers, and with --add their rows join
+the table that is there.
 """
 
 import argparse
@@ -18,10 +19,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 
-from specgan_tf import load_generator, load_moments
 from specgan_tf.cli import export as export_script
 from specgan_tf.export import verify
 from specgan_tf.files import replacing
+from specgan_tf.weights import bundled
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 ARTEFACT = os.path.join(ROOT, "specgan_tf", "export", "artefact.py")
@@ -29,30 +30,30 @@ FOREIGN = os.path.join(ROOT, "benchmarks", "foreign_reader.py")
 FILES = ["generator.f32", "generator.f16", "generator.dr8", "generator.int8"]
 FILES += ["synthesize.f32", "invert.f32"]
 FILES = [f"{name}.tflite" for name in FILES]
-ONNX = ["onnxruntime", "tf2onnx", "onnx<1.17", "tensorflow==2.18.*", "numpy<2"]
+ONNX = ["generator.onnx", "synthesize.onnx"]
 
 # Reader -> (what pip installs, what it reads)
 READERS = {
-    "OpenVINO": (["openvino"], [f for f in FILES if f[0] != "s"]),
+    "OpenVINO": (["openvino"], [f for f in FILES if f[0] != "s"] + ONNX),
     "ai-edge-litert 2.3.0": (["ai-edge-litert==2.3.0"], FILES),
     "ai-edge-litert 1.1.2": (["ai-edge-litert==1.1.2"], FILES),
     "ai-edge-litert 1.0.1": (["ai-edge-litert==1.0.1", "numpy<2"], FILES),
-    "tf2onnx, onnxruntime": (ONNX, ["generator.f32.tflite", "invert.f32.tflite"]),
+    "onnxruntime": (["onnxruntime", "numpy"], ONNX),
+    "onnxruntime 1.16": (["onnxruntime==1.16.*", "numpy<2"], ONNX),
     **{
         f"TensorFlow {v}": ([f"tensorflow=={v}.*"], ["specgan/1", *FILES])
         for v in ("2.18", "2.16", "2.21")
     },
 }
-RUNTIMES = "onnxruntime", "tf2onnx", "openvino", "ai-edge-litert", "tensorflow"
-FOREIGN_KIND = {"OpenVINO": "openvino", "tf2onnx, onnxruntime": "onnx"}
+RUNTIMES = "onnxruntime", "openvino", "ai-edge-litert", "tensorflow"
 
 
 def read(reader, python, path, given, made):
     """Run a reader: the arrays it makes, or in a line why it makes none."""
     argv = [python, ARTEFACT]
-    if kind := FOREIGN_KIND.get(reader):
-        signature = "invert" if "invert" in path else "generate"
-        argv = [python, FOREIGN, kind, signature]
+    if reader == "OpenVINO":
+        file = os.path.basename(path).partition(".")[0]
+        argv = [python, FOREIGN, {"generator": "generate"}.get(file, file)]
     done = subprocess.run(
         [*argv, path, given, made],
         env={k: v for k, v in os.environ.items() if k != "PYTHONPATH"},
@@ -96,12 +97,16 @@ def main(argv=None):
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     p.add_argument("out", help="Markdown file to write")
     p.add_argument("--only", nargs="+", choices=READERS, default=[*READERS])
+    p.add_argument("--add", action="store_true", help="keep the table's other rows")
     args = p.parse_args(argv)
-    reference = verify.Reference(load_generator(), load_moments())
+    kept = rows_of(args.out) if args.add else []
+    model = bundled.load()
+    reference = verify.Reference(model.G, model.moments, model.griffin_lim)
     rows, tried = [], []
     with tempfile.TemporaryDirectory() as folder:
         exported = os.path.join(folder, "exported")
-        if export_script.main(["--out_dir", exported]):
+        formats = ",".join(export_script.FORMATS)
+        if export_script.main(["--out_dir", exported, "--formats", formats]):
             sys.exit(1)
         given = os.path.join(folder, "given.npz")
         ngl = np.array(sorted({0, reference.ngl}), np.int32)
@@ -109,7 +114,10 @@ def main(argv=None):
         for reader in args.only:
             rows += of_reader(reader, folder, exported, given, reference)
             tried.append(reader)
-            write(args.out, rows, tried)  # so that an interruption costs one reader
+            new = {row[:2] for row in rows}
+            both = [row for row in kept if row[:2] not in new] + rows
+            # Now, so that an interruption costs one reader.
+            write(args.out, both, [*READERS] if args.add else tried)
 
 
 def of_reader(reader, folder, exported, given, reference):
@@ -129,6 +137,13 @@ def of_reader(reader, folder, exported, given, reference):
         row = installed(python), f"`{file}`", judge(got, reference)
         print(*row, sep=" | ", flush=True)
         yield row
+
+
+def rows_of(path):
+    """The rows of a table that `write` made."""
+    with open(path) as f:
+        table = f.read().partition("|---|---|---|\n")[2].partition("\n\n")[0]
+    return [tuple(line.strip("| ").split(" | ")) for line in table.splitlines()]
 
 
 def write(out, rows, tried):

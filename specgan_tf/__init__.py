@@ -58,7 +58,10 @@ _HOMES = {
     "t_to_f": "spectral",
 }
 # Our commands, which choose the backend themselves; -m: python -m specgan_tf.something.
-_COMMANDS = "-m", "train_specgan.py", "export.py", "specgan", "specgan-export"
+_COMMANDS = {
+    *("-m", "train_specgan.py", "export.py"),
+    *("specgan", "specgan-export", "specgan-serve"),
+}
 
 
 def _require_tensorflow():

@@ -1,8 +1,72 @@
-"""The former name of `python -m specgan_tf.serving`, which scripts may have."""
+"""Serve a bundled model by its name, a generator's .npz, or what export.py wrote.
 
+    specgan-serve drums
+    python -m specgan_tf.serve drums --port 8501
+
+A model is exported to a temporary folder first. `serving`, which does the rest, also
+runs where this package is not.
+"""
+
+import contextlib
+import os
+import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 
-from specgan_tf.serving.__main__ import main
+from specgan_tf.serving import __main__ as serving
+
+COMMAND = "specgan-serve"
+MODELS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "data", "models")
+
+
+def make_parser() -> serving.Parser:
+    command = os.path.basename(sys.argv[0])
+    prog = command if command == COMMAND else "python -m specgan_tf.serve"
+    names = ", ".join(sorted(os.listdir(MODELS)))
+    return serving.make_parser(
+        prog, f"{names}, a model in an .npz, or {serving.FOLDER}"
+    )
+
+
+def is_model(path: str) -> bool:
+    """Whether `path` is a generator, not an export."""
+    from specgan_tf.serving.versions import scan
+
+    named = path in os.listdir(MODELS) and not scan(path)  # an export comes first
+    return named or (path.endswith(".npz") and os.path.isfile(path))
+
+
+@contextlib.contextmanager
+def opened(path: str) -> Iterator[str]:
+    """The folder of numbered SavedModels that `path` names, or is exported to.
+
+    Raises:
+      OSError: what export.py refuses.
+    """
+    if not is_model(path):
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="specgan.") as folder:
+        print(f"Exporting {path}", flush=True)
+        export = [sys.executable, "-m", "specgan_tf.cli.export", path]
+        # In a process of its own, or the server could not set up TensorFlow any more.
+        done = subprocess.run(
+            [*export, "--formats", "saved_model", "--out_dir", folder],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        if done.returncode:
+            said = (done.stderr.strip().splitlines() or ["it ended early"])[-1]
+            said = said.partition("error: ")[2] or said
+            raise OSError(f"{path} cannot be exported: {said}")
+        yield os.path.join(folder, "specgan")
+
+
+def main(argv: list[str] | None = None) -> int:
+    return serving.main(argv, make_parser(), opened)
+
 
 if __name__ == "__main__":
     sys.exit(main())

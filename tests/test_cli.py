@@ -609,7 +609,10 @@ def test_preview_waits_for_checkpoints(tmp_path, trained):
 @pytest.mark.parametrize(
     "argv, said",
     [
-        (["--formats", "onnx"], "must be of saved_model,tflite. Received: 'onnx'"),
+        (
+            ["--formats", "coreml"],
+            "must be of saved_model,tflite,onnx. Received: 'coreml'",
+        ),
         (["--tflite", "f32,int4"], "must be of f32,f16,dr8,int8. Received: 'f32,int4'"),
         (["--version", "0"], "at least 1. Received: '0'"),
         (["--checkpoint", "model.ckpt-9"], "model.ckpt-9"),

@@ -1,5 +1,6 @@
 """What is exported does what Keras does, alone, and says so when it does not."""
 
+import importlib.util
 import json
 import os
 import re
@@ -14,6 +15,7 @@ import tensorflow as tf
 
 from benchmarks import readers
 from specgan_tf import SpecGANGenerator, generate, sheet, spectral
+from specgan_tf.cli import export as export_script
 from specgan_tf.export import artefact, saved_model, tflite, verify
 from specgan_tf.moments import Moments
 from specgan_tf.spectral import GriffinLim
@@ -214,7 +216,9 @@ def test_a_table_of_readers(tmp_path, reference):
     got = readers.read("TensorFlow 2.21", sys.executable, given, given, made)
     assert got.startswith("refuses: ValueError: ") and readers.judge(got, keras) == got
     out = tmp_path / "out.md"
-    readers.write(out, [("x 1.0", "`g.tflite`", cell)], ["OpenVINO"])
+    rows = [("x 1.0", "`g.tflite`", cell), ("y 2.0", "`g.tflite`", "crashes")]
+    readers.write(out, rows, ["OpenVINO"])
+    assert readers.rows_of(out) == rows
     text = out.read_text()
     assert f"| x 1.0 | `g.tflite` | {cell} |\n" in text
     assert 'python -m benchmarks.readers docs/READERS.md --only "OpenVINO"\n' in text
@@ -253,6 +257,22 @@ def test_a_file_without_metadata(tmp_path):
 
 
 # Errors
+
+
+def test_onnx_without_its_packages(tmp_path, refused, monkeypatch):
+    """Said before any work, and what to do."""
+    find = importlib.util.find_spec
+
+    def absent(name, *package):
+        return None if name == "tf2onnx" else find(name, *package)
+
+    monkeypatch.setattr(importlib.util, "find_spec", absent)
+    out = tmp_path / "out"
+    said = refused("--formats", "onnx", "--out_dir", out, script=export_script)
+    assert said.endswith(
+        "error: ONNX needs tf2onnx, which is not installed: pip install '.[onnx]'"
+    )
+    assert not out.exists()
 
 
 def test_a_loud_and_inconsistent_generator_is_exported_too(tmp_path):

@@ -35,8 +35,11 @@ from server_process import (
 )
 
 pytest.importorskip("starlette", reason="the extra 'serve' is not installed")
+from specgan_tf import generate, serve
+from specgan_tf.export import verify
 from specgan_tf.serving import __main__ as serving
 from specgan_tf.serving import batching, connections, protocol, versions
+from specgan_tf.weights import bundled
 
 
 @pytest.fixture(scope="module")
@@ -543,7 +546,7 @@ def command(*args):
 
 @pytest.mark.parametrize("name", ["specgan_tf.serving", "specgan_tf.serve"])
 def test_help_comes_without_tensorflow(name):
-    """Under the former name too."""
+    """Of the server, and of the command that takes models by name."""
     argv = [sys.executable, "-X", "importtime", "-m", name, "--help"]
     done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=True)
     assert "--max_ngl" in done.stdout and "argparse" in done.stderr
@@ -584,6 +587,55 @@ def test_mistakes_are_one_line(saved, tmp_path):
         status, line = command(folder, flag, value)
         says = f"{prog}argument {flag}: {says} (--help lists every flag)"
         assert (status, line) == (2, says)
+
+
+SERVE = "-m", "specgan_tf.serve"
+
+
+@pytest.mark.slow
+def test_a_model_by_its_name(tmp_path, measured):
+    """Its sounds are those of Keras, inverted as its card says."""
+    here = {"PYTHONPATH": ROOT, "TMPDIR": str(tmp_path)}
+    with running(
+        "digits", command=SERVE, cwd=tmp_path, env=os.environ | here
+    ) as server:
+        assert server.log().startswith("Exporting digits\nhttp://127.0.0.1:")
+        outputs = server.predict(columns(outputs=["G_z"], z=LATENTS[:2], ngl=32))
+        box = bundled.load("digits")
+        assert box.griffin_lim.ngl == 32
+        want = generate.render(box.G, box.moments, LATENTS[:2], box.griffin_lim)
+        assert np.abs(want["G_z"]).max() > 0.1
+        error = verify.log_spectral_distance(np.float32(outputs), want["G_z"])
+        measured("log-spectral distance, dB", error, 0.5)
+        (made,) = tmp_path.iterdir()
+        assert server.end() == 0
+    assert not made.exists()
+
+
+def test_what_serve_takes_for_a_model(saved, tmp_path, monkeypatch):
+    """Its name, unless an export is there, or an .npz."""
+    monkeypatch.chdir(tmp_path)
+    assert serve.is_model("drums") and serve.is_model("digits")
+    os.makedirs("drums")  # a folder of sounds, say
+    assert serve.is_model("drums")
+    shutil.copytree(saved[0], "drums/1")
+    assert not serve.is_model("drums")
+    for other in ("guitars", "", ".", "drums/1", "none.npz"):
+        assert not serve.is_model(other)
+    with open("mine.npz", "w") as f:
+        f.write("no model")
+    done = subprocess.run(
+        [sys.executable, *SERVE, "mine.npz"],
+        env=os.environ | {"PYTHONPATH": ROOT},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2 and done.stdout == "Exporting mine.npz\n"
+    assert done.stderr == (
+        "python -m specgan_tf.serve: error: mine.npz cannot be exported: mine.npz is "
+        "not a generator's .npz: it is damaged, or holds other types than float16, "
+        "float32 and bytes\n"
+    )
 
 
 def test_nothing_that_can_be_loaded(tmp_path):

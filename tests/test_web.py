@@ -18,7 +18,7 @@ import tensorflow as tf
 from conftest import ROOT, installed
 from scipy.io import wavfile
 
-from demo.web import screenshot
+from demo.web import gather, screenshot
 from specgan_tf import SpecGANGenerator, generate, spectral
 from specgan_tf.export import tflite, verify
 from specgan_tf.moments import Moments
@@ -30,6 +30,7 @@ WEB = os.path.join(ROOT, "demo", "web")
 MOMENTS = Moments(np.full(129, -2, np.float32), np.ones(129, np.float32))
 RATE = 22050  # Hz, and 9 latents: neither is what the page would assume
 ABOUT = {"sample_rate": RATE, "latent_dim": 9, "ngl": 16, "step": 1234}
+OTHER = {"sample_rate": 16000, "latent_dim": 7, "ngl": 5, "step": 77}
 # LiteRT asks for a GPU, which it is not told to use and most test machines have not.
 NO_GPU = "Failed to create default WebGPU device", "No available adapters"
 # What a page notes from its beginning: violations of its policy, and started sounds.
@@ -60,9 +61,9 @@ def vendored(tmp_path_factory):
     installed(not done.returncode, f"npm could not install LiteRT.js: {done.stderr}")
 
 
-def generator():
+def generator(dim=2, latent_dim=9):
     """One of which each latent makes another spectrogram, in all of [-1, 1]."""
-    G = SpecGANGenerator(dim=2, latent_dim=9)
+    G = SpecGANGenerator(dim=dim, latent_dim=latent_dim)
     rs = np.random.RandomState(0)
     for v in G.trainable_variables:
         if len(v.shape) > 1:  # He's: of a transposed kernel 25 / 4 taps meet in a pixel
@@ -92,7 +93,25 @@ def models(tmp_path_factory):
     other = whole.replace(b'"moments_sha256": "a"', b'"moments_sha256": "b"')
     (folder / "other.tflite").write_bytes(other)
     (folder / "notes.tflite").write_text("not what the name says")
+    listed = [("drums", "synthesize.f32.tflite"), ("digits", "digits.tflite")]
+    write_list(folder, listed)
     return G, folder
+
+
+def write_list(folder, models):
+    """The page's menu, of (name, file)."""
+    listed = [{"name": name, "file": file} for name, file in models]
+    (folder / "models.json").write_text(json.dumps(listed))
+
+
+@pytest.fixture(scope="module")
+def digits(models):
+    """The generator of the menu's other model, which makes other sounds."""
+    G = generator(1, OTHER["latent_dim"])
+    griffin_lim = spectral.GriffinLim(OTHER["ngl"], "dual", 0.99)
+    with tflite.converting(G, MOMENTS, griffin_lim, OTHER) as convert:
+        convert(models[1] / "digits.tflite", ["synthesize", "generate"])
+    return lambda z: generate.synthesize(G, MOMENTS, z[None], griffin_lim)
 
 
 @pytest.fixture(scope="module")
@@ -497,7 +516,8 @@ def test_undo(page):
 def test_a_finger_hits_every_control(page):
     """44 CSS pixels in both directions, on a phone and on a desk."""
     small = (
-        "return [...document.querySelectorAll('button, .button, input[type=range]')]"
+        "return [...document.querySelectorAll("
+        "'button, select, .button, input[type=range]')]"
         ".map(b => [b.outerHTML.slice(0, 60), b.getBoundingClientRect()])"
         ".filter(([, r]) => r.width < 44 || r.height < 44).map(([name]) => name)"
     )
@@ -558,6 +578,131 @@ def test_a_small_generator_with_an_invert(page, models, measured):
     want = spectral.turn_down(want["G_z"]).numpy().ravel()
     measured("invert's noise, dB", -verify.snr(audio, want), -90)
     assert page.problems() == []
+
+
+def selected(page):
+    """What the menu shows."""
+    chosen = "return document.getElementById('models').selectedOptions[0].text"
+    return page.driver.execute_script(chosen)
+
+
+def choose_by_key(page, key, step):
+    """Press a key in the menu, and wait for the model of so many steps."""
+    page.find("#models").send_keys(key)
+    page.until(lambda: page.tell("page.model.about.step") == step)
+    page.until(lambda: page.find("body").get_attribute("aria-busy") is None)
+
+
+def fetched(page):
+    """The models that the page has asked its server for, in order."""
+    names = page.driver.execute_script(
+        "return performance.getEntriesByType('resource').map(({ name }) => name)"
+    )
+    return [os.path.basename(name) for name in names if name.endswith(".tflite")]
+
+
+def test_the_menu(page, models, digits, measured):
+    """A model is fetched when it is chosen, once, and makes its own sounds."""
+    screenshot.look(page.driver, 390)
+    assert page.open("?seed=0") == ""
+    assert page.find("#models").is_displayed() and selected(page) == "drums"
+    assert [o.text for o in page.all("#models option:not([hidden])")] == [
+        "drums",
+        "digits",
+    ]
+    assert fetched(page) == ["synthesize.f32.tflite"]
+    pattern = "page.sequencer.rows.map(({ steps }) => steps.map(Number).join(''))"
+    patterns = page.tell(pattern)
+    choose_by_key(page, Keys.ARROW_DOWN, OTHER["step"])
+    focused = page.driver.switch_to.active_element
+    assert focused.get_attribute("id") == "models" and selected(page) == "digits"
+    assert page.find("#about").text == "77 steps of training · 7 latents · 16 kHz"
+    for sound in ("page.sound", "page.sequencer.rows[3]"):
+        z, audio, _ = page.sound(sound)
+        want = spectral.turn_down(digits(z)["G_z"]).numpy().ravel()
+        assert z.shape == (7,) and rms(want) > 0.01
+        measured("noise of the other model, dB", -verify.snr(audio, want), -80)
+    assert page.tell(pattern) == patterns
+    choose_by_key(page, Keys.ARROW_UP, ABOUT["step"])
+    z, audio, _ = page.sound()  # measured 89 dB
+    measured("noise, dB", -verify.snr(audio, in_python(models, z)[1]), -80)
+    assert fetched(page) == ["synthesize.f32.tflite", "digits.tflite"]
+    assert page.problems() == []
+
+    page.open("?model=digits")
+    assert selected(page) == "digits" and fetched(page) == ["digits.tflite"]
+    assert page.choose(models[1] / "other.tflite") == ""
+    assert selected(page) == "other.tflite"
+    choose_by_key(page, Keys.ARROW_DOWN, ABOUT["step"])
+    assert selected(page) == "drums" and page.problems() == []
+
+
+def test_the_menu_without_its_server(page, models, digits):
+    """What was loaded stays; what was not is refused, and the menu goes back."""
+    with screenshot.serving(models[1]) as url:
+        alone = Page(page.driver, url, page.downloads)
+        assert alone.open("?seed=0") == ""
+    alone.find("#models").send_keys(Keys.ARROW_DOWN)
+    alone.until(alone.find("#message").is_displayed)
+    said = alone.find("#message").text
+    assert said.startswith("model/digits.tflite could not be loaded: this page takes")
+    assert selected(alone) == "drums" and alone.find("#play").is_enabled()
+    with screenshot.serving(models[1]) as url:
+        alone = Page(page.driver, url, page.downloads)
+        assert alone.open("?model=digits") == ""
+        choose_by_key(alone, Keys.ARROW_UP, ABOUT["step"])
+    choose_by_key(alone, Keys.ARROW_DOWN, OTHER["step"])
+    choose_by_key(alone, Keys.ARROW_UP, ABOUT["step"])
+    assert not alone.find("#message").is_displayed()
+
+
+def test_models_chosen_faster_than_they_load(page, digits):
+    page.open("?seed=0")
+    page.find("#models").send_keys(Keys.ARROW_DOWN + Keys.ARROW_UP + Keys.ARROW_DOWN)
+    busy = "document.body.getAttribute('aria-busy')"
+    state = f"[page.model.about.step, page.sequencer.rows.length, {busy}]"
+    page.until(lambda: page.tell(state) == [OTHER["step"], 4, None])
+    assert selected(page) == "digits" and page.sound()[0].shape == (7,)
+    assert page.problems() == []
+
+
+def test_what_gather_lists(page, models, digits, tmp_path, monkeypatch, capsys):
+    """In the order given, as `make web` does; a list that is damaged is refused."""
+    folder = tmp_path / "model"
+    monkeypatch.setattr(gather, "FOLDER", str(folder))
+    files = {"digits": "digits.tflite", "drums": "synthesize.f32.tflite"}
+    given = [f"{name}={models[1] / file}" for name, file in files.items()]
+    for _ in range(2):  # in place of what was there
+        gather.main(given)
+    assert sorted(os.listdir(folder)) == [
+        "digits.tflite",
+        "drums.tflite",
+        "models.json",
+    ]
+    with screenshot.serving(folder) as url:
+        gathered = Page(page.driver, url, page.downloads)
+        assert gathered.open() == "" and selected(gathered) == "digits"
+        choose_by_key(gathered, Keys.ARROW_DOWN, ABOUT["step"])
+        gather.main(given[:1])
+        gathered.open()
+        assert not gathered.find("#models").is_displayed()  # nothing to choose
+        page.driver.get_log("browser")
+        (folder / "models.json").write_text("[{}]")
+        said = "model/models.json is damaged: make web writes it anew."
+        assert gathered.open() == said
+        (folder / "models.json").unlink()
+        (folder / "digits.tflite").rename(folder / "synthesize.f32.tflite")
+        assert gathered.open() == "" and not gathered.find("#models").is_displayed()
+        (problem,) = gathered.problems()
+        assert "model/models.json" in problem and "404" in problem
+    for wrong, said in (
+        (["drums"], "must be NAME=FILE, the name of letters, digits and ._-. "),
+        (["drums=nowhere"], "nowhere is not there: export.py writes it"),
+        ([given[0]] * 2, "each name can be given once"),
+    ):
+        with pytest.raises(SystemExit):
+            gather.main(wrong)
+        assert said in capsys.readouterr().err
 
 
 def test_a_dropped_file(page, models):

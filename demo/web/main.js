@@ -2,6 +2,7 @@
 
 import { encodeWav, Player, save } from "./audio.js";
 import { move, random, sample } from "./latent.js";
+import { Menu } from "./menu.js";
 import { Model } from "./model.js";
 import { drawSpectrogram, drawWaveform } from "./picture.js";
 import { Sequencer, STEPS } from "./sequencer.js";
@@ -16,6 +17,7 @@ const query = new URLSearchParams(location.search);
 const rng = random(query.has("seed") ? Number(query.get("seed")) : Math.random() * 2 ** 32);
 
 const model = new Model();
+const menu = new Menu($("models"));
 const player = new Player();
 const sequencer = new Sequencer(player);
 let way; // {from, right, up}: latents that the pad moves through
@@ -70,7 +72,17 @@ function on(id, event, handler) {
 
 // Models
 
+const kept = new Map(); // URL -> content of a model on the menu, once it was chosen
+
 async function fetched(url) {
+  const name = url.split("/").at(-1);
+  const content = kept.get(url) ?? (await download(url));
+  if (menu.has(url)) kept.set(url, content);
+  // The worker takes what it is given away from this page.
+  return { name, content: menu.has(url) ? content.slice(0) : content };
+}
+
+async function download(url) {
   const hint =
     "Put what export.py writes into the folder model/ beside this page, or open a " +
     ".tflite file here.";
@@ -84,21 +96,40 @@ async function fetched(url) {
     );
   }
   if (!response.ok) throw new Error(`No model at ${url} (${response.status}). ${hint}`);
-  return { name: url.split("/").at(-1), content: await response.arrayBuffer() };
+  return response.arrayBuffer();
 }
 
-async function use(files) {
+let loading = Promise.resolve(); // the model that was chosen last
+
+/** Load what `read` returns, after the models that were chosen before.
+ *
+ * @param {string[]} sources URLs, or names of files
+ * @param {function(): Promise} read
+ */
+function use(sources, read) {
+  const loaded = loading.then(() => replaceModel(sources, read));
+  loading = loaded.catch(() => {});
+  return loaded;
+}
+
+function useUrls(urls) {
+  return use(urls, () => Promise.all(urls.map(fetched)));
+}
+
+async function replaceModel(sources, read) {
   const status = $("about").textContent;
   $("about").textContent = "Loading\u2026";
   document.body.setAttribute("aria-busy", "true");
   enable(false);
   try {
-    await model.load(await Promise.all(files));
+    await model.load(await read());
+    menu.show(sources);
     forget();
     turn();
     await show();
     await fillRows();
   } catch (error) {
+    menu.restore();
     $("about").textContent = model.latentDim ? status : "No model yet";
     throw error;
   } finally {
@@ -426,13 +457,17 @@ on("save-loop", "click", () => {
   save(wav, `specgan-loop-${sequencer.tempo}bpm.wav`);
 });
 
-// Files, picked or dropped anywhere
+// Models from the menu, and files, picked or dropped anywhere
+
+menu.onchoice = guarded((url) => useUrls([url]));
 
 function useFiles(list) {
-  const files = [...list].map(async (file) => {
+  const files = [...list];
+  const read = async (file) => {
     return { name: file.name, content: await file.arrayBuffer() };
-  });
-  return files.length ? use(files) : undefined;
+  };
+  const names = files.map(({ name }) => name);
+  return files.length ? use(names, () => Promise.all(files.map(read))) : undefined;
 }
 
 on("files", "change", async (event) => {
@@ -460,5 +495,8 @@ $("late").remove();
 setTempo();
 new ResizeObserver(draw).observe($("waveform"));
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
-const urls = query.has("model") ? query.getAll("model") : [DEFAULT_MODEL];
-guarded(() => use(urls.map(fetched)))();
+guarded(async () => {
+  await menu.load();
+  const asked = query.getAll("model").map((name) => menu.url(name));
+  await useUrls(asked.length ? asked : [menu.first ?? DEFAULT_MODEL]);
+})();

@@ -1,6 +1,6 @@
 """A picture of the page at work, and what serves and opens it; tests use these too.
 
-    python -m demo.web.screenshot demo_out/drums/synthesize.f32.tflite docs/web.png
+    python -m demo.web.screenshot demo/web/model/drums.tflite docs/web.png
 
 wants `make web` to have been run once, Chromium, chromedriver, `pip install .[test]`.
 """

@@ -19,7 +19,8 @@ if TYPE_CHECKING:  # they import TensorFlow, which takes seconds
 
 log = logging.getLogger("specgan_tf")
 
-FORMATS = "saved_model", "tflite"
+FORMATS = "saved_model", "tflite", "onnx"
+UNASKED = FORMATS[:2]  # onnx needs packages of its own
 WEIGHTS = "f32", "f16", "dr8", "int8"  # as tflite.VARIANTS, without TensorFlow
 
 
@@ -39,8 +40,8 @@ def some_of(names: Sequence[str]) -> Callable[[str], list[str]]:
 
 def make_parser() -> Parser:
     p = Parser(
-        description="Export a trained SpecGAN's generator as SavedModel and TFLite, "
-        "each verified."
+        description="Export a trained SpecGAN's generator as SavedModel, TFLite and "
+        "ONNX, each verified."
     )
     p.add_argument(
         "train_dir",
@@ -58,8 +59,9 @@ def make_parser() -> Parser:
     p.add_argument(
         "--formats",
         type=some_of(FORMATS),
-        default=FORMATS,
-        help=f"some of {','.join(FORMATS)} (default: all)",
+        default=UNASKED,
+        help=f"some of {','.join(FORMATS)} (default: {','.join(UNASKED)}); onnx wants "
+        "the extra of that name: pip install '.[onnx]'",
     )
     p.add_argument(
         "--tflite",
@@ -96,6 +98,10 @@ def export(args: argparse.Namespace) -> None:
             raise InputError("--checkpoint names one in TRAIN_DIR: pass TRAIN_DIR too")
         path = os.path.join(path, os.path.basename(args.checkpoint))
     folders.require(path)  # before the work
+    if "onnx" in args.formats:
+        from specgan_tf.export import onnx_graph
+
+        onnx_graph.require()
     unasked = unasked_dir(args, "export", "exported")
     out_dir = os.path.abspath(args.out_dir or unasked)
     paths = artefacts(args)
@@ -129,6 +135,9 @@ def artefacts(args: argparse.Namespace) -> dict[str, tuple[list[str] | None, str
             paths[f"generator.{weights}.tflite"] = ["generate"], weights
         paths["synthesize.f32.tflite"] = ["synthesize", "generate"], "f32"
         paths["invert.f32.tflite"] = ["invert"], "f32"
+    if "onnx" in args.formats:
+        paths["generator.onnx"] = ["generate"], "f32"
+        paths["synthesize.onnx"] = ["synthesize"], "f32"
     return paths
 
 
@@ -165,6 +174,7 @@ def make(
     """
     from specgan_tf.cli.settings import griffin_lim
     from specgan_tf.export import tflite, verify
+    from specgan_tf.export.onnx_graph import save_onnx
     from specgan_tf.export.saved_model import save_saved_model
 
     settings, G, moments, about = trained
@@ -178,6 +188,9 @@ def make(
                 os.makedirs(os.path.dirname(made))
                 rate = settings.data_sample_rate
                 save_saved_model(G, moments, made, inversion, rate, about)
+            elif path.endswith(".onnx"):
+                (signature,) = signatures
+                save_onnx(G, moments, made, signature, inversion, about)
             else:
                 convert(made, signatures, weights)
             try:

@@ -62,37 +62,53 @@ def dft_matrices(window: str) -> tuple[np.ndarray, np.ndarray]:
 def f_to_t(
     X_norm: tf.Tensor, moments: Moments, griffin_lim: GriffinLim = GRIFFIN_LIM
 ) -> tf.Tensor:
-    """`Moments.f_to_t` for one spectrogram [1, 128, 128, 1], with real numbers only."""
+    """`Moments.f_to_t` for spectrograms [b, 128, 128, 1], with real numbers only.
+
+    A batch of one is computed with products of two matrices, which TFLite does fast.
+    """
     ngl, window, momentum = griffin_lim
     analysis, synthesis = map(tf.constant, dft_matrices(window))
-    X_norm = tf.pad(X_norm[0, :, :, 0], [[0, 0], [0, 1]])
+    batch = [] if X_norm.shape[0] == 1 else [slice(None)]
+    X_norm = X_norm[(*(batch or [0]), slice(None), slice(None), 0)]
+
+    def cut(x, rows=slice(None), columns=slice(None)):
+        return x[(*batch, rows, columns)]
+
+    def pad(x, *ends):
+        return tf.pad(x, [[0, 0] for _ in batch] + [*ends])
+
+    X_norm = pad(X_norm, [0, 0], [0, 1])
     X_norm = X_norm * moments.clip_nstd
-    X_mag = tf.exp(X_norm * moments.std + moments.mean)  # [128, 129]
+    X_mag = tf.exp(X_norm * moments.std + moments.mean)  # [..., 128, 129]
     if spectral.subtracts_log_eps(moments.log_eps):
         X_mag = tf.maximum(X_mag - moments.log_eps, 0.0)
 
     def inverse_stft(X):
-        """[128, 258] -> hops [129, 128]."""
+        """[..., 128, 258] -> hops [..., 129, 128]."""
         frames = tf.matmul(X, synthesis)
-        first, second = frames[:, :NHOP], frames[:, NHOP:]
-        return tf.pad(first, [[0, 1], [0, 0]]) + tf.pad(second, [[1, 0], [0, 0]])
+        first = cut(frames, columns=slice(NHOP))
+        second = cut(frames, columns=slice(NHOP, None))
+        return pad(first, [0, 1], [0, 0]) + pad(second, [1, 0], [0, 0])
 
     def step(i, X_best, X_prev):
         x = inverse_stft(X_best)
-        X_est = tf.matmul(tf.concat([x[:-1], x[1:]], axis=1), analysis)
+        frames = tf.concat([cut(x, slice(-1)), cut(x, slice(1, None))], axis=-1)
+        X_est = tf.matmul(frames, analysis)
         ahead = X_est + momentum * (X_est - X_prev) if momentum else X_est
-        re, im = ahead[:, :NBINS], ahead[:, NBINS:]
+        re = cut(ahead, columns=slice(NBINS))
+        im = cut(ahead, columns=slice(NBINS, None))
         gain = X_mag / tf.sqrt(tf.maximum(re * re + im * im, 1e-16))
-        X_next = ahead * tf.concat([gain, gain], axis=1)
+        X_next = ahead * tf.concat([gain, gain], axis=-1)
         return i + 1, X_next, X_est if momentum else X_prev
 
-    X = tf.concat([X_mag, tf.zeros_like(X_mag)], axis=1)
+    X = tf.concat([X_mag, tf.zeros_like(X_mag)], axis=-1)
     _, X, _ = tf.while_loop(
         lambda i, *_: i < ngl, step, [tf.constant(0), X, X if momentum else 0.0]
     )
     first = 1 if moments.pad_front else 0  # of 129 hops; the padding is cut off
-    hops = inverse_stft(X)[first : first + X_mag.shape[0]]
-    return tf.reshape(hops, [1, X_mag.shape[0] * NHOP, 1])
+    frames = X_mag.shape[-2]
+    hops = cut(inverse_stft(X), slice(first, first + frames))
+    return tf.reshape(hops, [-1, frames * NHOP, 1])
 
 
 class _Module(tf.Module):

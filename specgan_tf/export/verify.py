@@ -173,6 +173,8 @@ def write_report(
     machine = {"cpu": _cpu(), "date": datetime.date.today().isoformat()}
     versions = {"python": platform.python_version(), "tensorflow": tf.__version__}
     machine |= versions | {"tflite": _litert(), "threads": 1}
+    if any(file.endswith(".onnx") for file, _, _ in rows):
+        machine["onnxruntime"] = importlib.metadata.version("onnxruntime")
     with open(os.path.join(folder, "report.json"), "w") as f:
         measured = [{"file": file, "signature": s, **row} for file, s, row in rows]
         json.dump({"model": about, "machine": machine, "rows": measured}, f, indent=2)
@@ -230,8 +232,9 @@ TEXT = """# Export
 {listed}
 
 Each artefact was loaded in a process of its own and given the same {rows} latents as
-Keras, one at a time; latency is the median of these, {ngl} Griffin-Lim iterations
-included where there is audio. Measured with: {versions}; XNNPACK on, as by default.
+Keras, one at a time; a SavedModel and ONNX, which take any number, the second half at
+once. Latency is the median of those alone, {ngl} Griffin-Lim iterations included where
+there is audio. Measured with: {versions}; XNNPACK on, as by default.
 
 {table}
 

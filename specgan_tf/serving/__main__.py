@@ -61,13 +61,15 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: error: {message} (--help lists every flag)\n")
 
 
-def make_parser() -> Parser:
-    p = Parser(
-        prog="python -m specgan_tf.serving",
-        description=__doc__.splitlines()[0],
-        allow_abbrev=False,
-    )
-    p.add_argument("folder", help="numbered SavedModels: OUT/specgan of export.py")
+FOLDER = "numbered SavedModels: OUT/specgan of export.py"
+
+
+def make_parser(
+    prog: str = "python -m specgan_tf.serving", folder: str = FOLDER
+) -> Parser:
+    """folder: what is served, for --help."""
+    p = Parser(prog=prog, description=__doc__.splitlines()[0], allow_abbrev=False)
+    p.add_argument("folder", help=folder)
 
     def flag(name, default, help, kind=str, least=None, most=2**31 - 1):
         kind = kind if least is None else number(kind, least, most)
@@ -134,9 +136,16 @@ def import_tensorflow(threads: int) -> None:
         tf.config.experimental.set_memory_growth(gpu, True)
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the server. Returns the exit status."""
-    parser = make_parser()
+def main(
+    argv: list[str] | None = None,
+    parser: Parser | None = None,
+    opened: Callable = contextlib.nullcontext,
+) -> int:
+    """Run the server. Returns the exit status.
+
+    opened: context manager of the argument; it returns a folder of SavedModels.
+    """
+    parser = parser or make_parser()
     args = parser.parse_args(argv)
     logging.basicConfig(format="%(message)s", stream=sys.stdout, force=True)
     log.setLevel(logging.INFO)
@@ -148,10 +157,11 @@ def main(argv: list[str] | None = None) -> int:
             raise OSError(
                 f"{e.name} is not installed: pip install '.[serve]'"
             ) from None
-        check_folder(args.folder, scan)
-        args.max_connections = room_for(args.max_connections)
-        with listen(args.host, args.port) as listener:
-            return serve(args, listener)
+        with opened(args.folder) as args.folder:
+            check_folder(args.folder, scan)
+            args.max_connections = room_for(args.max_connections)
+            with listen(args.host, args.port) as listener:
+                return serve(args, listener)
     except KeyboardInterrupt:
         print("\nInterrupted", file=sys.stderr)
         return 130
