@@ -77,7 +77,7 @@ def test_it_errs_as_seldom_as_it_says():
     np.testing.assert_allclose(np.mean(np.array(own) <= 0.1 + 1e-9, axis=0), 0.1)
 
 
-@pytest.mark.parametrize("m, n", [(3, 3), (4, 4), (3, 5), (6, 6)])
+@pytest.mark.parametrize("m, n", [(3, 3), (4, 4), (3, 5), (6, 6), (10, 10)])
 def test_the_interval_holds_the_shifts_that_the_test_does_not_refuse(m, n):
     rs, level = np.random.RandomState(m + n), 0.1
     for _ in range(5):
@@ -91,6 +91,22 @@ def test_the_interval_holds_the_shifts_that_the_test_does_not_refuse(m, n):
         assert low < np.mean(here) - np.mean(original) < high
         for end, outwards in ((low, -1), (high, 1)):
             assert p(end - 1e-6 * outwards) > level >= p(end + 1e-6 * outwards)
+
+
+def test_of_many_ways_some_are_drawn(monkeypatch):
+    labels = permutation.relabelings(9, 10)
+    assert labels.shape == (permutation.MOST, 19) and (labels.sum(axis=1) == 9).all()
+    np.testing.assert_array_equal(labels[0], np.arange(19) < 9)
+    assert permutation.smallest_p(9, 10) == 1 / permutation.MOST
+    rs = np.random.RandomState(0)
+    pair = rs.normal(size=(7, 5)), rs.normal(size=(8, 5)) + np.linspace(0, 1.5, 5)
+    ((exact, adjusted),) = permutation.test([pair])  # 6435 ways
+    monkeypatch.setattr(permutation, "MOST", 5000)
+    ((drawn, drawn_adjusted),) = permutation.test([pair])
+    assert not np.array_equal(drawn, exact)
+    # 5000 draws: a standard error of at most 0.007
+    np.testing.assert_allclose(drawn, exact, atol=0.03)
+    np.testing.assert_allclose(drawn_adjusted, adjusted, atol=0.03)
 
 
 def test_what_few_runs_cannot_refuse_is_in_the_interval():
