@@ -42,7 +42,7 @@ def apart(values, labels):
 
 
 def test(pairs):
-    """Two-sided permutation test of whether the runs of two sides are alike, over data sets.
+    """Two-sided permutation test: are the runs of two sides alike, over data sets?
 
     If they are, each way to call some of a data set's runs the original's is as likely
     as the true one. p is the share of those ways that set the means as far apart as
