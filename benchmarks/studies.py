@@ -28,6 +28,7 @@ ORIGINAL_NOT_CLAIMED = """## What this does not say
 - Nothing of the paper's scores: these are other sounds, small networks and few iterations, on a CPU. What they generate is far from real sounds (see *real*).
 - Not that the two are equal. Few trainings see large differences only: the intervals say how large, and the section before what the test does see.
 - Not that all was decided blind. Trainings of drums went on from 150 to 300 iterations, and the Frechet distance of spectrograms was added, once it was seen that at 150 nearly all sounds are below -80 dB. Four trainings a side were done first, and four more followed since two distances looked larger here by then: of the two, the distance to real sounds does so no more.
+- Nothing of longer trainings: [SOUNDS.md](SOUNDS.md#how-long-to-train) has the scores of the bundled models' trainings over hours.
 - Nothing of batch norm with wgan-gp, which here differs on purpose ([PORTING.md](PORTING.md), What differs), nor of other losses; [PARITY.md](PARITY.md) holds those against the original step by step.
 - CPU time is of small networks on {machine}, without a GPU.
 """
@@ -56,7 +57,7 @@ HALF_NOT_CLAIMED = """## What this does not say
 - Nothing about larger networks or longer trainings: these networks are small (`--specgan_dim {dim}`) and stop after {last} iterations, where generated sounds are still far from real ones (see *real*). `tests/test_precision.py` bounds the gradients and the drift of half precision.
 - Nothing about batch normalization or the losses other than wgan-gp.
 - Nothing about GPUs, and nothing about speed: the networks are too small to gain much from bfloat16. [SPEED.md](SPEED.md) measures networks of the default size. CPU time here is on {machine}.
-- The settings are those of [LEARNING.md](LEARNING.md), fixed before the first training.
+- The settings are those of [LEARNING.md](LEARNING.md), fixed before the first training. The number of trainings was not: eight a side came first, and because one comparison differed then (how far generated digits are from each other, at the last iteration), eight more a side followed.
 """
 
 HALF_AGAIN = """```
