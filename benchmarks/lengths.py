@@ -10,17 +10,15 @@ in a process of its own, whose first updates, which compile, are not counted. Wi
 import argparse
 import json
 import os
-import re
 import subprocess
 import sys
 
+from benchmarks import sections
 from benchmarks.quick import ENV, ROOT
 from benchmarks.speed import cpu
-from specgan_tf.files import replacing
 from specgan_tf.specgan import SLICE_LENS
 
-DOCUMENT = os.path.join(ROOT, "docs", "TRAINING.md")
-BEGIN, END = "<!-- lengths -->", "<!-- end of lengths -->"
+NAME = "benchmarks.lengths"  # of its section
 CASE = """
 import json, resource, statistics, sys, time
 import tensorflow as tf
@@ -94,14 +92,7 @@ def main():
     made = table(found, dims, args.batch, not args.float32)
     print(made)
     if args.document:
-        with open(DOCUMENT, encoding="utf-8") as f:
-            text = f.read()
-        pattern = re.compile(f"{BEGIN}.*?{END}", re.DOTALL)
-        if not pattern.search(text):
-            sys.exit(f"error: {DOCUMENT} must hold {BEGIN} and then {END}")
-        made = pattern.sub(lambda _: f"{BEGIN}\n{made}\n{END}", text)
-        with replacing(DOCUMENT, "w") as f:
-            f.write(made)
+        sections.write(os.path.join(ROOT, "docs", "TRAINING.md"), NAME, made)
     return 0
 
 
