@@ -4,6 +4,7 @@ import glob
 import json
 import os
 import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -12,8 +13,10 @@ from conftest import FULL, REDUCED, ROOT, note
 
 from benchmarks.seeded_errors import ERRORS, mean_square_from_zero
 from specgan_tf import specgan
+from specgan_tf.crosscheck import __main__ as crosscheck
 from specgan_tf.crosscheck import kinks, matrix, records, replay, table
 from specgan_tf.crosscheck.__main__ import main
+from specgan_tf.losses import LOSSES
 
 PYTHON = os.environ.get("SPECGAN_REFERENCE_PYTHON")
 ORIGINAL = os.environ.get("SPECGAN_ORIGINAL")
@@ -235,6 +238,20 @@ def test_user_errors_are_one_line(tmp_path, few, checkout, capsys):
     assert "model_x.npz lacks w/" in error("--goldens", few)
     os.rename(few / "model_x.npz", few / "other_x.npz")
     assert "other_x.npz has kind other, not one of model, " in error("--goldens", few)
+
+
+@pytest.mark.parametrize("args, status", [(["--help"], 0), (["--share", "x"], 2)])
+def test_help_and_wrong_flags_come_without_tensorflow(args, status):
+    argv = [sys.executable, "-X", "importtime", "-m", "specgan_tf.crosscheck", *args]
+    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == status and "argparse" in done.stderr
+    for slow in ("tensorflow", "keras", "numpy"):
+        assert slow not in done.stderr
+
+
+def test_the_choices_are_those_of_the_package():
+    assert tuple(LOSSES) == crosscheck.LOSSES
+    assert tuple(specgan.UPSAMPLES) == crosscheck.UPSAMPLES
 
 
 @pytest.mark.parametrize("args", [["--original", "x"], ["--python", "x"], ["--all"]])

@@ -7,22 +7,9 @@ import os
 import sys
 import tempfile
 
-import tensorflow as tf
-
-from specgan_tf.crosscheck.matrix import (
-    COMMIT,
-    Cell,
-    check_commit,
-    compute,
-    every_cell,
-    inputs,
-)
-from specgan_tf.crosscheck.records import GOLDENS
-from specgan_tf.crosscheck.replay import load, run
-from specgan_tf.crosscheck.table import table, write_json
-from specgan_tf.files import InputError
-from specgan_tf.losses import LOSSES
-from specgan_tf.specgan import UPSAMPLES
+# As losses.LOSSES and specgan.UPSAMPLES, without TensorFlow: --help is quick.
+LOSSES = "dcgan", "lsgan", "wgan", "wgan-gp"
+UPSAMPLES = "zeros", "nn", "lin", "cub"
 
 
 def share(text: str) -> tuple[int, int]:
@@ -41,7 +28,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         prog="python -m specgan_tf.crosscheck",
         description="Compare this package with the reference, stage by stage.",
     )
-    p.add_argument("--goldens", help="folder of records to replay", default=GOLDENS)
+    p.add_argument(
+        "--goldens", help="folder of records to replay (default: tests/goldens)"
+    )
     p.add_argument("--json", help="write every check, and versions, to this file")
     live = p.add_argument_group("to run the reference itself")
     live.add_argument("--original", help="a checkout of chrisdonahue/wavegan 40e85e8")
@@ -80,9 +69,12 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     """Run the checks that the flags select, and print them. Returns the exit status."""
     args = parse(argv)
-    tf.get_logger().setLevel(
-        "ERROR"
-    )  # it would warn that each record has its own tf.function
+    import tensorflow as tf
+
+    from specgan_tf.files import InputError
+
+    # TensorFlow would warn that each record has its own tf.function.
+    tf.get_logger().setLevel("ERROR")
     try:
         with tempfile.TemporaryDirectory(prefix="crosscheck-") as folder:
             return check_all(args, folder)
@@ -93,7 +85,19 @@ def main(argv: list[str] | None = None) -> int:
 
 def check_all(args: argparse.Namespace, folder: str) -> int:
     """`main`, with a temporary folder for the reference's records."""
-    records, reference = args.goldens, {"commit": COMMIT}
+    from specgan_tf.crosscheck.matrix import (
+        COMMIT,
+        Cell,
+        check_commit,
+        compute,
+        every_cell,
+        inputs,
+    )
+    from specgan_tf.crosscheck.records import GOLDENS
+    from specgan_tf.crosscheck.replay import load, run
+    from specgan_tf.crosscheck.table import table, write_json
+
+    records, reference = args.goldens or GOLDENS, {"commit": COMMIT}
     if args.original:
         check_commit(args.original)
         fields = [field.name for field in dataclasses.fields(Cell)]
