@@ -70,12 +70,26 @@ def naming(path):
         raise OSError(e.errno, e.strerror, os.fspath(path)) from None
 
 
+def require_no_file(path: StrPath) -> None:
+    """Raise `InputError` if a file is where a folder, or one above it, has to be."""
+    above = os.path.abspath(os.fspath(path))
+    while not os.path.lexists(above) and above != os.path.dirname(above):
+        above = os.path.dirname(above)
+    if os.path.lexists(above) and not os.path.isdir(above):
+        raise InputError(f"{above} is not a folder: choose another folder to write to")
+
+
 @contextlib.contextmanager
 def making_dir(path: StrPath) -> Iterator[None]:
     """Make a folder and its parents; if the block fails, remove those still empty.
 
     Folders that existed before stay.
+
+    Raises:
+      InputError: the path, or one above it, is a file.
+      OSError: the folder cannot be made.
     """
+    require_no_file(path)
     path, made = os.path.abspath(os.fspath(path)), []
     while not os.path.isdir(path) and made[-1:] != [path]:
         made.append(path)

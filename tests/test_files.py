@@ -9,6 +9,7 @@ from scipy.io import wavfile
 
 from specgan_tf import files
 from specgan_tf.cli import export as export_script
+from specgan_tf.cli import run as command
 from specgan_tf.files import InputError
 from specgan_tf.loader import decoder
 
@@ -31,9 +32,31 @@ def test_a_folder_is_made_and_removed_again_if_the_block_fails(tmp_path):
         pass
     assert (new / "c").is_dir()
     (tmp_path / "file").write_text("")
-    with pytest.raises(OSError), files.making_dir(tmp_path / "file" / "x"):
-        pass
+    for path in (tmp_path / "file", tmp_path / "file" / "x"):
+        refused = pytest.raises(InputError, match="file is not a folder")
+        with refused, files.making_dir(path):
+            pass
     assert sorted(os.listdir(tmp_path)) == ["a", "file"]
+
+
+def test_a_file_in_place_of_a_folder_is_refused_before_the_work(
+    refused, tmp_path, monkeypatch
+):
+    def never(*_):
+        raise AssertionError("TensorFlow was imported")
+
+    monkeypatch.setattr(command, "import_tensorflow", never)
+    file = tmp_path / "notes.md"
+    file.write_text("mine")
+    for out in (file, file / "x"):
+        argv = ["drums", "--out_dir", out]
+        said = [refused(*argv, script=export_script)]
+        said.append(refused("classifier", tmp_path, out))
+        said.append(refused("generate", "--generate_dir", out))
+        said.append(refused("train", tmp_path / "new", "--data_cache", out))
+        for line in said:
+            assert f"{file} is not a folder: choose another folder" in line
+    assert file.read_text() == "mine" and os.listdir(tmp_path) == ["notes.md"]
 
 
 def test_a_lock_goes_with_a_training_that_leaves_nothing(tmp_path):
@@ -58,7 +81,8 @@ def test_errors_name_the_file_that_was_asked_for(tmp_path, monkeypatch):
         with pytest.raises(OSError) as e, files.replacing(path):
             pass
         assert e.value.filename == path
-    with pytest.raises(NotADirectoryError), files.replacing_dir("file/x/y"):
+    refused = pytest.raises(InputError, match="file is not a folder")
+    with refused, files.replacing_dir("file/x/y"):
         pass
     with pytest.raises(InputError), files.replacing_dir("deep/x/y"):
         raise InputError

@@ -246,6 +246,8 @@ def describe(
 def main(argv: Sequence[str] | None = None) -> int:
     parser = make_parser()
     args = parser.parse_args(argv)
+    if args.out_dir:
+        parser.require_no_file(args.out_dir)
     return run(parser.prog, lambda: export(args))
 
 

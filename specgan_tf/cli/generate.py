@@ -17,7 +17,7 @@ from specgan_tf.cli.settings import (
     upsample_of,
 )
 from specgan_tf.eval.health import SILENCE
-from specgan_tf.files import InputError
+from specgan_tf.files import InputError, require_no_file
 from specgan_tf.moments import Moments
 from specgan_tf.specgan import SpecGANGenerator
 from specgan_tf.weights import checkpoint, folders
@@ -30,8 +30,7 @@ LATENTS = "latents.npy"  # those of the sounds beside it, if --z_fp holds others
 def run_generate(args: Settings) -> None:
     """Write sounds, and one picture of their spectrograms."""
     out_dir = args.generate_dir or unasked_dir(args, "generate", "generated")
-    if os.path.exists(out_dir) and not os.path.isdir(out_dir):
-        raise InputError(f"{out_dir} is a file; choose another --generate_dir")
+    require_no_file(out_dir)
     if os.path.isdir(out_dir) and os.listdir(out_dir) and not args.overwrite:
         raise InputError(
             f"{out_dir} is not empty; choose another --generate_dir, or --overwrite"

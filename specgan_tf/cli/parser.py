@@ -92,6 +92,15 @@ class Parser(argparse.ArgumentParser):
             message += ". --data_dir takes a folder, not files"
         self.exit(2, f"{self.prog}: error: {message} (see --help)\n")
 
+    def require_no_file(self, path: str) -> None:
+        """Exit with an error if a file is where this folder has to be."""
+        from specgan_tf.files import InputError, require_no_file  # numpy takes a while
+
+        try:
+            require_no_file(path)
+        except InputError as e:
+            self.error(str(e))
+
     def add_flags(self, flags: dict[str, Flag]) -> None:
         groups = {}
         for name, flag in flags.items():

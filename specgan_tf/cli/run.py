@@ -125,6 +125,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if "shard" in given and given["mode"] != "moments":
         parser.error("--shard belongs to the mode moments")
     check_generate(parser, given)
+    for name in ("out_dir", "generate_dir", "data_cache"):  # before TensorFlow
+        if name in given and given[name] != "memory":
+            parser.require_no_file(given[name])
     return run(parser.prog, lambda: start(given))
 
 
