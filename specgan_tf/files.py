@@ -2,8 +2,8 @@
 
 The reference stores moments and preview latents as pickled numpy arrays
 [train_specgan.py:612-613, 415-417]. Unpickling can run any code, so a stranger's
-moments could run a stranger's code. Here a pickle only yields a description, from which
-the arrays are built.
+moments could run a stranger's code. Here a pickle yields only a description, and
+this module builds the arrays from it.
 
 differs: the original unpickles any file.  [train_specgan.py:726-727, 405-406]
 """
@@ -14,7 +14,7 @@ import os
 import pickle
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import IO
 
 import filelock
@@ -32,7 +32,7 @@ class InputError(ValueError):
     """
 
 
-UMASK = os.umask(0)  # can only be read by setting it; here, before there are threads
+UMASK = os.umask(0)  # reading it means setting it: here, before threads start
 os.umask(UMASK)
 
 
@@ -62,8 +62,8 @@ def replacing(path: StrPath, mode: str = "wb") -> Iterator[IO]:
 
 
 @contextlib.contextmanager
-def naming(path):
-    """Let errors name the file that was asked for, not a temporary one beside it."""
+def naming(path: StrPath) -> Iterator[None]:
+    """Make errors name `path`, the file that the caller gave, not a temporary one."""
     try:
         yield
     except OSError as e:
@@ -71,7 +71,7 @@ def naming(path):
 
 
 def require_no_file(path: StrPath) -> None:
-    """Raise `InputError` if a file is where a folder, or one above it, has to be."""
+    """Raise `InputError` if `path`, or a path above it, is a file."""
     above = os.path.abspath(os.fspath(path))
     while not os.path.lexists(above) and above != os.path.dirname(above):
         above = os.path.dirname(above)
@@ -86,7 +86,7 @@ def making_dir(path: StrPath) -> Iterator[None]:
     Folders that existed before stay.
 
     Raises:
-      InputError: the path, or one above it, is a file.
+      InputError: the path, or a path above it, is a file.
       OSError: the folder cannot be made.
     """
     require_no_file(path)
@@ -151,8 +151,8 @@ def replacing_dir(path: StrPath) -> Iterator[str]:
             raise
 
 
-def put_in_place(new, path):
-    """Rename the file or folder `new` to `path`; a folder already there is removed."""
+def put_in_place(new: StrPath, path: StrPath) -> None:
+    """Rename the file or folder `new` to `path`, and remove a folder already there."""
     if not os.path.isdir(path):
         os.replace(new, path)
         return
@@ -173,15 +173,15 @@ def write_pickle(path: StrPath, arrays: object) -> None:
 
     A tuple may also hold a dict of numbers, see `read_pickle`.
 
-    numpy 2's own pickles name `numpy._core`, which numpy 1 does not have. These pickles
+    Pickles that numpy 2 writes name `numpy._core`, which numpy 1 lacks. These pickles
     name `numpy.frombuffer` and `numpy.reshape`, which every numpy has, and use protocol
-    2, which every Python has.
+    2, which every Python reads.
     """
     with replacing(path) as f:
         _ArrayPickler(f, protocol=2).dump(arrays)
 
 
-class _ArrayPickler(pickle._Pickler):  # the Python one: dispatch by type is public
+class _ArrayPickler(pickle._Pickler):  # the one in Python has a public dispatch table
     dispatch = dict(pickle._Pickler.dispatch)
 
     def _save_array(self, array):
@@ -220,17 +220,17 @@ _ArrayPickler.dispatch.update(
 )
 
 
-def read_pickle(path: StrPath, options: bool = False) -> np.ndarray | list:
-    """The float arrays of a pickle, as a tuple or a single `np.ndarray`.
+def read_pickle(path: StrPath, options: bool = False) -> np.ndarray | tuple:
+    """Return the float arrays in a pickle: a tuple, or a single `np.ndarray`.
 
-    It reads files of the reference (any numpy, Python 2 or 3) and of `write_pickle`,
+    This reads files of the reference (any numpy, Python 2 or 3) and of `write_pickle`,
     and imports or calls nothing that the file names.
 
     Args:
-      options: allow a dict in the tuple: name -> bool, int or float.
+      options: allow a dict of numbers in the tuple: name -> bool, int or float.
 
     Raises:
-      InputError: not a pickle of float arrays.
+      InputError: the file is not a pickle of float arrays.
       OSError: the file cannot be opened.
     """
     if os.path.getsize(path) > MAX_PICKLE_BYTES:
@@ -291,16 +291,16 @@ class _Reshape(_Description):
 
 
 def _encode(text, encoding):
-    """Protocol 2's way to spell bytes: _codecs.encode('...', 'latin1')."""
+    """Replace _codecs.encode('...', 'latin1'), which protocol 2 uses for bytes."""
     if encoding != "latin1":
         raise ValueError(f"unexpected encoding {encoding!r}")
     return text.encode("latin1")
 
 
-class _Describer(pickle._Unpickler):  # the Python one: its memo is a bounded dict
+class _Describer(pickle._Unpickler):  # the one in Python keeps its memo in a dict
     dispatch = dict(pickle._Unpickler.dispatch)
 
-    def _load_bytearray8(self):  # pickle's would allocate as much as the file claims
+    def _load_bytearray8(self):  # pickle's own allocates what the file claims
         self.append(self.read(int.from_bytes(self.read(8), "little")))
 
     dispatch[pickle.BYTEARRAY8[0]] = _load_bytearray8
@@ -320,7 +320,7 @@ class _Describer(pickle._Unpickler):  # the Python one: its memo is a bounded di
         "numpy._core.numeric",
     }
 
-    def find_class(self, module, name):
+    def find_class(self, module: str, name: str) -> Callable:
         if module in self._modules and name in self._known:
             return self._known[name]
         if (module, name) == ("_codecs", "encode"):
@@ -336,7 +336,7 @@ def _options(value):
 
 
 def _build(description):
-    """An ndarray from its description; checks every part."""
+    """Build an ndarray from its description, after checks of every part."""
     order, shape = "C", None
     if isinstance(description, _Reshape):
         description, shape = description.args
@@ -361,6 +361,6 @@ def _build(description):
 
 
 def _dtype_str(dtype):
-    """As numpy's dtype.str: byte order and kind."""
+    """Return byte order and kind, as numpy's dtype.str does."""
     order = "<" if dtype.state is None else dtype.state[1]
     return {"=": "<", "|": "<"}.get(order, order) + str(dtype.args[0]).lstrip("<>=|")

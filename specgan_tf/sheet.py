@@ -1,14 +1,16 @@
-"""Spectrograms as pictures: in colour, and many on one sheet with names and axes."""
+"""Spectrograms as colour pictures, alone or on one sheet with names and axes."""
 
 import io
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from specgan_tf import spectral
-from specgan_tf.files import replacing
+from specgan_tf.files import StrPath, replacing
 
-# Magma at every eighth from silence to full scale: equal steps look equal, in grey too.
+# Magma, from silence to full scale in steps of an eighth. Equal steps of magnitude
+# look equal, in grey too.
 MAGMA = (
     (0, 0, 4),
     (29, 17, 71),
@@ -28,20 +30,20 @@ PALETTE = np.uint8(  # [256, 3]
 ).T.copy()
 
 # Pixels of a sheet:
-#   LEFT |tile|GAP|tile|GAP      CAPTION rows of text above each tile,
-#                                BOTTOM below the last row for the time axis
+#   LEFT |tile|GAP|tile|GAP      CAPTION: text above each tile
+#                                BOTTOM: the time axis below the last row
 SIDE, GAP, LEFT, CAPTION, BOTTOM = spectral.NFRAMES, 10, 44, 18, 26
-OLD_GAP = 4  # in the grey sheets without names that earlier versions wrote
+OLD_GAP = 4  # in sheets of earlier versions, which are grey and have no names
 INK, FAINT = (30, 30, 30), (110, 110, 110)
 
 
-def colour(image):
+def colour(image: np.ndarray) -> np.ndarray:
     """Magnitudes uint8 [..., h, w, 1] -> colours uint8 [..., h, w, 3]."""
     return PALETTE[np.asarray(image)[..., 0]]
 
 
-def encode_png(image):
-    """Magnitudes uint8 [h, w, 1], or colours [h, w, 3] -> the bytes of a PNG file."""
+def encode_png(image: np.ndarray) -> bytes:
+    """Magnitudes uint8 [h, w, 1], or colours uint8 [h, w, 3] -> a PNG file's bytes."""
     image = np.asarray(image)
     if image.shape[-1] == 1:
         picture = Image.fromarray(image[..., 0])
@@ -53,20 +55,25 @@ def encode_png(image):
     return encoded.getvalue()
 
 
-def write_png(fp, image):
-    """Write an image, as `encode_png` takes it, to a PNG file."""
+def write_png(fp: StrPath, image: np.ndarray) -> None:
+    """Write an image to a PNG file. `encode_png` describes the image."""
     with replacing(fp) as f:
         f.write(encode_png(image))
 
 
-def contact_sheet(images, names, sample_rate, columns=None):
-    """One picture of many spectrograms, row by row, with names, kHz and seconds.
+def contact_sheet(
+    images: np.ndarray,
+    names: Sequence[str],
+    sample_rate: int,
+    columns: int | None = None,
+) -> np.ndarray:
+    """Draw many spectrograms on one sheet, row by row, with names, kHz and seconds.
 
     Args:
-      images: uint8 [n, 128, width, 1], as from `spectral.f_to_img`.
-      names: [n], printed above the tiles; long names are shortened.
+      images: uint8 [n, 128, width, 1], such as `spectral.f_to_img` returns.
+      names: [n], the text above each tile; long names are shortened.
       sample_rate: Hz, for the axes.
-      columns: None takes 8, or of wide pictures fewer.
+      columns: tiles in a row; None: 8, or fewer if the pictures are wide.
 
     Returns:
       uint8 [h, w, 3].
@@ -106,7 +113,7 @@ def _fitting(name, font, width):
 
 
 def _hertz(draw, top, sample_rate, font):
-    """Ticks left of a tile, whose height is half the sample rate."""
+    """Draw ticks left of a tile, from 0 to half the sample rate."""
     every = next(k for k in (1, 2, 5, 10, 20, 50, 100) if sample_rate / 2000 / k <= 4.5)
     for k in np.arange(0, sample_rate / 2000 + 1e-6, every):
         y = top + round((1 - k / (sample_rate / 2000)) * (SIDE - 1))
@@ -116,7 +123,7 @@ def _hertz(draw, top, sample_rate, font):
 
 
 def _seconds(draw, left, bottom, width, sample_rate, font):
-    """Ticks below a tile, whose width is the length of a slice."""
+    """Draw ticks below a tile, from 0 to the length of a slice."""
     length = width * spectral.NHOP / sample_rate
     every = next(t for t in (0.1, 0.2, 0.5, 1, 2, 5, 10) if length / t <= 2.5)
     for t in np.arange(0, length, every):
@@ -126,10 +133,10 @@ def _seconds(draw, left, bottom, width, sample_rate, font):
         draw.text((x, bottom + 6), f"{t:g} s" if t else "0", FAINT, font, anchor=anchor)
 
 
-def first_row(fp, width=SIDE):
-    """The tiles in the first row of a contact sheet: uint8 [128, width, 3] each.
+def first_row(fp: StrPath, width: int = SIDE) -> list[np.ndarray]:
+    """Return the tiles in the first row of a contact sheet: uint8 [128, width, 3] each.
 
-    Returns [] for a file that is not a picture, or too small for a sheet.
+    The list is empty if the file is not a picture, or is too small for a sheet.
     """
     try:
         with Image.open(fp) as picture:

@@ -514,7 +514,7 @@ def test_a_cache_decodes_each_file_once(
     monkeypatch.setattr(loader.cache, "replacing", full_disk)
     os.utime(recordings[1], (1, 1))
     assert set(check()) == {recordings[1]}
-    assert caplog.text.count(f"No more is cached in {folder}: No space left") == 1
+    assert caplog.text.count(f"Stopped caching in {folder}: No space left") == 1
 
 
 def full_disk(path):

@@ -355,7 +355,7 @@ def test_silent_files_are_counted_once(tmp_path, caplog):
         assert len(extract(loader.find_audio(tmp_path))) == 40
     said = [r.getMessage() for r in caplog.records]
     assert len(said) == 3 and all("is silent (" in line for line in said)
-    assert "(3 such of 20 files)" in said[-1]
+    assert "(3 such files of 20)" in said[-1]
 
 
 # What is too short

@@ -1,8 +1,8 @@
 """Audio files -> `tf.data` of waveforms.
 
 Port of loader.py (chrisdonahue/wavegan 40e85e8). `find` lists a folder's files,
-`decode` reads one, `decoder` reads all of them through `cache`, `order` and `slices`
-say what comes when, `dataset` makes batches.
+`decode` reads one file, and `decoder` reads all files through `cache`. `order` and
+`slices` decide the order of slices. `dataset` makes batches.
 """
 
 from specgan_tf.loader.dataset import (

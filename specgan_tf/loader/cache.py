@@ -1,10 +1,11 @@
-"""Decoded files, kept in memory or in a folder."""
+"""A cache for decoded files, in memory or in a folder."""
 
 import contextlib
 import hashlib
 import logging
 import mmap
 import os
+from collections.abc import Callable
 
 import numpy as np
 
@@ -12,27 +13,31 @@ from specgan_tf.files import replacing
 from specgan_tf.loader.decode import decode_audio
 from specgan_tf.loader.errors import UnreadableError
 
-MAPPED = 64 << 20  # bytes; larger files are not read at once
+MAPPED = 64 << 20  # bytes; larger files are memory-mapped
 
 log = logging.getLogger("specgan_tf")
 
 
 class Cache:
-    """`decode_audio`, remembering: nothing, everything, or as files in a folder.
+    """`decode_audio` with a cache: none, in memory, or in a folder.
 
-    A file there holds float32 samples and nothing else. It is named after the path,
-    size and time of change (when first asked for) of what it was decoded from, and
-    after how.
+    A file in that folder holds float32 samples and nothing else. Its name is a hash of
+    the source's path, size and modification time, and of the arguments of
+    `decode_audio`. Size and time are read once, before the first use of the source.
+
+    Args:
+      where: None, "memory", or the folder, which is made if it does not exist.
+      decode: arguments of `decode_audio`.
     """
 
     def __init__(self, where, **decode):
         self.where, self.decode, self.held, self.full = where, decode, {}, False
-        self.sizes = {}  # of the files there
+        self.sizes = {}  # path in the folder -> bytes
         if where not in (None, "memory"):
             os.makedirs(where, exist_ok=True)
 
     def __call__(self, fp, note=None, reserve=None):
-        """`decode_audio(fp)`; `note` and `reserve` as there."""
+        """Return `decode_audio(fp)`; it describes `note` and `reserve`."""
         told = {"note": note, "reserve": reserve}
         if self.where is None:
             return decode_audio(fp, **told, **self.decode)
@@ -43,7 +48,7 @@ class Cache:
         if fp not in self.held:
             self.held[fp] = self.path(fp)
         path = self.held[fp]
-        with contextlib.suppress(FileNotFoundError, ValueError):  # not there, damaged
+        with contextlib.suppress(FileNotFoundError, ValueError):  # missing, damaged
             audio = np.frombuffer(self.read(path, reserve), np.float32)
             if len(audio):
                 return audio.reshape(-1, 1, self.decode["num_channels"])
@@ -55,12 +60,21 @@ class Cache:
                 self.sizes[path] = audio.nbytes
             except OSError as e:
                 self.full = True
-                log.warning("No more is cached in %s: %s", self.where, e.strerror)
+                log.warning("Stopped caching in %s: %s", self.where, e.strerror)
         return audio
 
-    def read(self, path, reserve=None):
-        """All of a file. In as few calls as can be: after each of them a thread waits
-        for the others, which takes longer than the call."""
+    def read(
+        self, path: str, reserve: Callable[[int], None] | None = None
+    ) -> bytes | mmap.mmap:
+        """Return a file's contents.
+
+        This makes as few system calls as possible: after each call a thread waits for
+        the other threads, and that wait is longer than the call.
+
+        Raises:
+          ValueError: the file's size has changed.
+          FileNotFoundError: there is no such file.
+        """
         fd = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
         try:
             size = self.sizes.get(path)
@@ -73,15 +87,16 @@ class Cache:
             content = os.read(fd, size)
         finally:
             os.close(fd)
-        if len(content) != size:  # it was cut since
+        if len(content) != size:  # the file has changed since
             raise ValueError(f"{len(content)} of {size} bytes")
         return content
 
-    def path(self, fp):
+    def path(self, fp: str) -> str:
+        """Return the path in the folder for the decoded samples of `fp`."""
         try:
             stat = os.stat(fp)
         except OSError as e:
             raise UnreadableError(e.strerror or str(e)) from None
-        of = os.path.abspath(fp), stat.st_size, stat.st_mtime_ns, self.decode
-        name = hashlib.sha256(repr(of).encode(errors="surrogateescape")).hexdigest()
+        key = os.path.abspath(fp), stat.st_size, stat.st_mtime_ns, self.decode
+        name = hashlib.sha256(repr(key).encode(errors="surrogateescape")).hexdigest()
         return os.path.join(self.where, f"{name[:32]}.f32")

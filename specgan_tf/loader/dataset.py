@@ -7,7 +7,7 @@ is [slice_len, 1, nch].
 import itertools
 import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -15,11 +15,11 @@ import tensorflow as tf
 from specgan_tf.files import InputError, StrPath
 from specgan_tf.loader.decoder import Decoder
 from specgan_tf.loader.order import Order
-from specgan_tf.loader.slices import Slices, slice_hop_len
+from specgan_tf.loader.slices import Slices, Task, slice_hop_len
 
 
-def aligned_zeros(shape):
-    """Float32 zeros at a multiple of 64 bytes: TensorFlow takes them uncopied."""
+def aligned_zeros(shape: Sequence[int]) -> np.ndarray:
+    """Return float32 zeros aligned to 64 bytes, which TensorFlow does not copy."""
     size = 4 * int(np.prod(shape))
     room = np.zeros(size + 64, np.uint8)
     start = -room.ctypes.data % 64
@@ -51,38 +51,43 @@ def decode_extract_and_batch(
     lengths: np.ndarray | None = None,
     worker: tuple[int, int] = (0, 1),
 ) -> tf.data.Dataset:
-    """Decodes audio files into batches of slices.
+    """Decode audio files into batches of slices.
 
     Args:
       fps: paths.
-      batch_size: slices in a batch; what is left over is dropped.
+      batch_size: slices in a batch; an incomplete last batch is dropped.
       slice_len: samples.
-      decode_fs, decode_num_channels, decode_normalize, decode_fast_wav,
-        decode_resample: as in `decode_audio`.
-      decode_parallel_calls: files decoded at a time; their order is kept.
-      decode_cache: decode each file once: "memory" keeps all that was decoded, anything
-        else is a folder to keep it in; None keeps nothing.
+      decode_fs: sample rate of the slices, Hz; files at other rates are resampled.
+      decode_num_channels: nch, see `decode_audio`.
+      decode_normalize: see `decode_audio`.
+      decode_fast_wav: see `decode_audio`.
+      decode_resample: see `decode_audio`.
+      decode_parallel_calls: files to decode in parallel; their order is kept.
+      decode_cache: decode each file once. "memory" keeps decoded files in memory, any
+        other value is a folder to keep them in; None keeps nothing.
       slice_randomize_offset: start each file at a random sample below `slice_len`.
-      slice_first_only: only the first slice of each file.
-      slice_overlap_ratio: in [0, 1), of adjacent slices.
+      slice_first_only: use only the first slice of each file.
+      slice_overlap_ratio: the share of a slice that the next slice repeats, in [0, 1).
       slice_pad_end: fill a last partial slice with zeros.
-      repeat: go on for ever.
-      shuffle: files every epoch, and slices within windows of shuffle_buffer_size (see
-        `Order.window`). As many slices are read before the first is delivered.
-      prefetch_size: batches to have ready; None for none.
-      prefetch_gpu_num: have them ready on this GPU, where there is such a GPU.
-      seed: of offsets and orders; None draws one.
-      skip: begin after so many slices, as if they had been taken; of the endless
-        (`repeat`) and seeded. At most one window of slices is decoded for that.
-      lengths: int64 [len(fps)], what is known of the files' samples at decode_fs, -1
-        where nothing is. Filled in while decoding. Files of known length are not
-        decoded for slices that `skip` or `worker` leave out.
-      worker: (i, n): only the rows that the i-th of n workers takes of each batch; of
-        the endless and seeded.
+      repeat: repeat the files without end.
+      shuffle: shuffle files in every epoch, and slices within windows of
+        `shuffle_buffer_size` slices (see `Order.window`). The first slice is delivered
+        when a window of slices has been read.
+      shuffle_buffer_size: slices in a window.
+      prefetch_size: batches to prepare ahead; None: none.
+      prefetch_gpu_num: prepare batches on this GPU, if it exists.
+      seed: seed for offsets and orders; None draws one.
+      skip: the number of slices to leave out at the beginning. This needs `repeat` and
+        `seed`. At most one window of slices is decoded to find the place.
+      lengths: int64 [len(fps)], each file's samples at decode_fs, or -1 if unknown.
+        Decoding fills this array in. A file of known length is not decoded if `skip`
+        or `worker` leaves all its slices out.
+      worker: (i, n): deliver only the rows of worker i of n in each batch. This needs
+        `repeat` and `seed`.
 
     Returns:
       `tf.data.Dataset` of float32 [batch_size / n, slice_len, 1, nch]. Iterating it
-      raises `tf.errors.OpError` for bad input; `input_error` says it in one line.
+      raises `tf.errors.OpError` for bad input; `input_error` finds the message in it.
 
     [loader.py:68-198]
     """
@@ -136,20 +141,21 @@ def decode_extract_and_batch(
     return dataset
 
 
-def timed(dataset, add):
-    """The same dataset; `add(seconds)` hears how long each element was waited for.
+def timed(dataset: tf.data.Dataset, add: Callable[[float], None]) -> tf.data.Dataset:
+    """Return the same dataset, which calls `add` with the seconds spent waiting.
 
-    That is the time until what comes before had it ready, to be measured behind a
-    `prefetch`, in the process that calls `add`.
+    It calls `add` once per element, with the time that the stage before it took to
+    deliver the element. Put it behind a `prefetch`. It must run in the process that
+    calls `timed`.
     """
-    # Components of a zip are asked for one after another.
+    # A zip asks its components one after another.
     clock = tf.data.Dataset.from_tensors(0).repeat().map(lambda _: tf.timestamp())
 
     def tell(before, x, after):
         tf.numpy_function(lambda s: add(float(s)) or s, [after - before], tf.float64)
         return x
 
-    # Prefetched again, the waiting would be that of a thread that nobody waits for.
+    # Behind another prefetch this would measure a background thread's waiting.
     options = tf.data.Options()
     options.experimental_optimization.inject_prefetch = False
     timed = tf.data.Dataset.zip((clock, dataset, clock)).map(tell)
@@ -157,37 +163,39 @@ def timed(dataset, add):
 
 
 def decode_and_extract(
-    fps,
-    slice_len,
-    decode_fs,
-    decode_num_channels,
-    decode_normalize=True,
-    decode_fast_wav=False,
-    decode_parallel_calls=1,
-    slice_randomize_offset=False,
-    slice_first_only=False,
-    slice_overlap_ratio=0,
-    slice_pad_end=False,
-    repeat=False,
-    shuffle_buffer_size=None,
-    decode_resample="soxr_hq",
-    decode_cache=None,
-    seed=None,
-    skip=0,
-    lengths=None,
-    batch=1,
-    rows=(0, 1),
-):
-    """The slices of `decode_extract_and_batch`, one by one.
+    fps: Sequence[StrPath],
+    slice_len: int,
+    decode_fs: int,
+    decode_num_channels: int,
+    decode_normalize: bool = True,
+    decode_fast_wav: bool = False,
+    decode_parallel_calls: int = 1,
+    slice_randomize_offset: bool = False,
+    slice_first_only: bool = False,
+    slice_overlap_ratio: float = 0,
+    slice_pad_end: bool = False,
+    repeat: bool = False,
+    shuffle_buffer_size: int | None = None,
+    decode_resample: str = "soxr_hq",
+    decode_cache: StrPath | None = None,
+    seed: int | None = None,
+    skip: int = 0,
+    lengths: np.ndarray | None = None,
+    batch: int = 1,
+    rows: tuple[int, int] = (0, 1),
+) -> Slices:
+    """Return the slices of `decode_extract_and_batch`, one by one.
+
+    `decode_extract_and_batch` describes the other arguments.
 
     Args:
-      shuffle_buffer_size: None does not shuffle.
-      batch, rows: of every `batch` slices only those of `rows`, (first, last + 1).
-      The others as there.
+      shuffle_buffer_size: slices in a window; None does not shuffle.
+      batch: slices in a batch of all workers together.
+      rows: (first, last + 1), the rows of each batch to deliver.
 
     Returns:
-      An iterable of numpy float32 [n, 1, nch]. n is slice_len, or less where a slice is
-      still to be filled with zeros. Iterating it raises `InputError` for bad input.
+      An iterable of numpy float32 [n, 1, nch]. n is slice_len, or less if the caller
+      has to fill the slice with zeros. Iterating it raises `InputError` for bad input.
     """
     slice_hop = slice_hop_len(slice_len, slice_overlap_ratio)
     if lengths is None:
@@ -210,9 +218,9 @@ def decode_and_extract(
 
 
 class Origins(Slices):
-    """In place of each slice: (index of its file, its first sample there)."""
+    """`Slices` that delivers (file's index, first sample in it) instead of a slice."""
 
-    def decoded(self, tasks):
+    def decoded(self, tasks: Iterable[Task]) -> Iterator[tuple[Task, Sequence]]:
         hop = self.decoder.slicing[1]
         for file, start, number, count in tasks:
             origins = [(int(file), int(start + k * hop)) for k in range(count)]
@@ -220,26 +228,29 @@ class Origins(Slices):
 
 
 def origins(
-    skip,
-    n,
-    lengths,
-    seed,
-    shuffle_buffer_size,
-    slice_len,
-    slice_randomize_offset=False,
-    slice_first_only=False,
-    slice_overlap_ratio=0,
-    slice_pad_end=False,
-):
-    """Where `n` slices of a shuffled, endless `decode_extract_and_batch` were from.
+    skip: int,
+    n: int,
+    lengths: np.ndarray,
+    seed: int,
+    shuffle_buffer_size: int,
+    slice_len: int,
+    slice_randomize_offset: bool = False,
+    slice_first_only: bool = False,
+    slice_overlap_ratio: float = 0,
+    slice_pad_end: bool = False,
+) -> list[tuple[int, int]]:
+    """Find the sources of `n` slices of a shuffled `decode_extract_and_batch`.
+
+    Pass the other arguments of `decode_extract_and_batch` as they were; `repeat` is
+    True.
 
     Args:
-      skip: how many came before them.
-      lengths: as that left them.
-      The others as it was given them.
+      skip: the number of slices delivered before these.
+      n: the number of slices.
+      lengths: int64, the files' lengths as `decode_extract_and_batch` filled them in.
 
     Returns:
-      [(index of the file, its first sample in the slice)], in the order of the slices.
+      [(index of the file, first sample of the slice in it)], in the slices' order.
     """
     hop = slice_hop_len(slice_len, slice_overlap_ratio)
     slicing = slice_len, hop, slice_first_only, slice_pad_end
@@ -249,7 +260,7 @@ def origins(
     return list(itertools.islice(Origins(decoder, order, repeat=True, skip=skip), n))
 
 
-def input_error(error):
-    """The `InputError` inside a `tf.errors.OpError` raised by a dataset, or None."""
-    said = re.search(r"InputError: (.*)", str(error))
-    return InputError(said.group(1)) if said else None
+def input_error(error: tf.errors.OpError) -> InputError | None:
+    """Return the `InputError` that made a dataset raise `error`, or None."""
+    found = re.search(r"InputError: (.*)", str(error))
+    return InputError(found.group(1)) if found else None

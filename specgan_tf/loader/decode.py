@@ -6,7 +6,7 @@ float32 [nsamps, 1, nch].
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
@@ -15,10 +15,11 @@ from specgan_tf.loader import read
 from specgan_tf.loader.errors import UnreadableError
 from specgan_tf.loader.resample import RESAMPLERS, KaiserBest, Soxr
 
-RATES = 100, 1_000_000  # Hz; beyond, the header is wrong
-MAX_SAMPLES = 1 << 30  # of the result: 4 GiB
-CANCELS = 1e-3  # of the loudest channel: a mono mix that is quieter is none
-FAINT = 1 / 32768  # one step of 16 bits
+RATES = 100, 1_000_000  # Hz; any other rate means a wrong header
+MAX_SAMPLES = 1 << 30  # in the result: 4 GiB
+# A mono mix below this share of the loudest channel means that channels cancel out.
+CANCELS = 1e-3
+FAINT = 1 / 32768  # one step of 16-bit PCM
 
 log = logging.getLogger("specgan_tf")
 
@@ -30,37 +31,39 @@ def decode_audio(
     normalize: bool = False,
     fast_wav: bool = False,
     resample: str = "soxr_hq",
-    note: Callable | None = None,
-    reserve: Callable | None = None,
+    note: Callable[[str], None] | None = None,
+    reserve: Callable[[int], None] | None = None,
 ) -> np.ndarray:
-    """Decodes one audio file.
+    """Decode one audio file.
 
-    Channels are mixed and the rate is changed block by block, so that a file takes
-    little more memory than its result.
+    Mixing and resampling go block by block, so decoding takes little more memory than
+    the result.
 
     Args:
       fp: path.
-      fs: rate to resample to, Hz; None keeps the file's.
-      num_channels: 1 averages whatever the file has; 2 doubles a mono file; otherwise
-        the file must have exactly as many.
+      fs: rate to resample to, Hz; None keeps the file's rate.
+      num_channels: 1 averages all channels of the file; 2 doubles a mono file; any
+        other count must be the file's own.
       normalize: divide by the largest absolute sample.
-        differs: not if that is what is left of channels that cancel each other, which
-        would become full-scale noise.  [loader.py:60-63]
-      fast_wav: the file is a WAV, 16-bit PCM or 32-bit float, at `fs` already.
+        differs: not if the channels cancel out, because their difference would become
+        full-scale noise.  [loader.py:60-63]
+      fast_wav: take only WAV files, 16-bit PCM or 32-bit float, whose rate is `fs`.
       resample: "soxr_hq", or "kaiser_best" (needs the resampy package).
         differs: the original's librosa 0.6.2 has kaiser_best.  [loader.py:36]
-      note: called with what is odd about a file that can be used ("is silent"); by
-        default that is logged.
-      reserve: called with the bytes to be held, before they are.
+      note: called with a remark about a file that is odd but usable ("is silent");
+        None logs it.
+      reserve: called with the number of bytes that the result needs, before memory for
+        them is taken.
 
     Returns:
       float32 [nsamps, 1, num_channels].
 
     Raises:
-      InputError: with fast_wav, a rate or sample format it does not take; a channel
-        count that does not fit.
-      UnreadableError: not an audio file, truncated, empty, holding NaN or infinity, or
-        too large for the memory.
+      InputError: with fast_wav, another rate or sample format; or another number of
+        channels than `num_channels`.
+      UnreadableError: the file is not audio, is truncated or empty, holds NaN or
+        infinity, or is too large for the memory.
+      ValueError: an unknown `resample`.
 
     [loader.py:9-65]
     """
@@ -109,7 +112,8 @@ class Mix:
     """Averages (mono) or doubles (stereo) channels, block by block.  [loader.py:51-58]
 
     Attributes:
-      peak: the largest absolute sample so far, of all channels; mixed: of the mix.
+      peak: the largest absolute sample so far, in any channel of the file.
+      mixed: the largest absolute sample so far in the mix.
     """
 
     def __init__(self, fp, num_channels):
@@ -136,24 +140,27 @@ class Mix:
         return block
 
     @property
-    def cancels(self):
+    def cancels(self) -> bool:
+        """True if the channels cancel out in the mix."""
         return self.peak > 0 and self.mixed <= CANCELS * self.peak
 
 
-def peak(samples):
-    """The largest absolute sample; NaN if there is one. Without a copy of them."""
+def peak(samples: np.ndarray) -> float:
+    """Return the largest absolute sample, NaN if any is NaN; makes no copy."""
     if not samples.size:
         return 0.0
     return np.maximum(samples.max(), -samples.min())
 
 
-def resampled(blocks, fs, target, kind):
+def resampled(
+    blocks: Iterable[np.ndarray], fs: int, target: int, kind: str
+) -> Iterator[np.ndarray]:
     """Blocks [n, nch] at `fs` Hz -> blocks at `target` Hz.
 
-    Of N samples come ceil(N * target / fs).
+    N samples in all become ceil(N * target / fs) samples.
     """
     if not RATES[0] <= fs <= RATES[1]:
-        raise UnreadableError(f"a sample rate of {fs} Hz")
+        raise UnreadableError(f"its header gives a sample rate of {fs} Hz")
     resampler, n, made = None, 0, 0
     for block in blocks:
         if resampler is None:
@@ -172,20 +179,23 @@ def resampled(blocks, fs, target, kind):
 
 
 class Samples:
-    """Float32 [n, nch] that grow by blocks, in place where the system can."""
+    """A float32 array [n, nch] that grows by blocks, in place if the system can."""
 
     def __init__(self, reserve=None):
         self.held, self.n = None, 0
         self.reserve = reserve or (lambda size: None)
 
-    def extend(self, blocks):
+    def extend(self, blocks: Iterable[np.ndarray]) -> None:
+        """Append blocks of float32 [n, nch]."""
         for block in blocks:
             if not len(block):
                 continue
             n = self.n + len(block)
             if n * block.shape[1] > MAX_SAMPLES:
-                raise UnreadableError(f"longer than {MAX_SAMPLES} samples: split it")
-            if self.held is None:  # often the only one: not copied
+                raise UnreadableError(
+                    f"it is longer than {MAX_SAMPLES} samples: split it"
+                )
+            if self.held is None:  # often the only block: kept without a copy
                 self.reserve(block.nbytes)
                 self.held = block
             else:
@@ -194,15 +204,16 @@ class Samples:
                 self.held[self.n : n] = block
             self.n = n
 
-    def grow(self, n):
+    def grow(self, n: int) -> None:
+        """Make room for `n` samples."""
         nch = self.held.shape[1]
         self.reserve(4 * n * nch)
         if not self.held.flags.owndata:
             self.held = self.held.copy()
         self.held.resize((n, nch), refcheck=False)
 
-    def take(self):
-        """All of them. The object is empty after that."""
+    def take(self) -> np.ndarray:
+        """Return all samples, and empty this object."""
         if self.held is None:
             return np.zeros([0, 1], np.float32)
         held, n, self.held = self.held, self.n, None

@@ -1,4 +1,4 @@
-"""Decoding a folder's files: what cannot be used is named, skipped and counted."""
+"""Decode the files of a folder; name, skip and count the files that cannot be used."""
 
 import atexit
 import collections.abc
@@ -7,6 +7,7 @@ import logging
 import os
 import threading
 import time
+from collections.abc import Callable
 
 import numpy as np
 
@@ -15,13 +16,20 @@ from specgan_tf.loader.cache import Cache
 from specgan_tf.loader.errors import UnreadableError
 from specgan_tf.loader.slices import extract_slices, require_slices
 
-MAX_BAD = 0.1  # of the files; more than that is a wrong folder, not a few bad files
+MAX_BAD = 0.1  # share of the files; more bad files mean a wrong folder
 
 log = logging.getLogger("specgan_tf")
 
 
 class Decoder:
-    """Decodes and slices one file after another, and keeps the account of a folder.
+    """Decodes and slices the files of a folder, and counts its bad and short files.
+
+    Args:
+      fps: paths.
+      lengths: int64 [len(fps)], see `decode_extract_and_batch`; filled in here.
+      slicing: (slice_len, slice_hop, first_only, pad_end), see `extract_slices`.
+      cache: see `Cache`.
+      decode: arguments of `decode_audio`.
 
     differs: in the original one unreadable file ends training, unnamed, and a folder
     that yields no slice hangs it for ever. Here a bad file is named, skipped and
@@ -33,19 +41,21 @@ class Decoder:
         self.slicing, self.slice_len = slicing, slicing[0]
         self.decode, self.nch = Cache(cache, **decode), decode["num_channels"]
         self.bad, self.fruitless, self.failed = {}, 0, False
-        self.noted = collections.defaultdict(set)  # what is odd -> files
+        self.noted = collections.defaultdict(set)  # remark -> files
         self.unknown, self.told = int(np.sum(np.less(lengths, 0))), False
         self.lock = threading.Lock()
 
-    # Of all decoders in this process: calls so far, calls under way, no more of them
+    # Shared by all decoders in this process: calls begun, calls now running, and
+    # whether the interpreter is ending.
     calls, under_way, ending = 0, 0, False
-    named = set()  # (file, what was logged of it); and of how many that are short
+    named = set()  # what was logged: (file, remark), and counts of short files
     ledger = threading.Lock()
 
     def __call__(self, tasks, reserve=None):
-        """[(a file's number, first sample)] -> ([`Cut`] of each, seconds per file).
+        """[(index of a file, first sample)] -> ([`Cut` of each], seconds per file).
 
-        `reserve` is called with the bytes to be held for all of them, before they are.
+        It calls `reserve` with the number of bytes that all files so far need, before
+        it takes memory for them.
         """
         start = time.monotonic()
         with Decoder.ledger:
@@ -62,7 +72,14 @@ class Decoder:
             with Decoder.ledger:
                 Decoder.under_way -= 1
 
-    def slices(self, file, start, reserve=None):
+    def slices(
+        self, file: int, start: int, reserve: Callable[[int], None] | None = None
+    ) -> "Cut":
+        """Return the slices of a file, from sample `start` on; none of a bad file.
+
+        Raises:
+          InputError: too many bad files, or too many files in a row without a slice.
+        """
         if Decoder.ending:
             raise RuntimeError("the interpreter is ending")
         fp = os.fsdecode(self.fps[file])
@@ -76,9 +93,10 @@ class Decoder:
         whole = len(views) == 1 and len(views[0]) == len(audio)
         return Cut(views, audio.nbytes, whole or self.decode.where == "memory")
 
-    def skip(self, fp, reason):
+    def skip(self, fp: str, reason: UnreadableError) -> None:
+        """Count a bad file and log it; raise `InputError` if there are too many."""
         with self.lock:
-            if fp in self.bad or self.failed:  # the error comes last
+            if fp in self.bad or self.failed:  # log nothing after the error
                 return
             self.bad[fp] = str(reason)
             if self.first_time(fp, "skipped"):
@@ -94,26 +112,31 @@ class Decoder:
                 )
 
     @staticmethod
-    def is_ending():
+    def is_ending() -> bool:
+        """Return True once the interpreter is ending."""
         return Decoder.ending
 
     @staticmethod
-    def first_time(*what):
-        """Whether this was not logged yet: moments and training read one folder."""
+    def first_time(*what: object) -> bool:
+        """Return True on the first call with these arguments.
+
+        Moments and training read the same folder, and log each remark once.
+        """
         with Decoder.ledger:
             new = what not in Decoder.named
             Decoder.named.add(what)
         return new
 
-    def note(self, fp, text):
-        """A file that is used has something odd."""
+    def note(self, fp: str, text: str) -> None:
+        """Log a remark about a file that is odd but usable."""
         with self.lock:
             self.noted[text].add(fp)
             n = len(self.noted[text])
         if self.first_time(fp, text):
-            log.warning("%s %s (%d such of %d files)", fp, text, n, self.nfiles)
+            log.warning("%s %s (%d such files of %d)", fp, text, n, self.nfiles)
 
-    def count(self, file, length, nslices):
+    def count(self, file: int, length: int, nslices: int) -> None:
+        """Note a file's length; raise `InputError` if no file yields a slice."""
         with self.lock:
             self.unknown -= bool(self.lengths[file] < 0)
             self.lengths[file] = length
@@ -123,8 +146,8 @@ class Decoder:
             self.fruitless = 0 if nslices else self.fruitless + 1
             require_slices(self.fruitless, self.nfiles, self.slice_len)
 
-    def tell_short(self):
-        """How many files never yield a slice, once the lengths of all are known."""
+    def tell_short(self) -> None:
+        """Log how many files are too short for a slice; all lengths must be known."""
         slice_len, _, _, pad_end = self.slicing
         lengths = np.asarray(self.lengths)
         n = 0 if pad_end else int(np.sum((lengths > 0) & (lengths < slice_len)))
@@ -142,8 +165,11 @@ class Decoder:
 class Cut(collections.abc.Sequence):
     """The slices of a file, [n, 1, nch], n <= slice_len: see `extract_slices`.
 
-    Each is copied when it is asked for, unless `stays`: in a buffer, a view would keep
-    the whole file, of `nbytes`.
+    Args:
+      views: the slices, as views of the whole file.
+      nbytes: bytes of the whole file.
+      stays: True if the whole file stays in memory anyway. If False, indexing copies a
+        slice: a view in a buffer would keep the whole file.
     """
 
     def __init__(self, views, nbytes, stays):
@@ -158,15 +184,15 @@ class Cut(collections.abc.Sequence):
 
 @atexit.register
 def _finish_decoding():
-    """Wait until no dataset decodes any more.
+    """Wait until no dataset decodes.
 
-    One that is still alive when the interpreter ends (`it = iter(dataset)` in a script)
-    has threads that would wait for Python for ever, and the process with them.
+    A dataset that is still alive when the interpreter ends (`it = iter(dataset)` in a
+    script) has threads that would wait for Python for ever. The process would not end.
     """
     Decoder.ending, calls = True, -1
-    deadline = time.monotonic() + 60  # a very long file may take that
+    deadline = time.monotonic() + 60  # a very long file may take as long
     while time.monotonic() < deadline:
         if calls == Decoder.calls and not Decoder.under_way:
             break
         calls = Decoder.calls
-        time.sleep(0.1)  # lets calls that wait for Python come in, and fail
+        time.sleep(0.1)  # lets waiting threads call, and fail

@@ -1,5 +1,5 @@
-"""What the loader raises for one file."""
+"""The error that the loader raises for a single file."""
 
 
 class UnreadableError(Exception):
-    """One file cannot be used; the others can."""
+    """This file cannot be used; other files can."""

@@ -1,6 +1,6 @@
-"""What libsndfile cannot read, through the program ffmpeg where it is installed.
+"""Read files that libsndfile cannot, with the program ffmpeg if it is installed.
 
-differs: the original hands everything but WAV to librosa, which runs ffmpeg through
+differs: the original passes all files but WAV to librosa, which runs ffmpeg through
 audioread.  [loader.py:33-37]
 """
 
@@ -12,47 +12,51 @@ import struct
 import subprocess
 import tempfile
 import threading
+from collections.abc import Callable, Generator, Iterator
 
 import numpy as np
 
+from specgan_tf.files import StrPath
 from specgan_tf.loader.errors import UnreadableError
 
 SUFFIXES = tuple(".m4a .m4b .mp4 .aac .wma .webm .mka .ac3 .amr .3gp .ape .wv".split())
 HOW = "apt install ffmpeg, brew install ffmpeg or winget install ffmpeg"
-# Containers of sound; not playlists, which name other files.
+# Containers of sound. Playlists are excluded: they name other files.
 FORMATS = (
     "aac,ac3,aiff,amr,ape,asf,au,caf,dts,eac3,flac,matroska,webm,mov,mp4,m4a,3gp,mp3,"
     "ogg,tta,w64,wav,wv"
 )
-BYTES = 2 << 20  # read at a time, at least
-SECONDS = 60  # it may take for those
+BYTES = 2 << 20  # read at a time
+SECONDS = 60  # time limit for each read
 CPU_SECONDS = 3600
 MEMORY = 2 << 30  # bytes of address space
 PADDING = 4096  # samples: two frames of the longest kind
 ERRORS = 1 << 20  # bytes of messages
 
 
-def find():
-    """The program's path, or None."""
+def find() -> str | None:
+    """Return the path of ffmpeg, or None."""
     found = shutil.which("ffmpeg")
     return found and os.path.abspath(found)
 
 
-def read(fp, program, note):
-    """The first sound track of a file.
+def read(
+    fp: StrPath, program: str, note: Callable[[str], None]
+) -> tuple[int, int, Iterator[np.ndarray]]:
+    """Read the first sound track of a file.
 
     Args:
       fp: path.
       program: ffmpeg's path.
-      note: called with what it complains about, if it could go on.
+      note: called with a remark if ffmpeg complains but goes on.
 
     Returns:
       (rate, channels, blocks): an iterator of float32 [n, channels].
 
     Raises:
-      UnreadableError: it cannot read the file; also from the iterator.
+      UnreadableError: ffmpeg cannot read the file. The iterator raises it too.
     """
-    # The prefix keeps a name from being an option or a protocol.
+    # With this prefix ffmpeg takes no name for an option or a protocol.
     source = "file:" + os.path.abspath(fp)
     safe = ["-hide_banner", "-loglevel", "error", "-max_alloc", str(MEMORY // 4)]
     safe += ["-protocol_whitelist", "file", "-format_whitelist", FORMATS]
@@ -66,7 +70,7 @@ def read(fp, program, note):
 
 
 def _length(program, safe, source, rate):
-    """How many samples the container of an MP4 says its sound has, or None."""
+    """Return the number of samples that an MP4 container gives, or None."""
     folder, name = os.path.split(program)
     command = [os.path.join(folder, name.replace("ffmpeg", "ffprobe")), *safe]
     command += ["-select_streams", "a:0", "-of", "json"]
@@ -76,17 +80,21 @@ def _length(program, safe, source, rate):
             command, stdin=subprocess.DEVNULL, capture_output=True, timeout=SECONDS
         )
         (stream,) = json.loads(run.stdout)["streams"]
-        exact = stream["time_base"] == f"1/{rate}"  # others round it, or estimate it
+        exact = (
+            stream["time_base"] == f"1/{rate}"
+        )  # other containers round or estimate it
         return int(stream["duration_ts"]) if exact else None
     except (OSError, ValueError, LookupError, subprocess.TimeoutExpired):
-        return None  # no ffprobe there, or nothing known
+        return None  # no ffprobe, or it does not know
 
 
-def without_padding(blocks, n):
-    """Blocks without what an encoder added to fill its last frame after `n` samples.
+def without_padding(
+    blocks: Generator[np.ndarray, None, None], n: int
+) -> Iterator[np.ndarray]:
+    """Cut the padding that an encoder added after `n` samples to fill its last frame.
 
-    If there is more than PADDING, the length is wrong, and all is sound. ffmpeg before
-    version 7 does not take the padding away.
+    More than PADDING samples after `n` mean that `n` is wrong: then nothing is cut.
+    ffmpeg before version 7 does not cut the padding.
     """
     with contextlib.closing(blocks):
         beyond = []
@@ -101,7 +109,7 @@ def without_padding(blocks, n):
 
 
 def _blocks(command, note):
-    """(rate, channels), then float32 [n, channels]."""
+    """Yield (rate, channels), then blocks of float32 [n, channels]."""
     with contextlib.ExitStack() as stack:
         errors = stack.enter_context(tempfile.TemporaryFile())
         process = stack.enter_context(
@@ -109,7 +117,7 @@ def _blocks(command, note):
                 command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors
             )
         )
-        stack.callback(process.kill)  # if nobody wants the rest
+        stack.callback(process.kill)  # if the caller drops the generator
         _limit(process)
         late = threading.Event()
 
@@ -148,11 +156,13 @@ def _blocks(command, note):
                 reason = "it has no sound track"
             raise UnreadableError(f"ffmpeg cannot read it: {reason}")
         if complaints:
-            note(f"was read as far as ffmpeg could ({complaints[0]})")
+            note(
+                f"is damaged, and was read as far as possible (ffmpeg: {complaints[0]})"
+            )
 
 
 def _limit(process):
-    """Bound its memory, time and messages, where the system can (Linux)."""
+    """Bound a process's memory, time and messages, if the system can (Linux)."""
     try:
         import resource
     except ImportError:

@@ -1,6 +1,6 @@
-"""Finding audio files in a folder.
+"""Find the audio files in a folder.
 
-Port of how train_specgan.py finds files (chrisdonahue/wavegan 40e85e8, lines 745-754).
+Port of the search in train_specgan.py (chrisdonahue/wavegan 40e85e8, lines 745-754).
 """
 
 import collections
@@ -19,17 +19,17 @@ log = logging.getLogger("specgan_tf")
 
 
 def find_audio(data_dir: StrPath, recursive: bool = False) -> list[str]:
-    """Paths of the audio files in a folder, sorted; what is left out is named once.
+    """Return the sorted paths of the audio files in a folder; log what is left out.
 
-    Sub-folders are looked into if `recursive`, or if there is no audio beside them:
-    also those that are links, and each real folder once.
+    Sub-folders are searched if `recursive`, or if the folder itself holds no audio.
+    Links to folders are followed, and each real folder is searched once.
 
-    differs: the original takes an unsorted glob of everything, folders and text files
-    too.  [train_specgan.py:745, 752]
+    differs: the original takes an unsorted glob of all names, including folders and
+    text files.  [train_specgan.py:745, 752]
 
     Raises:
-      InputError: no such folder, one that cannot be read, nothing in it, or no audio in
-        it.
+      InputError: the folder does not exist, cannot be read, is empty, or holds no
+        audio.
     """
     if not os.path.isdir(data_dir):
         if os.path.exists(data_dir):
@@ -58,7 +58,7 @@ def find_audio(data_dir: StrPath, recursive: bool = False) -> list[str]:
             audio.append(path)
     if not audio:
         if not recursive and any(map(os.path.isdir, found)):
-            log.info("No audio in %s itself: looking into its sub-folders", data_dir)
+            log.info("No audio in %s itself: searching its sub-folders", data_dir)
             return find_audio(data_dir, recursive=True)
         raise InputError(f"data_dir {data_dir} {_why_nothing(inside, other)}")
     for what, paths in other.items():
@@ -69,15 +69,15 @@ def find_audio(data_dir: StrPath, recursive: bool = False) -> list[str]:
 
 
 def _visible(folder):
-    """Paths of what is in a folder, without hidden names."""
+    """Return the paths in a folder, without hidden names."""
     names = sorted(n for n in os.listdir(folder) if not n.startswith("."))
     return [os.path.join(folder, name) for name in names]
 
 
 def _walk(folder, inside):
-    """Paths of all that is no folder, in a folder and its sub-folders.
+    """Return the paths of all files in a folder and its sub-folders.
 
-    Linked folders come last, so that a real folder is found by its own name.
+    Linked folders come last, so that a real folder is listed under its own name.
     """
     folders, links = collections.deque([(folder, inside)]), collections.deque()
     seen, files = set(), []

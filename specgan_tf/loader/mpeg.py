@@ -1,27 +1,36 @@
-"""MP3 files: which frames they hold, and headers that say so.
+"""MP3 files: count their frames, and correct wrong headers.
 
-libmpg123 believes the header of an MP3 (a frame marked Xing or Info); without one it
-guesses the length from the first frame's bit rate. libsndfile reads no further than
-that. Frames are counted here instead, a header that is wrong is corrected, and a file
-without one is read to its end. Two files that were joined are two recordings.
+libmpg123 believes the header of an MP3 (a frame marked Xing or Info). Without a header
+it guesses the length from the first frame's bit rate, and libsndfile stops reading
+there. This module counts the frames instead. It corrects a wrong header, and a file
+without a header is read to its end. Two joined files are two recordings.
 """
 
+import mmap
 import re
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import BinaryIO, NamedTuple
 
 from specgan_tf.loader.errors import UnreadableError
 from specgan_tf.loader.parts import Parts
 
-RATES = 44100, 48000, 32000  # of MPEG 1; halves and quarters in MPEG 2 and 2.5
-# kbit/s of Layer III
+RATES = 44100, 48000, 32000  # Hz, MPEG 1; MPEG 2 halves them, 2.5 quarters them
+# kbit/s, Layer III
 BITRATES_1 = 0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320
 BITRATES_2 = 0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160
-SYNC = re.compile(rb"\xff[\xe2\xe3\xf2\xf3\xfa\xfb]")  # of Layer III
+SYNC = re.compile(rb"\xff[\xe2\xe3\xf2\xf3\xfa\xfb]")  # Layer III
 
 
 class Frame(NamedTuple):
-    """size: bytes; samples: of each channel; side: bytes of side information, a
-    checksum aside."""
+    """What a frame's header tells.
+
+    Attributes:
+      size: bytes.
+      samples: samples in each channel.
+      rate: Hz.
+      mono: True for one channel.
+      side: bytes of side information, without a checksum.
+    """
 
     size: int
     samples: int
@@ -30,8 +39,8 @@ class Frame(NamedTuple):
     side: int
 
 
-def parse(header):
-    """The `Frame` that four bytes begin, or None."""
+def parse(header: bytes) -> Frame | None:
+    """Return the `Frame` that these four bytes begin, or None."""
     if len(header) < 4 or header[0] != 0xFF or not SYNC.match(header):
         return None
     version = header[1] >> 3 & 3  # 3: MPEG 1, 2: MPEG 2, 0: MPEG 2.5
@@ -49,19 +58,21 @@ def parse(header):
 
 
 class Recording:
-    """Frames of one rate, and where the first of them is.
+    """Frames of one rate that follow each other.
 
     Attributes:
-      ranges: [[first, last + 1]] of bytes.
-      frames: how many, without `tag`.
+      kind: the `Frame` that begins it.
       tag: the bytes of its header frame, or None.
+      ranges: [[first, last + 1]], the bytes of its frames in the file.
+      frames: the number of frames, without `tag`.
     """
 
     def __init__(self, kind, tag=None):
         self.kind, self.tag = kind, tag
         self.ranges, self.frames = [], 0
 
-    def add(self, first, end):
+    def add(self, first: int, end: int) -> None:
+        """Add the frame in the bytes from `first` to before `end`."""
         if self.ranges and self.ranges[-1][1] == first:
             self.ranges[-1][1] = end
         else:
@@ -69,9 +80,8 @@ class Recording:
         self.frames += 1
 
     @property
-    def claimed(self):
-        """Frames that its header claims; None without a header, or where that is
-        silent."""
+    def claimed(self) -> int | None:
+        """The number of frames that its header claims, or None."""
         if self.tag is None:
             return None
         at = _tag_at(self.tag, self.kind)
@@ -81,9 +91,11 @@ class Recording:
             return None
         return int.from_bytes(self.tag[at + 8 : at + 12], "big") or None
 
-    def parts(self, f):
-        """These frames of the file `f`, after a header that claims as many; or without
-        one, and then without an end that could be guessed."""
+    def parts(self, f: BinaryIO) -> Parts:
+        """Return these frames of the file `f`, with a correct header if there is one.
+
+        Without a header the result is endless, so that libmpg123 cannot guess its end.
+        """
         ranges = [tuple(r) for r in self.ranges]
         if self.claimed == self.frames:
             return Parts(f, [self.tag, *ranges])
@@ -92,28 +104,29 @@ class Recording:
             return Parts(f, ranges, samples, endless=True)
         tag, at = bytearray(self.tag), _tag_at(self.tag, self.kind)
         tag[at + 8 : at + 12] = self.frames.to_bytes(4, "big")
-        flags = tag[at + 7]  # frames, bytes, a table and a quality may follow
+        flags = tag[at + 7]  # which fields follow: frames, bytes, table, quality
         sizes = {1: 4, 2: 4, 4: 100, 8: 4}
         lame = at + 8 + sum(size for flag, size in sizes.items() if flags & flag)
         if self.frames > self.claimed and len(tag) >= lame + 24:
-            # The silence at the end of what it claims is not at this end: 12 bits.
+            # The padding (12 bits) belongs to the claimed end, not to the real one.
             tag[lame + 22] &= 0xF0
             tag[lame + 23] = 0
         return Parts(f, [bytes(tag), *ranges])
 
 
 def _tag_at(frame, kind):
-    """Where a header frame says Xing, Info or VBRI; None in a frame of sound."""
+    """Return the place of Xing, Info or VBRI in a header frame; None: a sound frame."""
     at = 4 + kind.side
     if frame[at : at + 4] in (b"Xing", b"Info") and len(frame) >= at + 12:
         return at
     return 36 if frame[36:40] == b"VBRI" and len(frame) >= 54 else None
 
 
-def scan(data):
-    """[`Recording`] of an MP3 file's bytes; empty if there is no frame.
+def scan(data: bytes | mmap.mmap) -> list[Recording]:
+    """Find the recordings in an MP3 file's bytes; none if there is no frame.
 
-    Frames of other rates or channels begin a recording, and so does a header frame.
+    A header frame begins a recording. So does a frame with another rate or another
+    number of channels.
     """
     found, known, at, size = [], {}, 0, len(data)
 
@@ -124,7 +137,7 @@ def scan(data):
         return known[head]
 
     def follows(kind, at):
-        """Whether a frame like this one, or the end, is at this place."""
+        """Return True if a frame like `kind`, a tag or the end is at this place."""
         other = frame(at)
         same = other and (other.rate, other.mono) == (kind.rate, kind.mono)
         return same or at == size or data[at : at + 3] in (b"ID3", b"TAG", b"APE")
@@ -138,7 +151,7 @@ def scan(data):
             at = _resync(data, at, frame, follows)
             continue
         end = at + kind.size
-        if end > size:  # cut off
+        if end > size:  # the last frame is incomplete
             break
         content = data[at:end] if _maybe_tag(data, at, kind) else b""
         if content and _tag_at(content, kind) is not None:
@@ -159,7 +172,7 @@ def _maybe_tag(data, at, kind):
 
 
 def _resync(data, at, frame, follows):
-    """Where the next frame is after what is none: another tag, or rubbish."""
+    """Return the place of the next frame, after a tag or damaged bytes."""
     if data[at : at + 3] == b"ID3" and at + 10 <= len(data):
         a, b, c, d = data[at + 6 : at + 10]
         return at + 10 + (a << 21 | b << 14 | c << 7 | d)
@@ -170,19 +183,21 @@ def _resync(data, at, frame, follows):
     return len(data)
 
 
-def recordings(f, data, note):
-    """The recordings in an MP3 file, usually one.
+def recordings(
+    f: BinaryIO, data: bytes | mmap.mmap, note: Callable[[str], None]
+) -> list[Parts] | None:
+    """Find the recordings in an MP3 file, usually one.
 
     Args:
       f: the open file.
       data: its bytes.
-      note: called with what is odd.
+      note: called with a remark about a file that is odd but usable.
 
     Returns:
-      [`Parts`], or None for the file as it is.
+      [`Parts`], or None if the file can be read as it is.
 
     Raises:
-      UnreadableError: fewer frames than the header claims.
+      UnreadableError: the file has fewer frames than its header claims.
     """
     found = scan(data)
     for r in found:
@@ -190,9 +205,7 @@ def recordings(f, data, note):
             continue
         if r.frames < r.claimed and r is found[-1]:
             raise UnreadableError(f"truncated: {r.frames} of {r.claimed} MP3 frames")
-        note(
-            f"has {r.frames} MP3 frames where its header says {r.claimed}: all are read"
-        )
+        note(f"has {r.frames} MP3 frames, its header claims {r.claimed}: all are read")
     if not found:
         return None
     if len(found) == 1 and found[0].claimed == found[0].frames:

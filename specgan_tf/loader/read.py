@@ -1,10 +1,11 @@
-"""The recordings in an audio file, block by block, whatever its header claims."""
+"""Read the recordings in an audio file in blocks, even if its header is wrong."""
 
 import contextlib
 import functools
 import mmap
 import os
 import struct
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
@@ -12,26 +13,29 @@ from specgan_tf.files import InputError
 from specgan_tf.loader import chains, ffmpeg, mpeg, sniff, wav
 from specgan_tf.loader.errors import UnreadableError
 
-BLOCK = 1 << 20  # samples read at a time, of all channels together
-UNKNOWN = 2**63 - 1  # libsndfile's SF_COUNT_MAX: frames of a file without a length
+BLOCK = 1 << 20  # samples to read at a time, all channels together
+UNKNOWN = 2**63 - 1  # libsndfile's SF_COUNT_MAX: the file gives no length
 FAST = {"WAV": ("PCM_16", "FLOAT"), "WAVEX": ("PCM_16", "FLOAT")}
 
 
-def recordings(fp, fast_wav=False, note=lambda text: None):
+def recordings(
+    fp: str, fast_wav: bool = False, note: Callable[[str], None] = lambda text: None
+) -> Iterator[tuple[int, int, Iterable[np.ndarray]]]:
     """Read an audio file in blocks.
 
     Args:
       fp: path.
-      fast_wav: take WAV files alone, 16-bit PCM or 32-bit float.
-      note: called with a sentence's end on what is odd but readable: "has 2 ...".
+      fast_wav: take only WAV files, 16-bit PCM or 32-bit float.
+      note: called with a remark about a file that is odd but usable, without its
+        subject: "is damaged: ...".
 
     Yields:
-      (rate, channels, blocks) of each recording in the file, usually one. `blocks`
-      yields float32 [n, channels], and is to be taken before the next recording.
+      (rate, channels, blocks) for each recording in the file, usually one. `blocks`
+      yields float32 [n, channels]. Use it up before the next recording.
 
     Raises:
-      InputError: with fast_wav, a WAV file with other samples.
-      UnreadableError: not an audio file, or truncated.
+      InputError: with fast_wav, a WAV file with another sample format.
+      UnreadableError: the file is not audio, or is truncated.
     """
     import soundfile
 
@@ -51,8 +55,8 @@ def recordings(fp, fast_wav=False, note=lambda text: None):
         except OSError as e:
             raise UnreadableError(e.strerror or str(e)) from None
         if found and len(found) > 1:
-            note(f"holds {len(found)} recordings, one after the other: all are read")
-        # As bytes: on POSIX a name need not be UTF-8.
+            note(f"holds {len(found)} recordings in a row: all are read")
+        # Bytes on POSIX, where a name need not be UTF-8.
         name = os.fsencode(fp) if os.name == "posix" else fp
         for i, source in enumerate(found or [name]):
             try:
@@ -76,11 +80,13 @@ def recordings(fp, fast_wav=False, note=lambda text: None):
             return
 
 
-def read_plain_wav(fp):
-    """(float32 [nsamps, nch], rate) of 16-bit PCM with the shortest header, at most
-    BLOCK samples; None of others.
+def read_plain_wav(fp: str) -> tuple[np.ndarray, int] | None:
+    """Read 16-bit PCM with the shortest header and at most BLOCK samples.
 
-    Such files are most of what there is, and libraries take longer than reading does.
+    Most files are like this, and a library takes longer than reading the bytes.
+
+    Returns:
+      (float32 [nsamps, nch], rate), or None for any other file.
     """
     with contextlib.suppress(OSError), open(fp, "rb", buffering=0) as f:
         head, room = f.read(44), os.fstat(f.fileno()).st_size - 44
@@ -103,7 +109,7 @@ def read_plain_wav(fp):
 
 
 def _split(f, fp, note):
-    """[`Parts`] of an open file, or None for the file as it is."""
+    """Return [`Parts`] of an open file, or None if it can be read as it is."""
     size = os.fstat(f.fileno()).st_size
     head = f.read(12)
     if head[:4] in wav.KINDS:
@@ -123,8 +129,10 @@ def _stream():
     import soundfile
 
     class Stream(soundfile.SoundFile):
-        """Read from the beginning to the end, without seeking after every block, which
-        fails where the length is not known."""
+        """A `SoundFile` to read from beginning to end.
+
+        A `SoundFile` seeks after every block, which fails if the length is unknown.
+        """
 
         def seekable(self):
             return False
@@ -133,13 +141,13 @@ def _stream():
 
 
 def _reason(error, otherwise):
-    """What libsndfile says, or the system."""
+    """Return the message of libsndfile or of the system, or else `otherwise`."""
     reason = getattr(error, "error_string", None) or str(error)
     return reason.rstrip(": .") or otherwise
 
 
 def _read_otherwise(fp, reason, fast_wav, note):
-    """What `ffmpeg.read` returns, if libsndfile cannot open a file for some reason."""
+    """Return `ffmpeg.read` of a file; `reason` is why libsndfile cannot open it."""
     if fast_wav:
         raise UnreadableError(f"not a WAV file ({reason})")
     program = ffmpeg.find()
@@ -163,16 +171,17 @@ def _check_fast(sound, fp):
 
 
 def _blocks(sound, expected, note):
-    """Float32 [n, channels], at most BLOCK samples each, until the end.
+    """Yield blocks of float32 [n, channels], at most BLOCK samples each.
 
-    expected: samples, if that is known better than to libsndfile.
+    Args:
+      expected: the number of samples, if libsndfile would find a wrong number.
     """
     import soundfile
 
-    # No more than there may be: what is not there is filled with zeros.
+    # No larger than the file: libsndfile fills the rest of a block with zeros.
     n, size = 0, max(1, min(BLOCK // sound.channels, sound.frames + 1))
     try:
-        # In blocks: read() makes room for as much as the header claims.
+        # In blocks: one read() of all allocates what the header claims.
         while len(block := sound.read(size, dtype="float32", always_2d=True)):
             n += len(block)
             ended = len(block) < size

@@ -1,4 +1,4 @@
-"""Resampling block by block: the same result as all at once."""
+"""Resample block by block, with the same result as all at once."""
 
 import math
 
@@ -11,9 +11,9 @@ RESAMPLERS = ("soxr_hq", "kaiser_best")
 
 
 class Soxr:
-    """librosa's soxr_hq, as a stream. Its output is the same to the last bit.
+    """librosa's soxr_hq as a stream, with bit-identical output.
 
-    Call it with float32 [n, nch], and at the end with `last`.
+    Call it with blocks of float32 [n, nch], the last of them with `last=True`.
     """
 
     def __init__(self, fs, target, channels):
@@ -27,16 +27,16 @@ class Soxr:
     def __call__(self, samples, last=False):
         return self.stream.resample_chunk(np.ascontiguousarray(samples), last=last)
 
-    def size(self, n):
-        """Samples that come of `n`."""
+    def size(self, n: int) -> int:
+        """Return the number of output samples for `n` input samples."""
         return math.ceil(n * self.ratio)
 
 
 class KaiserBest:
-    """resampy's kaiser_best, as it was before 0.4 changed the filter of that name.
+    """resampy's kaiser_best with the filter that it had before version 0.4.
 
-    Blocks overlap by the filter's length, and begin where a sample of the input and one
-    of the output fall together.
+    Blocks overlap by the filter's length. A block begins at a time at which both input
+    and output have a sample.
     """
 
     ZEROS = 64  # zero crossings of the filter, on either side
@@ -55,8 +55,8 @@ class KaiserBest:
         margin = math.ceil(self.ZEROS * max(1, fs / target)) + 1
         self.margin = -(-margin // self.step) * self.step
         self.block = max(1, self.BLOCK // self.step) * self.step
-        self.held, self.size_held = [], 0  # input not yet done with, and its margin
-        self.before = 0  # of it, samples that are margin alone
+        self.held, self.size_held = [], 0  # input still needed, and its samples
+        self.before = 0  # how many of these samples are only margin
 
     def __call__(self, samples, last=False):
         self.held.append(samples)
@@ -77,7 +77,7 @@ class KaiserBest:
         return samples[:0]
 
     def _filter(self, x, n):
-        """Output for the first `n` samples after the margin; None for all."""
+        """Return the output for `n` samples after the margin; None: for all."""
         from scipy.signal import windows
 
         try:
@@ -92,8 +92,8 @@ class KaiserBest:
                 rolloff=0.9475937167399596,
                 window=lambda n: windows.kaiser(n, 14.769656459379492),
             )
-        except ValueError as e:  # a sample or two
-            raise UnreadableError(f"cannot be resampled: {e}") from None
+        except ValueError as e:  # the input has only a sample or two
+            raise UnreadableError(f"it cannot be resampled: {e}") from None
         first = self.before // self.step * self.step_out
         return (
             y[first:]
@@ -101,6 +101,6 @@ class KaiserBest:
             else y[first : first + n // self.step * self.step_out]
         )
 
-    def size(self, n):
-        """Samples that come of `n`."""
+    def size(self, n: int) -> int:
+        """Return the number of output samples for `n` input samples."""
         return math.ceil(n * self.target / self.fs)

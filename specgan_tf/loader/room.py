@@ -1,18 +1,19 @@
-"""How much decoded sound may wait for its turn."""
+"""A limit on the decoded sound that waits for its turn."""
 
 import contextlib
 import itertools
 import threading
+from collections.abc import Callable, Iterator
 
 AHEAD = 128 << 20  # bytes: 35 minutes at 16 kHz
 
 
 class Room:
-    """Bounds the bytes that decoding threads hold together.
+    """Bounds the bytes that all decoding threads hold together.
 
-    Tasks are numbered in the order in which they are used. The first of those that are
-    not done with never waits, so that there is no end to it however large its file is;
-    the others wait while all hold more than `limit`.
+    Tasks are numbered in the order in which their results are used. The first
+    unfinished task never waits, however large its file is, so there is no deadlock. The
+    other tasks wait while all together would hold more than `limit` bytes.
     """
 
     def __init__(self, limit=None):
@@ -20,18 +21,23 @@ class Room:
         self.held, self.numbers = {}, itertools.count()
         self.changed, self.closed = threading.Condition(), False
 
-    def enter(self):
-        """The number of a new task."""
+    def enter(self) -> int:
+        """Begin a task, and return its number."""
         with self.changed:
             number = next(self.numbers)
             self.held[number] = 0
             return number
 
-    def reserve(self, number, nbytes, ending=lambda: False):
-        """Wait until a task may hold that many bytes in all.
+    def reserve(
+        self, number: int, nbytes: int, ending: Callable[[], bool] = lambda: False
+    ) -> None:
+        """Wait until a task may hold `nbytes` in all.
+
+        Args:
+          ending: returns True if the task should give up.
 
         Raises:
-          RuntimeError: nobody waits for its result any more.
+          RuntimeError: the result is no longer needed.
         """
         with self.changed:
             while not self.closed and not self._fits(number, nbytes):
@@ -48,15 +54,15 @@ class Room:
         others = sum(self.held.values()) - self.held[number]
         return number == min(self.held) or others + nbytes <= self.limit
 
-    def leave(self, number):
-        """A task is done with."""
+    def leave(self, number: int) -> None:
+        """End a task: its result is no longer held."""
         with self.changed:
             del self.held[number]
             self.changed.notify_all()
 
     @contextlib.contextmanager
-    def closing(self):
-        """At the end, let all go that wait."""
+    def closing(self) -> Iterator["Room"]:
+        """Yield this object; at the end, waiting tasks get a `RuntimeError`."""
         try:
             yield self
         finally:

@@ -1,24 +1,28 @@
-"""Files cut into slices, and the slices of many files in their order."""
+"""Cut files into slices, and put the slices of many files in order."""
 
 import collections
 import concurrent.futures
 import contextlib
 import functools
 import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 
 from specgan_tf.files import InputError
 from specgan_tf.loader.room import Room
 
-QUICK, GROUP = 0.001, 32  # s; files that take less are decoded so many at a time
+QUICK, GROUP = 0.001, 32  # files that decode in QUICK seconds: GROUP per task
+
+# (file, first sample, number of its first slice or None, count of its slices or -1)
+Task = tuple[int, int, int | None, int]
 
 
-def slice_hop_len(slice_len, slice_overlap_ratio):
-    """Samples from one slice to the next.  [loader.py:146-151]
+def slice_hop_len(slice_len: int, slice_overlap_ratio: float) -> int:
+    """Return the number of samples from one slice to the next.  [loader.py:146-151]
 
     Raises:
-      InputError: an overlap below 0, or so high that slices would not advance.
+      InputError: an overlap below 0, or so high that the hop is 0.
     """
     if slice_overlap_ratio < 0:
         raise InputError(
@@ -34,8 +38,14 @@ def slice_hop_len(slice_len, slice_overlap_ratio):
     return hop
 
 
-def slice_count(nsamps, slice_len, slice_hop, first_only=False, pad_end=False):
-    """How many slices `extract_slices` makes of that many samples; of arrays."""
+def slice_count(
+    nsamps: np.ndarray,
+    slice_len: int,
+    slice_hop: int,
+    first_only: bool = False,
+    pad_end: bool = False,
+) -> np.ndarray:
+    """Return the number of slices that `extract_slices` makes of `nsamps` samples."""
     nsamps = np.maximum(nsamps, 0)
     if pad_end:
         n = -(-nsamps // slice_hop)
@@ -44,10 +54,16 @@ def slice_count(nsamps, slice_len, slice_hop, first_only=False, pad_end=False):
     return np.minimum(n, 1) if first_only else n
 
 
-def extract_slices(audio, slice_len, slice_hop, first_only=False, pad_end=False):
+def extract_slices(
+    audio: np.ndarray,
+    slice_len: int,
+    slice_hop: int,
+    first_only: bool = False,
+    pad_end: bool = False,
+) -> list[np.ndarray]:
     """[nsamps, 1, nch] -> list of slices [n, 1, nch], views of it.
 
-    n is slice_len, or less where a slice is still to be filled with zeros.
+    n is slice_len, or less if the caller has to fill the slice with zeros.
 
     [loader.py:158-171]
     """
@@ -56,17 +72,18 @@ def extract_slices(audio, slice_len, slice_hop, first_only=False, pad_end=False)
     return [audio[i : i + slice_len] for i in starts]
 
 
-def no_slices(nfiles, slice_len):
+def no_slices(nfiles: int, slice_len: int) -> str:
+    """Return the error for a folder of `nfiles` files that yields no slice."""
     return (
         f"the {nfiles} audio files are too short for random slices of {slice_len} "
         "samples; for short sounds use --data_first_slice --data_pad_end"
     )
 
 
-def require_slices(fruitless, nfiles, slice_len):
-    """Refuse a folder after so many files in a row without a slice."""
-    # Twice through everything, and often enough that luck is no explanation: a file of
-    # 1.2 slices yields one for every fifth random start.
+def require_slices(fruitless: int, nfiles: int, slice_len: int) -> None:
+    """Raise `InputError` after too many files in a row without a slice."""
+    # Two epochs, and at least 100 files, so that bad luck cannot be the cause: a file
+    # of 1.2 slices yields a slice for one random start in five.
     if fruitless >= max(100, 2 * nfiles):
         raise InputError(no_slices(nfiles, slice_len))
 
@@ -77,10 +94,11 @@ class Slices:
     Args:
       decoder: a `Decoder`.
       order: an `Order`.
-      repeat: go on for ever.
-      parallel: files to decode at a time.
-      skip: begin at this place in the stream; of the endless.
-      batch, rows: of every `batch` slices deliver those of `rows`, (first, last + 1).
+      repeat: repeat the files without end.
+      parallel: files to decode in parallel.
+      skip: begin at this place in the stream; needs `repeat`.
+      batch: slices in a batch of all workers together.
+      rows: (first, last + 1), the rows of each batch to deliver here.
     """
 
     def __init__(
@@ -91,12 +109,12 @@ class Slices:
         self.batch, self.rows = batch, rows
         self.window = functools.lru_cache(maxsize=4)(self.window)
 
-    def window(self, window):
-        """{number of a slice: its place in the stream}, in the stream's order: those
-        slices of a window that are delivered here.
+    def window(self, window: int) -> dict[int, int]:
+        """Return {number of a slice: its place in the stream}, in the stream's order.
 
-        The number counts slices as they are read, the place as they are delivered to
-        all workers together.
+        It holds the slices of a window that are delivered here. The number counts
+        slices in reading order. The place counts them in the order in which all workers
+        together receive them.
         """
         first, size = window * self.order.size, self.order.size
         places = np.arange(first, first + size)
@@ -105,15 +123,16 @@ class Slices:
         numbers = self.order.window(window)[here]
         return dict(zip(numbers.tolist(), places[here].tolist(), strict=True))
 
-    def is_delivered(self, number):
+    def is_delivered(self, number: int) -> bool:
+        """Return True if the slice with this number is delivered here."""
         return number in self.window(number // self.order.size)
 
     def __iter__(self):
-        """Slices, see `extract_slices`.
+        """Yield slices, see `extract_slices`.
 
-        The first slice leaves when its window is full. From then on one slice is read
-        for each that leaves, so the next window is full when this one is empty, and
-        both together hold `size` slices.
+        The first slice is yielded when its window is full. From then on one slice is
+        read for each slice yielded, so the next window is full when this window is
+        empty, and both together hold `size` slices.
         """
         size, held = self.order.size, {}
         windows = map(self.window, itertools.count(self.skip // size))
@@ -122,8 +141,8 @@ class Slices:
         for newest, newest_slice in self.read():
             held[newest] = newest_slice
             while newest + 1 >= place + size:
-                # A file that has become shorter since its slices were counted lacks
-                # some. The newest replaces them, so that all workers stay in step.
+                # A file that was shortened after its slices were counted lacks some.
+                # The newest slice replaces them, so that all workers stay in step.
                 yield held.pop(number, newest_slice)
                 number, place = next(stream)
         while held:
@@ -131,8 +150,8 @@ class Slices:
                 yield held.pop(number)
             number, _ = next(stream)
 
-    def read(self):
-        """Yields (number, slice) of the slices delivered here, in the files' order."""
+    def read(self) -> Iterator[tuple[int, np.ndarray]]:
+        """Yield (number, slice) of each slice delivered here, in reading order."""
         following = 0
         for (_, _, number, count), cut in self.decoded(self.tasks()):
             number = following if number is None else number
@@ -142,12 +161,12 @@ class Slices:
                     yield number + k, cut[k]
             following, cut = number + count, None  # not held during the next wait
 
-    def tasks(self):
-        """Yields (file, first sample, number of its first slice, how many slices) of
-        each file to decode: those with slices to deliver here.
+    def tasks(self) -> Iterator[Task]:
+        """Yield a task for each file with slices to deliver here.
 
-        The last two are None and -1 where they are not known yet: how many slices a
-        file has is known once it was decoded. Until then all files are decoded.
+        The number of the first slice and the count of slices are None and -1 while they
+        are unknown. Decoding a file makes its count known. Until all counts are known,
+        all files are decoded.
         """
         begin = self.skip // self.order.size * self.order.size
         epoch, place, number = self.locate(begin)
@@ -167,8 +186,8 @@ class Slices:
                         yield file, start, first, count
             place = 0
 
-    def decoded(self, tasks):
-        """Yields (task, its `Cut`), in order; some tasks ahead where they take long."""
+    def decoded(self, tasks: Iterable[Task]) -> Iterator[tuple[Task, Sequence]]:
+        """Yield (task, its `Cut`) in order; slow files are decoded ahead."""
         pending, size = collections.deque(), 1
         with self.threads() as start:
             while (group := list(itertools.islice(tasks, size))) or pending:
@@ -184,9 +203,11 @@ class Slices:
                             yield task, cuts.pop(0)
 
     @contextlib.contextmanager
-    def threads(self):
-        """Yield start(tasks): a context whose value is what the decoder makes of them,
-        and at whose end that may be forgotten. They end in the order they start in.
+    def threads(self) -> Iterator[Callable]:
+        """Yield a function that starts threads: start(tasks) -> a context manager.
+
+        Its value is the decoder's result for the tasks. At its end the result no longer
+        counts as held. Enter the contexts in the order of the calls.
         """
         pool = concurrent.futures.ThreadPoolExecutor(self.parallel)
 
@@ -208,14 +229,16 @@ class Slices:
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
 
-    def counts(self, files, starts):
-        """How many slices files have, from a sample on; -1 where that is not known."""
+    def counts(self, files: np.ndarray, starts: np.ndarray) -> np.ndarray:
+        """Return the number of slices in each file from sample `starts` on, or -1."""
         lengths = self.decoder.lengths[files]
         counts = slice_count(lengths - starts, *self.decoder.slicing)
         return np.where(lengths < 0, -1, counts)
 
-    def epochs(self, number):
-        """Yields (number of an epoch, its files, their first samples, `counts`)."""
+    def epochs(
+        self, number: int
+    ) -> Iterator[tuple[int, np.ndarray, np.ndarray, np.ndarray]]:
+        """Yield (number of an epoch, its files, their first samples, `counts`)."""
         fruitless = 0
         for epoch in itertools.count(number) if self.repeat else [number]:
             files, starts = self.order.epoch(epoch)
@@ -224,15 +247,19 @@ class Slices:
             require_slices(fruitless, len(files), self.decoder.slice_len)
             yield epoch, files, starts, counts
 
-    def locate(self, number):
-        """The file that holds a slice: (epoch, its place there, number of its first
-        slice); the very first file while there are files of unknown length."""
+    def locate(self, number: int) -> tuple[int, int, int]:
+        """Find the file that holds the slice with this number.
+
+        Returns:
+          (epoch, the file's place in it, number of the file's first slice); (0, 0, 0),
+          the very first file, if any file's length is unknown.
+        """
         lengths = self.decoder.lengths
         if not number or (lengths < 0).any():
             return 0, 0, 0
-        before = 0  # epochs that need not be counted through
+        before = 0  # epochs to jump over
         total = int(slice_count(lengths, *self.decoder.slicing).sum())
-        if total and not self.order.offsets:  # every epoch has as many
+        if total and not self.order.offsets:  # every epoch has `total` slices
             before = number // total
         first = before * total
         for epoch, _, _, counts in self.epochs(before):

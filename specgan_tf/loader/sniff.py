@@ -1,7 +1,8 @@
-"""What a file is that is not audio."""
+"""Recognise files that are not audio."""
 
 import os
 import re
+from typing import BinaryIO
 
 MAGIC = {  # first bytes -> what it is
     b"%PDF": "a PDF document",
@@ -19,8 +20,11 @@ WEB_PAGE = re.compile(
 )
 
 
-def look(f):
-    """What an open file looks like ("a web page"), or None; its position stays."""
+def look(f: BinaryIO) -> str | None:
+    """Return what an open file looks like ("a web page"), or None.
+
+    The position in the file stays.
+    """
     head = f.read(4096)
     f.seek(-len(head), os.SEEK_CUR)
     for magic, kind in MAGIC.items():
@@ -40,7 +44,7 @@ def _is_text(content):
     try:
         found = content.decode()
     except UnicodeDecodeError as e:
-        if e.start < len(content) - 3:  # else a character cut at the end
+        if e.start < len(content) - 3:  # else the last character is incomplete
             return False
         found = content[: e.start].decode()
     return all(c.isprintable() or c.isspace() for c in found)

@@ -1,12 +1,13 @@
-"""WAV and AIFF headers: how much sound there really is.
+"""WAV and AIFF headers: find the real length of the sound.
 
-The size of the sound's own chunk counts. The size of the whole file in the first
-bytes does not: browsers' recorders write it wrong, and who writes to a pipe cannot
-know it. A program that writes to a pipe puts a placeholder into the sound's chunk too:
-0, or about the largest number that fits. Then the sound ends with the file.
+The size of the sound's own chunk counts. The size of the whole file, in the first
+bytes, does not: recorders in browsers write it wrong, and a program that writes to a
+pipe does not know it. Such a program writes a placeholder as the size of the sound's
+chunk too: 0, or nearly the largest number that fits. Then the sound ends with the file.
 """
 
 import struct
+from typing import BinaryIO
 
 from specgan_tf.loader.errors import UnreadableError
 from specgan_tf.loader.parts import Parts
@@ -17,27 +18,28 @@ KINDS = {  # first four bytes -> (byte order, the sound's chunk)
     b"FORM": (">", b"SSND"),
 }
 TYPES = {b"WAVE", b"AIFF", b"AIFC"}
-LONGEST = 2**32 - 2**20  # bytes of sound that a header of ours can claim
-SLACK = 0x2000  # a placeholder is this near to the largest number of 31 or 32 bits
+LONGEST = 2**32 - 2**20  # most bytes of sound that a corrected header can claim
+SLACK = 0x2000  # how far a placeholder may be from the largest 31- or 32-bit number
 
 
-def is_placeholder(size):
-    """Whether a program writes this size when it does not know the size."""
+def is_placeholder(size: int) -> bool:
+    """Return True if programs write this size when they do not know the real size."""
     return size == 0 or abs(size - 2**31) <= SLACK or size >= 2**32 - SLACK
 
 
-def recordings(f, size):
-    """The recordings in a WAV or AIFF file, usually one.
+def recordings(f: BinaryIO, size: int) -> list[Parts] | None:
+    """Find the recordings in a WAV or AIFF file, usually one.
 
     Args:
       f: the open file.
       size: its size in bytes.
 
     Returns:
-      [`Parts` with a correct header], or None for the file as it is.
+      [`Parts` with a correct header], or None if the file can be read as it is.
 
     Raises:
-      UnreadableError: the file is shorter than its sound.
+      UnreadableError: the file is shorter than its header claims, or longer than 4 GiB
+        with a placeholder for its length.
     """
     found, first, as_it_is = [], 0, True
     while first + 12 <= size:
@@ -52,8 +54,10 @@ def recordings(f, size):
 
 
 def _recording(f, first, size):
-    """(`Parts`, where it ends, whether its header is right), or None if no recording
-    begins here."""
+    """Return (`Parts`, end, whether the header is right) of the recording at `first`.
+
+    Returns None if no recording begins there.
+    """
     f.seek(first)
     head = f.read(12)
     if head[:4] not in KINDS or head[8:] not in TYPES:
@@ -79,7 +83,7 @@ def _recording(f, first, size):
     elif length > room:
         raise UnreadableError(f"truncated: {room} of {length} bytes of sound")
     if real > LONGEST and real != length:
-        raise UnreadableError("longer than 4 GiB, and its header does not say how long")
+        raise UnreadableError("longer than 4 GiB, and its header gives no length")
     end = start + real + real % 2
     if end < size:
         f.seek(end)
@@ -92,14 +96,16 @@ def _recording(f, first, size):
     header = bytearray(f.read(start - first))
     header[-4:] = struct.pack(order + "I", real)
     header[4:8] = struct.pack(order + "I", min(len(header) - 8 + real, 2**32 - 1))
-    # What follows the sound (names, pictures) is left out.
+    # Chunks after the sound (names, pictures) are left out.
     parts = Parts(f, [bytes(header), (start, start + real)])
     return parts, end if another else size, same
 
 
 def _chunks_until(f, at, size, order):
-    """Whether nothing but whole chunks lies between two places: then a length of 0 is
-    meant. With nothing between them it is."""
+    """Return True if only whole chunks, or nothing, lie between `at` and `size`.
+
+    Then a length of 0 is the real length.
+    """
     while at + 8 <= size:
         f.seek(at)
         chunk, length = struct.unpack(order + "4sI", f.read(8))
