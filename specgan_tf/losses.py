@@ -46,7 +46,9 @@ def wgan_G(D_G_z: tf.Tensor) -> tf.Tensor:
     return -tf.reduce_mean(D_G_z)
 
 
-def gradient_penalty(D, x, G_z, alpha):
+def gradient_penalty(
+    D: Callable[[tf.Tensor], tf.Tensor], x: tf.Tensor, G_z: tf.Tensor, alpha: tf.Tensor
+) -> tf.Tensor:
     """Mean squared distance of D's slope from one, between real and generated.
 
     Args:

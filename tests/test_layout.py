@@ -207,9 +207,17 @@ def test_a_mode_is_a_function_of_its_name():
         assert command.function_of(mode).__name__ == f"run_{mode}"
 
 
+# Most of their methods override those of Keras or h11; one runs under Python 3.6.
+UNTYPED = {"gan", "kernels", "specgan", "tf1", "serving.connections"}
+UNTYPED |= {"crosscheck.original"}
+UNTYPED |= {"arguments", "moments"}  # not done yet
+
+
 def test_public_functions_have_type_hints():
     count = 0
-    for path, source in sources("specgan_tf/cli/*.py", "specgan_tf/weights/*.py"):
+    for path, source in sources(*PACKAGE):
+        if path.removesuffix(".py").replace(os.sep, ".").partition(".")[2] in UNTYPED:
+            continue
         tree = ast.parse(source)
         classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
         for node in (node for owner in (tree, *classes) for node in owner.body):
@@ -217,10 +225,10 @@ def test_public_functions_have_type_hints():
             if not isinstance(node, ast.FunctionDef) or re.match("_|on_", node.name):
                 continue
             count += 1
-            args = node.args.args + node.args.kwonlyargs
-            bare = [a.arg for a in args if not a.annotation and a.arg != "self"]
+            args, own = node.args.args + node.args.kwonlyargs, ("self", "cls")
+            bare = [a.arg for a in args if not a.annotation and a.arg not in own]
             assert node.returns and not bare, f"{path}: {node.name}, {bare}"
-    assert count > 100
+    assert count > 400
 
 
 def test_argparse_lives_in_commands():

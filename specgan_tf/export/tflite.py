@@ -13,6 +13,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import keras
 import numpy as np
@@ -337,7 +338,7 @@ def metadata(path: StrPath) -> dict:
     raise InputError(f"{path} has no metadata of a SpecGAN")
 
 
-def interpreter(path: StrPath, threads: int = 1):
+def interpreter(path: StrPath, threads: int = 1) -> Any:
     """An interpreter of ai-edge-litert, tf.lite's successor, or else of tf.lite."""
     import warnings
 

@@ -145,8 +145,8 @@ def timed(dataset: tf.data.Dataset, add: Callable[[float], None]) -> tf.data.Dat
     """Return the same dataset, which calls `add` with the seconds spent waiting.
 
     It calls `add` once per element, with the time that the stage before it took to
-    deliver the element. Put it behind a `prefetch`. It must run in the process that
-    calls `timed`.
+    deliver the element. Put it behind a `prefetch`, and iterate it in the process
+    that made it.
     """
     # A zip asks its components one after another.
     clock = tf.data.Dataset.from_tensors(0).repeat().map(lambda _: tf.timestamp())

@@ -45,7 +45,7 @@ def decode_audio(
       num_channels: 1 averages all channels of the file; 2 doubles a mono file; any
         other count must be the file's own.
       normalize: divide by the largest absolute sample.
-        differs: not if the channels cancel out, because their difference would become
+        differs: not if the channels cancel out, because what remains would become
         full-scale noise.  [loader.py:60-63]
       fast_wav: take only WAV files, 16-bit PCM or 32-bit float, whose rate is `fs`.
       resample: "soxr_hq", or "kaiser_best" (needs the resampy package).

@@ -80,9 +80,8 @@ def _length(program, safe, source, rate):
             command, stdin=subprocess.DEVNULL, capture_output=True, timeout=SECONDS
         )
         (stream,) = json.loads(run.stdout)["streams"]
-        exact = (
-            stream["time_base"] == f"1/{rate}"
-        )  # other containers round or estimate it
+        # Other containers round or estimate the length.
+        exact = stream["time_base"] == f"1/{rate}"
         return int(stream["duration_ts"]) if exact else None
     except (OSError, ValueError, LookupError, subprocess.TimeoutExpired):
         return None  # no ffprobe, or it does not know
@@ -156,9 +155,7 @@ def _blocks(command, note):
                 reason = "it has no sound track"
             raise UnreadableError(f"ffmpeg cannot read it: {reason}")
         if complaints:
-            note(
-                f"is damaged, and was read as far as possible (ffmpeg: {complaints[0]})"
-            )
+            note(f"has errors: all that ffmpeg could read is used ({complaints[0]})")
 
 
 def _limit(process):

@@ -18,6 +18,7 @@ import socket
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from typing import NoReturn
 
 log = logging.getLogger("specgan_tf")
 
@@ -57,7 +58,7 @@ def origin(text: str) -> str:
 class Parser(argparse.ArgumentParser):
     """An `ArgumentParser` whose errors are one line."""
 
-    def error(self, message):
+    def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: error: {message} (--help lists every flag)\n")
 
 
