@@ -1,10 +1,13 @@
 """Checks of the arguments of a `SpecGAN`: networks, optimizers, data."""
 
+from collections.abc import Sequence
+
 import keras
 import numpy as np
 import tensorflow as tf
 
 from specgan_tf import spectral
+from specgan_tf.losses import Loss
 
 # Attributes that SpecGAN uses of its networks.
 GENERATOR = "latent_dim", "use_batchnorm"
@@ -25,11 +28,11 @@ class Optimizers:
         self.G, self.D, self.ratio = G, D, None
 
     @property
-    def learning_rate(self):
+    def learning_rate(self) -> tf.Variable:
         return self.G.learning_rate
 
     @learning_rate.setter
-    def learning_rate(self, value):
+    def learning_rate(self, value: float) -> None:
         before, D = (float(o.learning_rate.numpy()) for o in (self.G, self.D))
         if before:
             self.ratio = D / before
@@ -37,15 +40,17 @@ class Optimizers:
         self.D.learning_rate = value if self.ratio is None else value * self.ratio
 
     @property
-    def iterations(self):
+    def iterations(self) -> tf.Variable:
         return self.G.iterations
 
     @property
-    def variables(self):
+    def variables(self) -> list:
         return self.G.variables + self.D.variables
 
 
-def get_optimizer(name, optimizer, loss):
+def get_optimizer(
+    name: str, optimizer: object, loss: Loss
+) -> keras.optimizers.Optimizer:
     """The Keras optimizer that `compile` was given; for None, the loss's own."""
     try:
         optimizer = keras.optimizers.get(optimizer)
@@ -57,7 +62,9 @@ def get_optimizer(name, optimizer, loss):
     return optimizer or loss.optimizer()
 
 
-def require_network(name, net, kind, attributes):
+def require_network(
+    name: str, net: object, kind: str, attributes: Sequence[str]
+) -> None:
     """Refuse a network without these attributes."""
     missing = [a for a in attributes if not hasattr(net, a)]
     if missing:
@@ -67,13 +74,13 @@ def require_network(name, net, kind, attributes):
         )
 
 
-def require_positive_integer(name, value):
+def require_positive_integer(name: str, value: object) -> None:
     whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
     if not whole or value < 1:
         raise ValueError(f"{name} must be a positive integer. Received: {value!r}")
 
 
-def frames(G, D):
+def frames(G: keras.Model, D: keras.Model) -> int:
     """Frames of the spectrograms that both networks have; a ValueError if they differ.
 
     A network without a slice_len has the reference's.
@@ -86,7 +93,7 @@ def frames(G, D):
     return lengths[0] // spectral.NHOP
 
 
-def refuse_array(x, n, frames):
+def refuse_array(x: object, n: int, frames: int) -> None:
     """Refuse an array in place of a dataset, and say how to make one of it."""
     if isinstance(x, (np.ndarray, tf.Tensor)):
         raise ValueError(
@@ -96,14 +103,14 @@ def refuse_array(x, n, frames):
         )
 
 
-def wanted(n, frames):
+def wanted(n: int, frames: int) -> str:
     """Shape and dtype of a dataset's elements."""
     return (
         f"float32 [disc_nupdates, b, {frames}, 128, 1], here [{n}, b, {frames}, 128, 1]"
     )
 
 
-def incomplete(n, frames):
+def incomplete(n: int, frames: int) -> str:
     """The error for an element that holds another number of batches than `n`."""
     return (
         f"each element of the dataset must be {wanted(n, frames)}. Received: another "
@@ -112,7 +119,7 @@ def incomplete(n, frames):
     )
 
 
-def checked(x, n, frames):
+def checked(x: tf.Tensor, n: int, frames: int) -> tf.Tensor:
     """`x`, an element of a dataset, if it is `n` real batches; else a ValueError."""
     shape = tf.TensorShape([n, None, frames, 128, 1])
     if x.dtype != tf.float32 or not shape.is_compatible_with(x.shape):
