@@ -118,7 +118,8 @@ def sums(
 ) -> Sums:
     """The sums of waveforms float32 [b, 16384] or longer, for `merge`."""
     x = np.asarray(x)
-    return merge(sums_of_one(one, log_eps, pad_front, x.shape[1]) for one in x)
+    slice_len = max(x.shape[1], spectral.SLICE_LEN)
+    return merge(sums_of_one(one, log_eps, pad_front, slice_len) for one in x)
 
 
 def sums_of_one(
@@ -131,12 +132,8 @@ def sums_of_one(
     X_lmag = log_magnitude(x, log_eps, pad_front, slice_len).astype(np.float64)
     mean, top = X_lmag.mean(axis=0), X_lmag.max(axis=0)
     X_lmag -= mean
-    return (
-        slice_len // spectral.SLICE_LEN,
-        mean,
-        np.einsum("ij,ij->j", X_lmag, X_lmag),
-        top,
-    )
+    m2 = np.einsum("ij,ij->j", X_lmag, X_lmag)
+    return slice_len // spectral.SLICE_LEN, mean, m2, top
 
 
 def log_magnitude(

@@ -353,6 +353,7 @@ def test_hostile_settings_are_text(tmp_path):
     settings = [
         ("specgan_loss", HOSTILE[0], False),
         ("data_sample_rate", 16000, True),
+        ("data_slice_len", 16384, True),
         ("data_dir", HOSTILE[1] + "{{ 7 * 7 }}", False),
         *((f"specgan_{n}", None, True) for n in ("clip_nstd", "log_eps", "pad_front")),
     ]
