@@ -58,7 +58,7 @@ demo: $(VENV)/installed
 # the digits first, MODEL=another.tflite a model of one's own
 web: $(WEB)/vendor/litert.js $(MODEL) $(MODELS:%=$(OUT)/%/synthesize.f32.tflite)
 	@$(PYTHON) $(WEB)/gather.py $(MODEL:%=$(basename $(notdir $(MODEL)))=%) \
-		$(foreach name,$(MODELS),$(name)=$(OUT)/$(name)/synthesize.f32.tflite)
+		$(foreach name,$(filter-out $(basename $(notdir $(MODEL))),$(MODELS)),$(name)=$(OUT)/$(name)/synthesize.f32.tflite)
 	@$(PYTHON) $(WEB)/serve.py $(PORT)
 
 $(OUT)/%/synthesize.f32.tflite: specgan_tf/data/models/%/generator.npz | $(VENV)/installed

@@ -9,6 +9,7 @@ runs where this package is not.
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -47,6 +48,8 @@ def opened(path: str) -> Iterator[str]:
     if not is_model(path):
         yield path
         return
+    # Until the server handles it, SIGTERM would leave the folder and the export behind.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     with tempfile.TemporaryDirectory(prefix="specgan.") as folder:
         print(f"Exporting {path}", flush=True)
         export = [sys.executable, "-m", "specgan_tf.cli.export", path]

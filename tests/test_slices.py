@@ -21,7 +21,7 @@ from specgan_tf import (
     sheet,
     spectral,
 )
-from specgan_tf.eval import classifier, health, score
+from specgan_tf.eval import classifier, comparison, health, score
 from specgan_tf.export import tflite
 from specgan_tf.specgan import SLICE_LENS
 from specgan_tf.weights import checkpoint, tensors
@@ -236,3 +236,64 @@ def test_a_damaged_length_is_no_generator(tmp_path):
     found = shapes(SpecGANGenerator(dim=1))
     found["G/z_project/dense/kernel"] = (100, 300)
     assert tensors.generator_options(found) is None
+
+
+def test_the_classifier_s_real_halves_are_of_whole_clips():
+    """Each half has all pieces of its clips, and no other's."""
+
+    class Hears:
+        labels = "ab"
+        heard = []
+
+        def probabilities(self, x):
+            return np.full([2 * len(x), 2], 0.5)
+
+        def features(self, x):
+            (pieces,) = classifier.chunks(x)
+            return pieces[:, :3]
+
+    rs = np.random.RandomState(0)
+    made, real = (rs.randn(n, TWICE).astype("f4") / 8 for n in (4, 8))
+    found = comparison.measure(made, real, Hears(), 1)
+    order = np.random.default_rng(0).permutation(8)
+    halves = [
+        np.concatenate([[x[:3], x[16384:16387]] for x in real[some]])
+        for some in (order[:4], order[4:])
+    ]
+    wanted = score.frechet_distance(*halves)
+    assert found["real"]["frechet_classifier"] == pytest.approx(wanted)
+
+
+def test_scores_of_a_folder_of_longer_sounds(run, refused, tmp_path, long_clips):
+    folder = tmp_path / "made"
+    folder.mkdir()
+    for i in range(4):
+        x = np.random.RandomState(i).randint(-999, 999, TWICE).astype(np.int16)
+        wavfile.write(folder / f"{i}.wav", 16000, x)
+    argv = [
+        "score",
+        folder,
+        "--data_dir",
+        long_clips,
+        "--score_fp",
+        tmp_path / "s.json",
+    ]
+    assert "has 32768 samples, not 16384" in refused(*argv)
+    status, _, err = run(*argv, "--data_slice_len", TWICE)
+    assert status == 0, err
+    longer = 65536
+    status, _, err = run(
+        *argv,
+        "--data_slice_len",
+        longer,
+        "--fix_length",
+        "--overwrite",
+        "--data_pad_end",
+        "--data_first_slice",
+    )
+    assert status == 0, err
+
+
+def test_the_original_cannot_continue_longer_sounds(refused, trained, tmp_path):
+    said = refused("to_tf1", trained, tmp_path / "new")
+    assert "16384 samples only; this training has data_slice_len 32768" in said

@@ -105,3 +105,20 @@ def test_what_cannot_be_begun_with_is_refused(refused, tmp_path, trained):
     said = refused("train", trained, "--train_from", "drums")
     assert "holds a training already" in said
     assert not new.exists()
+
+
+def test_what_a_failed_start_left_comes_second(run, refused, tmp_path, trained, clips):
+    """args.txt and moments without a checkpoint are not of the training begun with."""
+    (tmp_path / "args.txt").write_text("specgan_log_eps,1e-05\nspecgan_dim,3\n")
+    argv = ["train", tmp_path, "--train_from", trained, "--data_dir", clips]
+    argv += ["--train_batch_size", 2, "--train_max_steps", 1]
+    own = tmp_path / "moments.pkl"
+    moments.save(own, np.zeros(129), np.ones(129), 1e-3)
+    said = refused(*argv)
+    assert f"{own} is there" in said and "other moments" in said
+    own.unlink()
+    status, _, err = run(*argv)
+    assert status == 0, err
+    recorded = folders.read_args(tmp_path)
+    assert (recorded["specgan_dim"], recorded["specgan_log_eps"]) == ("1", "0.001")
+    assert moments.load(own).equals(moments.load(trained / "moments.pkl"))

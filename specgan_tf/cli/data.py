@@ -161,19 +161,25 @@ def training_moments(
     """
     own = os.path.join(args.train_dir, "moments.pkl")
     prefix = folders.latest(args.train_dir)
-    if os.path.isfile(own) or args.data_moments_fp or prefix:
+    begun_with = args.train_from if not (prefix or args.data_moments_fp) else None
+    if begun_with:
+        found = load_moments(begun_with, args)
+    elif os.path.isfile(own) or args.data_moments_fp or prefix:
         found = load_moments(args.train_dir, args)
         recorded = folders.read_args(args.train_dir).get("data_dir", "None")
         if prefix and recorded != str(args.data_dir and os.path.abspath(args.data_dir)):
             log.info(
                 "The data changed (before: %s); the moments stay as they are", recorded
             )
-    elif args.train_from:
-        found = load_moments(args.train_from, args)
     else:
         found = compute_moments(fps, args, lengths)
     if not os.path.isfile(own):
         moments.save(own, *found)
+    elif begun_with and not found.equals(moments.load(own)):
+        raise InputError(
+            f"{own} is there, and {begun_with} has other moments: pass "
+            f"--data_moments_fp {own} to use it, or remove it"
+        )
     elif not found.equals(moments.load(own)):
         raise InputError(
             f"{args.data_moments_fp} differs from {own}, which this training uses; "

@@ -348,7 +348,7 @@ class Settings:
     score_fp: str | None = SCORE(
         None, "JSON file; default in TRAIN_DIR/score, or the folder"
     )
-    fix_length: bool = SCORE(False, "cut WAV files to 16384 samples, or add zeros")
+    fix_length: bool = SCORE(False, "cut WAV files to --data_slice_len, or add zeros")
 
     classifier_dim: int = CLASSIFIER(128, "channels of each convolution", type=positive)
     classifier_optimizer: str = CLASSIFIER(

@@ -56,6 +56,11 @@ def run_to_tf1(args: Settings) -> None:
             "the original computes spectrograms with its defaults only; this training "
             "has " + ", ".join(f"specgan_{k} {v}" for k, v in moments.analysis.items())
         )
+    if args.data_slice_len != Settings.data_slice_len:
+        raise InputError(
+            f"the original makes sounds of {Settings.data_slice_len} samples only; "
+            f"this training has data_slice_len {args.data_slice_len}"
+        )
     if os.path.exists(args.out_dir):
         raise InputError(f"{args.out_dir} exists; choose a new folder")
     z_fp = os.path.join("preview", "z.pkl")

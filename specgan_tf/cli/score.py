@@ -181,7 +181,9 @@ def sounds(
     elif not any(name.endswith(".wav") for name in os.listdir(folder)):
         raise InputError(f"{folder} holds neither a checkpoint nor WAV files")
     else:
-        made = comparison.read_folder(args.train_dir, args.score_n, args.fix_length)
+        made = comparison.read_folder(
+            args.train_dir, args.score_n, args.fix_length, args.data_slice_len
+        )
         of = {"folder": os.path.abspath(folder)}
     return fp, made, of
 

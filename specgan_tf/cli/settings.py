@@ -104,7 +104,8 @@ def resolve_settings(given: Values) -> Settings:
         log_recorded(given, recorded, folder)
         if prefix and has_args:
             log_changes(given, recorded)
-    return Settings(**taken | recorded | given, given=asked)
+    # What a start without a checkpoint left in args.txt comes second.
+    return Settings(**recorded | taken | given, given=asked)
 
 
 def use_one_name(values: dict[str, Any]) -> None:
@@ -177,7 +178,7 @@ def taken_over(given: Values) -> dict[str, Any]:
 def recorded_by(path: StrPath) -> dict[str, Any]:
     """`recorded_on_card` for a training folder or a checkpoint."""
     folder = folders.folder_of(path)
-    _, told = recorded_in(folders.require(path))
+    _, told = folders.read_latest(path, recorded_in)
     recorded = read_recorded(folder)
     has_args = os.path.isfile(os.path.join(folder, "args.txt"))
     known = recorded_analysis({"train_dir": folder}, has_args) | recorded | told

@@ -109,7 +109,11 @@ def train_on(fps: list[str], args: Settings) -> None:
         checkpoint.restore(gan, prefix)
         log.info("Resuming from %s", prefix)
     elif args.train_from:
-        anew = checkpoint.begin(gan, args.train_from)
+        anew = folders.read_latest(
+            args.train_from, lambda source: checkpoint.begin(gan, source)
+        )
+        begun = zlib.crc32(b"".join(v.numpy().tobytes() for v in gan.G.variables))
+        distribute.require_same(strategy, begun, "weights to begin with")
         log.info("Beginning with the weights of %s", args.train_from)
         if anew:
             log.info("  but for %s, which start anew", ", ".join(anew))

@@ -72,7 +72,9 @@ def measure(
     features = [classifier.features(x) for x in (generated, real)]
     if features[0] is not None:
         made["frechet_classifier"] = score.frechet_distance(*features)
-        parts = (features[1][i] for i in parts)
+        # A longer clip has several rows of features: see `classifier.chunks`.
+        by_clip = features[1].reshape(len(real), -1, features[1].shape[1])
+        parts = (np.concatenate(by_clip[i]) for i in parts)
         true["frechet_classifier"] = score.frechet_distance(*parts)
     return {"generated": made, "real": true}
 
@@ -129,19 +131,22 @@ def table(measures: dict[str, dict[str, Any]]) -> list[str]:
 
 
 def read_folder(
-    folder: str, n: int | None = None, fix_length: bool = False
+    folder: str,
+    n: int | None = None,
+    fix_length: bool = False,
+    slice_len: int = spectral.SLICE_LEN,
 ) -> np.ndarray:
-    """Read the WAV files of a folder as the original does: float32 [n, 16384].
+    """Read the WAV files of a folder as the original does: float32 [n, slice_len].
 
     The order is shuffled, but the same every time.
 
     Args:
       n: read the first `n`; None reads all.
-      fix_length: cut files to 16384 samples, or pad them with zeros.
+      fix_length: cut files to slice_len samples, or pad them with zeros.
 
     Raises:
       InputError: there are fewer than `n` files, or a file is not mono, not at 16 kHz,
-        neither 16-bit nor float, or not 16384 samples long.
+        neither 16-bit nor float, or not slice_len samples long.
 
     [score.py:49-69, 134-140]
     """
@@ -152,11 +157,14 @@ def read_folder(
             f"{folder} holds {len(names)} WAV files; {n or 1} or more are needed"
         )
     return np.stack(
-        [_read_wav(os.path.join(folder, name), fix_length) for name in names[:n]]
+        [
+            _read_wav(os.path.join(folder, name), fix_length, slice_len)
+            for name in names[:n]
+        ]
     )
 
 
-def _read_wav(fp, fix_length):
+def _read_wav(fp, fix_length, slice_len):
     from scipy.io import wavfile
 
     try:
@@ -180,11 +188,11 @@ def _read_wav(fp, fix_length):
         # original: 32767 here, though decoding divides by 32768.  [score.py:54-56]
         x = x.astype(np.float32) / 32767.0
     if fix_length:
-        x = x[: spectral.SLICE_LEN]
-        x = np.pad(x, (0, spectral.SLICE_LEN - len(x)))
-    if len(x) != spectral.SLICE_LEN:
+        x = x[:slice_len]
+        x = np.pad(x, (0, slice_len - len(x)))
+    if len(x) != slice_len:
         raise InputError(
-            f"{fp} has {len(x)} samples, not {spectral.SLICE_LEN}; --fix_length cuts "
-            "it or pads it with zeros"
+            f"{fp} has {len(x)} samples, not {slice_len}; --fix_length cuts it or pads "
+            "it with zeros"
         )
     return x
