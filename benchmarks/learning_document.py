@@ -143,7 +143,7 @@ def counts(found):
         "n": n,
         "here": here[1],
         "beside": beside[1],
-        "share": share_of_ways(m, n),
+        "share": share_of_ways(m, n, beside[1]),
         "smallest": shown_p(permutation.smallest_p(m, n)),
         "confidence": f"{100 * (1 - LEVEL):.0f}",
         **{name: found[name] for name in ("clips", "every", "flags")},
@@ -172,18 +172,23 @@ COMPARISON = """Each cell is a mean ± standard deviation over trainings. The me
 - *diversity*: mean log-spectral distance of two of them, in dB.
 - *D's loss*, *G's loss*: means of readings every {every} iterations since the checkpoint before.
 
-*real* holds {clips} real sounds, kept apart, against the same others. *d* is the difference, {here} less {beside}, in standard deviations over a side's trainings. The interval, of each cell alone, holds it with {confidence} % confidence: the shifts that the same test would not refuse. p is {share} to call {m} of the {m} + {n} trainings {beside}'s that set the means as far apart. It cannot be below {smallest}. *adjusted* is the share in which any cell of any table is so far apart.
+*real* holds {clips} real sounds, kept apart, against the same others. *d* is the difference, {here} less {beside}, in standard deviations over a side's trainings. The interval, of each cell alone, holds it with {confidence} % confidence: the shifts that the same test would not refuse. p is {share}. It cannot be below {smallest}. *adjusted* is the share in which any cell of any table is so far apart.
 """
 
 INCEPTION = """- *inception score*: by a classifier that `train_specgan.py classifier` made, in one group; more is clearer and more varied.
 """
 
 
-def share_of_ways(m, n):
+def share_of_ways(m, n, beside):
+    """What p is, in words."""
     ways, every = len(permutation.relabelings(m, n)), math.comb(m + n, m)
+    call = f"to call {m} of the {m} + {n} trainings {beside}'s"
     if ways == every:
-        return f"exact: the share of the {ways} ways"
-    return f"the share, of the true way and {ways - 1} drawn from all {every:,} ways,"
+        return f"exact: the share of the {ways} ways {call} that set the means as far apart"
+    return (
+        f"a share of ways {call}: of the true one and {ways - 1} drawn from all "
+        f"{every:,}, those that set the means as far apart"
+    )
 
 
 def answer(found, rows):
