@@ -38,7 +38,8 @@ pytest.importorskip("starlette", reason="the extra 'serve' is not installed")
 from specgan_tf import generate, serve
 from specgan_tf.export import verify
 from specgan_tf.serving import __main__ as serving
-from specgan_tf.serving import batching, connections, protocol, versions
+from specgan_tf.serving import batching, connections, protocol
+from specgan_tf.serving.signature import Signature
 from specgan_tf.weights import bundled
 
 
@@ -243,7 +244,7 @@ def test_joined_requests_are_computed_together(server, saved, tmp_path):
 
 @pytest.mark.parametrize("name", ["generate", "synthesize", "wav", "invert"])
 def test_joining_changes_no_more_than_rounding(name, signatures, measured):
-    function = versions.Signature.of(name, signatures.loaded.signatures[name])
+    function = Signature.of(name, signatures.loaded.signatures[name])
     X = signatures("generate", z=LATENTS)["G_z_norm"]
     # A few steps: of 3e-8, as AVX2's kernels round other batches otherwise, three make
     # 2e-7 and sixteen 9e-6.

@@ -7,7 +7,8 @@ import pytest
 import tensorflow as tf
 
 pytest.importorskip("starlette", reason="the extra 'serve' is not installed")
-from specgan_tf.serving import batching, protocol, versions
+from specgan_tf.serving import batching, protocol
+from specgan_tf.serving.signature import Signature
 
 # The examples of TensorFlow Serving's page on its REST API, as PredictRequest has them.
 ANYTHING = {
@@ -31,7 +32,7 @@ def test_requests_become_the_tensors_of_a_predict_request():
     wanted.inputs["sensor"].CopyFrom(sensor)
     wanted.output_filter.extend(["b"])
 
-    signature = versions.Signature("serving_default", None, ANYTHING, ["a", "b"])
+    signature = Signature("serving_default", None, ANYTHING, ["a", "b"])
     given = {"serving_default": signature}
     by_column = {name: [row[name] for row in ROWS] for name in ANYTHING}
     for form in ({"instances": ROWS}, {"inputs": by_column}):
@@ -45,7 +46,7 @@ def test_requests_become_the_tensors_of_a_predict_request():
 
     # One input: its name may be left out.
     one = {
-        "serving_default": versions.Signature(
+        "serving_default": Signature(
             "serving_default", None, {"s": ANYTHING["tag"]}, ["a"]
         )
     }
@@ -58,7 +59,7 @@ def test_requests_become_the_tensors_of_a_predict_request():
 
 def test_answers_are_of_tensorflow_servings_form():
     """Row or columnar, the name of a single output left out, _bytes in base64."""
-    signature = versions.Signature("s", None, {"x": (np.dtype("f4"), (None,))}, [])
+    signature = Signature("s", None, {"x": (np.dtype("f4"), (None,))}, [])
     made = {
         "a": np.array([0.2, 3], np.float32),
         "n": np.array([[1], [-2]], np.int16),
@@ -88,9 +89,7 @@ def test_one_that_fails_does_not_take_the_others_along():
             raise tf.errors.InvalidArgumentError(None, None, "negative\nin node y")
         return {"y": x}
 
-    function = versions.Signature(
-        "generate", function, {"x": (np.dtype("f4"), (None,))}, []
-    )
+    function = Signature("generate", function, {"x": (np.dtype("f4"), (None,))}, [])
     jobs = [
         protocol.Job(function, {"x": np.array(x, np.float32)}, ["y"])
         for x in ([1, 2], [-1], [3])

@@ -25,6 +25,7 @@ from specgan_tf.export import saved_model
 pytest.importorskip("starlette", reason="the extra 'serve' is not installed")
 from specgan_tf.serving import __main__, app, protocol
 from specgan_tf.serving import versions as serving_versions
+from specgan_tf.serving.metrics import Metrics
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +115,7 @@ def test_versions_come_and_go_without_a_lost_request(saved, tmp_path):
 
 
 def test_nothing_is_served_before_it_is_loaded():
-    versions = serving_versions.Versions("nowhere", app.Metrics())
+    versions = serving_versions.Versions("nowhere", Metrics())
     with pytest.raises(protocol.Refused) as e, versions.using():
         pass
     assert (e.value.status, e.value.reason) == (503, "no version is loaded yet")

@@ -3,15 +3,12 @@
 import asyncio
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
 
 import anyio
 import numpy as np
 
+from .metrics import Metrics
 from .protocol import JOINED, Job, Refused
-
-if TYPE_CHECKING:
-    from .app import Metrics
 
 
 def compute(jobs: list[Job]) -> list[dict[str, np.ndarray] | Exception]:
@@ -53,7 +50,7 @@ class Queue:
         limits: dict[str, float],
         batch_rows: int,
         delay: float,
-        metrics: "Metrics",
+        metrics: Metrics,
     ) -> None:
         self.limits, self.batch_rows, self.delay = limits, batch_rows, delay
         self.metrics, self.waiting, self.came = metrics, [], asyncio.Event()

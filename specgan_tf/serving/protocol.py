@@ -7,13 +7,11 @@ import dataclasses
 import itertools
 import reprlib
 import time
-from typing import TYPE_CHECKING
 
 import numpy as np
 import orjson
 
-if TYPE_CHECKING:
-    from .versions import Signature
+from .signature import Signature
 
 # Signatures with one row of outputs per row of inputs: their requests can be joined,
 # and the answers split again.
@@ -138,7 +136,7 @@ def read_string(name: str, value: object) -> bytes:
     raise Refused(400, f'{name} must be a string or {{"b64": "..."}}, base64')
 
 
-def read_rows(signature: "Signature", instances: object) -> dict[str, list]:
+def read_rows(signature: Signature, instances: object) -> dict[str, list]:
     """The row form, a list of rows -> dict of input name -> nested lists."""
     if not isinstance(instances, list) or not instances:
         raise Refused(400, "'instances' must be a list of at least one row")
@@ -161,7 +159,7 @@ def read_rows(signature: "Signature", instances: object) -> dict[str, list]:
     return dict.fromkeys(names, instances)
 
 
-def read_columns(signature: "Signature", inputs: object) -> dict[str, object]:
+def read_columns(signature: Signature, inputs: object) -> dict[str, object]:
     """The columnar form, rows by input -> dict of input name -> nested lists."""
     names = signature.inputs.keys()
     if not isinstance(inputs, dict) or is_b64(inputs):
@@ -177,7 +175,7 @@ def read_columns(signature: "Signature", inputs: object) -> dict[str, object]:
     return inputs
 
 
-def read_outputs(signature: "Signature", names: object) -> list[str]:
+def read_outputs(signature: Signature, names: object) -> list[str]:
     """The outputs that PredictRequest's output_filter selects; None selects all."""
     if names is None:
         return signature.outputs
@@ -193,7 +191,7 @@ def read_outputs(signature: "Signature", names: object) -> list[str]:
     return [name for name in signature.outputs if name in names]
 
 
-def find_signature(signatures: dict[str, "Signature"], name: object) -> "Signature":
+def find_signature(signatures: dict[str, Signature], name: object) -> Signature:
     if not isinstance(name, str):
         raise Refused(400, "'signature_name' must be a string")
     try:
@@ -206,7 +204,7 @@ def find_signature(signatures: dict[str, "Signature"], name: object) -> "Signatu
 
 
 def read_predict(
-    body: bytes, signatures: dict[str, "Signature"], limits: dict[str, float]
+    body: bytes, signatures: dict[str, Signature], limits: dict[str, float]
 ) -> "Job":
     """The body of a predict request -> Job.
 
@@ -232,7 +230,7 @@ def read_predict(
 
 
 def make_job(
-    signature: "Signature",
+    signature: Signature,
     tensors: dict[str, np.ndarray],
     limits: dict[str, float],
     outputs: list[str] | None = None,
@@ -265,7 +263,7 @@ def check(
 class Job:
     """A parsed request, which waits to be computed."""
 
-    signature: "Signature"
+    signature: Signature
     tensors: dict[str, np.ndarray]
     outputs: list[str]  # the names to answer with
     by_row: bool = False  # whether the request has the row form
