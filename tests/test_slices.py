@@ -184,7 +184,8 @@ def test_every_mode_follows(run, trained, tmp_path, long_clips):
     argv = ["report", trained, "--report_fp", tmp_path / "report.html"]
     status, _, err = run(*argv, "--data_dir", long_clips, "--report_n", 2)
     assert status == 0, err
-    assert "Listen" in (tmp_path / "report.html").read_text()
+    page = (tmp_path / "report.html").read_text()
+    assert "Listen" in page and "(2.05 s)" in page  # the pictures' width
     argv = ["score", trained, "--score_fp", tmp_path / "score.json", "--score_n", 4]
     status, _, err = run(*argv, "--data_dir", long_clips)
     assert status == 0, err
