@@ -14,6 +14,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import wave
 from concurrent import futures
 
@@ -826,3 +827,17 @@ def test_the_load_test_runs(tmp_path):
     assert all(row["requests"] > 0 and row["errors"] == 0 for row in rows)
     assert rows[-2]["rows at a time"] > rows[-1]["rows at a time"] == 1
     assert len(re.findall(r"^\| \d", done.stdout, re.MULTILINE)) == 6
+
+
+def test_sigterm_during_an_export_leaves_nothing(tmp_path):
+    argv = [sys.executable, "-m", "specgan_tf.serve", "drums", "--port", "0"]
+    env = {**os.environ, "TMPDIR": str(tmp_path)}
+    with subprocess.Popen(argv, cwd=ROOT, env=env, stdout=subprocess.DEVNULL) as server:
+        try:
+            while not list(tmp_path.glob("specgan.*")) and server.poll() is None:
+                time.sleep(0.05)
+            server.terminate()
+            assert server.wait(120) == 128 + signal.SIGTERM
+        finally:
+            server.kill()
+    assert not list(tmp_path.glob("specgan.*"))
