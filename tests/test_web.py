@@ -687,7 +687,9 @@ def test_what_gather_lists(page, models, digits, tmp_path, monkeypatch, capsys):
         gathered.open()
         assert not gathered.find("#models").is_displayed()  # nothing to choose
         page.driver.get_log("browser")
+        written = (folder / "models.json").stat().st_mtime
         (folder / "models.json").write_text("[{}]")
+        os.utime(folder / "models.json", (written, written))  # within the same second
         said = "model/models.json is damaged: make web writes it anew."
         assert gathered.open() == said
         (folder / "models.json").unlink()

@@ -25,7 +25,8 @@ export class Menu {
    * @throws {Error} the list is there, and not as gather.py writes it
    */
   async load() {
-    const response = await fetch(LIST).catch(() => null);
+    // Written anew within a second, it would be "not modified" to this page's server.
+    const response = await fetch(LIST, { cache: "no-store" }).catch(() => null);
     if (!response?.ok) return;
     const list = await response.json().catch(() => null);
     const known = ({ name, file }) => [name, file].every((s) => s && typeof s === "string");
