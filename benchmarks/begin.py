@@ -65,12 +65,8 @@ def sides(args):
 
 
 def clips(folder):
-    given = {
-        "mode": "score",
-        "train_dir": None,
-        "data_dir": folder,
-        "score_real_n": 5000,
-    }
+    """float32 [n, 16384]: the sounds of a folder, each as a training cuts it."""
+    given = {"mode": "moments", "train_dir": folder, "data_dir": folder}
     given |= {"data_first_slice": True, "data_pad_end": True}
     return read_real(resolve_settings(given))
 
