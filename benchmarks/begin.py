@@ -106,7 +106,11 @@ def main():
     args = p.parse_args()
     steps = [int(step) for step in args.steps.split(",")]
     own, rest = clips(args.own), clips(args.rest)
-    rows = [("the own sounds", "", *measure(own, own, rest)[:2], "")]
+    _, diversity, copies = measure(rest, own, rest)
+    rows = [
+        ("the own sounds", "", *measure(own, own, rest)[:2], ""),
+        ("the other sounds", "", 0, diversity, f"{copies:.0%}"),
+    ]
     for name, flags in sides(args).items():
         folder = os.path.join(args.out, name.replace(" ", "-").replace(",", ""))
         for step in steps:
