@@ -49,6 +49,14 @@ sys.path.insert(0, ROOT)
 import train_specgan
 
 
+@pytest.fixture(scope="module")
+def small_buffer():
+    """What runs in a process of its own has the large one."""
+    with pytest.MonkeyPatch.context() as m:
+        m.setattr(BUFFER, 64)
+        yield
+
+
 def shared(*path):
     """A path of the shared folder, or skip."""
     path = os.path.join(SHARED, *path)

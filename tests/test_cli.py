@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import soundfile
 import tensorflow as tf
-from conftest import BUFFER, DRUMS, MAIN, ROOT, SLOWLY, shared
+from conftest import DRUMS, MAIN, ROOT, SLOWLY, shared
 from scipy.io import wavfile
 
 sys.path.insert(0, ROOT)
@@ -31,14 +31,7 @@ from specgan_tf.weights import bundled, checkpoint, folders
 
 TINY = ["--specgan_dim", "1", "--train_batch_size", "2"]
 SHORT = ["--data_first_slice", "--data_pad_end"]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def small_buffer():
-    """What runs in a process of its own has the large one."""
-    with pytest.MonkeyPatch.context() as m:
-        m.setattr(BUFFER, 64)
-        yield
+pytestmark = pytest.mark.usefixtures("small_buffer")
 
 
 @pytest.fixture(scope="module")

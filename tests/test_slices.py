@@ -1,13 +1,15 @@
 """Longer sounds: slices of 2, 4 and 8 times 16384 samples, through every room."""
 
+import io
 import json
 import os
+import wave
 
 import numpy as np
 import pytest
+import server_process
 import soundfile
 import tensorflow as tf
-from conftest import BUFFER
 from PIL import Image
 from scipy.io import wavfile
 
@@ -28,13 +30,7 @@ from specgan_tf.weights import checkpoint, tensors
 
 TWICE = 32768
 TINY = ["--specgan_dim", 1, "--train_batch_size", 2, "--data_slice_len", TWICE]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def small_buffer():
-    with pytest.MonkeyPatch.context() as m:
-        m.setattr(BUFFER, 64)
-        yield
+pytestmark = pytest.mark.usefixtures("small_buffer")
 
 
 @pytest.fixture(scope="module")
@@ -218,6 +214,10 @@ def test_exports_of_longer_sounds(run, trained, tmp_path):
     runner = tflite.interpreter(both).get_signature_runner("synthesize")
     z = np.zeros([1, 100], np.float32)
     assert runner(z=z, ngl=np.int32(1))["G_z"].shape == (1, TWICE, 1)
+    with server_process.running(str(tmp_path / "out" / "specgan")) as server:
+        status, content = server.ask("GET", f"{server_process.MODEL}/wav?n=3&ngl=2")
+        with wave.open(io.BytesIO(content)) as f:
+            assert status == 200 and f.getnframes() == 3 * TWICE
 
 
 def test_scores_of_longer_sounds():

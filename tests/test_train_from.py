@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from conftest import BUFFER
 
 import train_specgan
 from specgan_tf import moments
@@ -10,13 +9,7 @@ from specgan_tf.weights import bundled, checkpoint, folders
 from specgan_tf.weights.tensors import Checkpoint
 
 TINY = ["--specgan_dim", 1, "--train_batch_size", 2, "--specgan_disc_nupdates", 1]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def small_buffer():
-    with pytest.MonkeyPatch.context() as m:
-        m.setattr(BUFFER, 64)
-        yield
+pytestmark = pytest.mark.usefixtures("small_buffer")
 
 
 @pytest.fixture(scope="module")

@@ -61,9 +61,9 @@ def vendored(tmp_path_factory):
     installed(not done.returncode, f"npm could not install LiteRT.js: {done.stderr}")
 
 
-def generator(dim=2, latent_dim=9):
+def generator(dim=2, latent_dim=9, slice_len=16384):
     """One of which each latent makes another spectrogram, in all of [-1, 1]."""
-    G = SpecGANGenerator(dim=dim, latent_dim=latent_dim)
+    G = SpecGANGenerator(dim=dim, latent_dim=latent_dim, slice_len=slice_len)
     rs = np.random.RandomState(0)
     for v in G.trainable_variables:
         if len(v.shape) > 1:  # He's: of a transposed kernel 25 / 4 taps meet in a pixel
@@ -577,6 +577,24 @@ def test_a_small_generator_with_an_invert(page, models, measured):
     measured("generator's noise, dB", -verify.snr(spectrogram, norm.ravel()), -40)
     want = spectral.turn_down(want["G_z"]).numpy().ravel()
     measured("invert's noise, dB", -verify.snr(audio, want), -90)
+    assert page.problems() == []
+
+
+def test_longer_sounds(page, tmp_path, measured):
+    """Of four slices: made, drawn with its seconds, and saved whole."""
+    G, path = generator(1, 9, 4 * 16384), tmp_path / "long.tflite"
+    with tflite.converting(G, MOMENTS, about=ABOUT) as convert:
+        convert(path, ["synthesize", "generate"])
+    page.open()
+    assert page.choose(path) == ""
+    z, audio, spectrogram = page.sound()
+    want = generate.synthesize(G, MOMENTS, z[None])
+    assert len(audio) == 4 * 16384 and len(spectrogram) == 4 * 128 * 128
+    norm = want["G_z_norm"].numpy().ravel()
+    measured("spectrogram's noise, dB", -verify.snr(spectrogram, norm), -90)
+    assert f"{4 * 16384 / RATE:.2f} s" in page.find("main").text
+    page.find("#save").click()
+    assert len(page.saved("specgan-1.wav")[1]) == 4 * 16384
     assert page.problems() == []
 
 
