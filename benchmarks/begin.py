@@ -1,7 +1,7 @@
 """Does a training of few sounds gain from beginning with a trained model?
 
     python -m benchmarks.begin --own FOLDER --rest FOLDER [--train_from drums]
-        [--steps 300,1000,2600] [--out DIR] [--document]
+        [--steps 0,300,1000,2600] [--out DIR] [--document]
 
 Trains with the sounds of --own, say 20 of one kind, three times, with the settings of
 the bundled models: from nothing, with --train_from, and with --train_from and moments
@@ -100,7 +100,7 @@ def main():
     p.add_argument("--own", required=True)
     p.add_argument("--rest", required=True)
     p.add_argument("--train_from", default="drums")
-    p.add_argument("--steps", default="300,1000,2600")
+    p.add_argument("--steps", default="0,300,1000,2600")
     p.add_argument("--out", default=os.path.join(ROOT, "benchmarks", "out", "begin"))
     p.add_argument("--document", action="store_true")
     args = p.parse_args()
@@ -116,7 +116,7 @@ def main():
         for step in steps:
             if not os.path.exists(os.path.join(folder, f"model.ckpt-{step}.index")):
                 argv = ["train", folder, "--data_dir", args.own, *DATA, *TRAIN, *flags]
-                command(*argv, "--train_max_steps", step)
+                command(*argv, "--train_max_steps", max(step, 1))
             frechet, diversity, copies = measure(made(folder, step), own, rest)
             rows.append((name, step, frechet, diversity, f"{copies:.0%}"))
             print(rows[-1], flush=True)
