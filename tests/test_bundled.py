@@ -292,7 +292,7 @@ def test_no_file(tmp_path):
 # The bundled ones
 
 
-def test_the_one_that_comes_along_makes_sound():
+def test_the_bundled_model_makes_sound():
     assert os.path.getsize(bundled.path_of(bundled.DEFAULT)) <= bundle.MAX_BYTES
     G, moments, card = bundled.load()
     assert card["sample_rate"] == 16000 and card["step"] > 0
@@ -406,7 +406,7 @@ def test_the_command_makes_a_model(training, tmp_path, capsys):
     assert "holds mine.txt, which is none of" in capsys.readouterr().err
 
 
-def test_what_an_ear_notices(measured):
+def test_audible_measures(measured):
     t, rs = np.arange(16384), np.random.RandomState(0)
     fading = 100.0 ** -(t / 8192)  # 40 dB in half of the clip
     rising = np.minimum(1, t / 1600)  # the last 20 dB of 100 ms take 90

@@ -147,7 +147,7 @@ def room_of(module):
     return module.rpartition(".")[0] if module not in ROOMS else module
 
 
-def test_who_imports_whom():
+def test_imports_follow_the_levels():
     for path, source in sources(*PACKAGE):
         tree = ast.parse(source)
         scripts = {n for n, _ in imports(tree)} & {"train_specgan", "export"}
@@ -182,7 +182,7 @@ def test_no_module_is_long():
         assert lines <= MOST_LINES or module in LONGER, f"{path}: {lines} lines"
 
 
-def test_what_makes_sound_starts_without_what_trains():
+def test_generating_imports_nothing_for_training():
     """A user waits for each import."""
     found, reached, new = used_by(), set(), {"cli.generate"}
     while new:

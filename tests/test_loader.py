@@ -396,7 +396,7 @@ LONG = {"slice_len": 512, "decode_normalize": False, "repeat": True, "seed": 3}
 )
 @pytest.mark.parametrize("buffer_size", [0, 1, 30])
 @pytest.mark.parametrize("skip", [1, 29, 500, 9001])
-def test_the_order_goes_on_from_anywhere(recordings, flags, buffer_size, skip):
+def test_the_order_resumes_at_any_slice(recordings, flags, buffer_size, skip):
     """Over several epochs and blocks, whether or not the files' lengths are known."""
     shuffle = {"shuffle": buffer_size > 0, "shuffle_buffer_size": buffer_size}
     options = {**LONG, **flags, **shuffle, "decode_parallel_calls": 3}
@@ -415,7 +415,7 @@ def test_the_order_goes_on_from_anywhere(recordings, flags, buffer_size, skip):
         np.testing.assert_array_equal(first, want[:, 0, 0, 0, 0] * 2**17)
 
 
-def test_going_on_decodes_at_most_one_window(recordings, monkeypatch):
+def test_resuming_decodes_at_most_one_window(recordings, monkeypatch):
     """Not the files of all epochs before."""
     options = {**LONG, "shuffle": True, "shuffle_buffer_size": 5}
     known = np.full(len(recordings), -1)
@@ -431,7 +431,7 @@ def test_going_on_decodes_at_most_one_window(recordings, monkeypatch):
     assert len(decoded) <= 10
 
 
-def test_files_that_became_shorter_do_not_stop_what_goes_on(recordings):
+def test_files_that_became_shorter_do_not_stop_a_resumed_training(recordings):
     options = {**LONG, "shuffle": True, "shuffle_buffer_size": 30}
     known = np.full(len(recordings), -1)
     list(batches(recordings, lengths=known, **options).take(500))

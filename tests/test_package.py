@@ -40,7 +40,7 @@ def test_no_other_name_is_there():
 
 
 @pytest.mark.slow
-def test_pip_installs_the_drums_and_the_box_too(tmp_path):
+def test_pip_installs_the_drums_and_the_bundled_models(tmp_path):
     source = tmp_path / "source"
     for name in ("setup.py", "README.md", "pyproject.toml", "LICENSE"):
         source.mkdir(exist_ok=True)

@@ -538,7 +538,7 @@ def test_the_first_never_waits_and_others_do():
     assert done == [None]
 
 
-def test_those_that_wait_are_let_go():
+def test_waiting_threads_are_released():
     with room.Room(limit=0).closing() as here:
         here.reserve(here.enter(), 5)
         number, failed = here.enter(), []
