@@ -76,7 +76,8 @@ def document(path="docs/SOUNDS.md"):
         measures = {**comparison.MEASURES, **{k: k for k in card["sound"]["real"]}}
         numbers = {c: card["scores"][c] | card["sound"][c] for c in COLUMNS}
         lines += ["", f"### {name}", "", f"Step {card['step']}. "]
-        lines[-1] += f"[Its card](../specgan_tf/data/models/{name}/CARD.md) says more."
+        card_fp = f"../specgan_tf/data/models/{name}/CARD.md"
+        lines[-1] += f"[Its card]({card_fp}) has the details."
         lines += ["", *table(measures, numbers), "", *classes(card)]
     sections.write(path, "benchmarks.bundle", "\n".join(lines))
 
@@ -364,13 +365,14 @@ def classes(card):
     """Of how many clips a classifier says what; nothing without one."""
     if "classes" in (counts := card["scores"]["model"]):
         kinds = ", ".join(f"{k} {n}" for k, n in counts["classes"].items())
-        yield f"The classifier hears in this model's clips: {kinds}. It was made by"
+        yield f"Classes that the classifier assigns to this model's clips: {kinds}."
+        yield "The classifier was trained by"
         yield from ("", "```", card["classifier"] or "", "```", "")
 
 
-EXPECT = {  # of a card, in words
-    "drums": "a drum hit; nothing says which: a latent is what it is",
-    "digits": "a spoken digit; nothing says which: a latent is what it is",
+CLIP = {  # what a clip is, and what you cannot choose
+    "drums": ("a drum hit", "drum"),
+    "digits": ("a spoken digit", "digit"),
 }
 
 
@@ -393,6 +395,7 @@ def about(path, card, rows):
     dB = {name: card["scores"][name]["log_spectral_distance"] for name in COLUMNS}
     diverse = dB["model"] / dB["real"]
     folder = f"`./{card['name']}`"
+    clip, kind = CLIP[card["name"]]
     lines = [
         f"# The bundled model `{card['name']}`",
         "",
@@ -409,7 +412,7 @@ def about(path, card, rows):
         "```",
         "",
         f"with the {card['sounds']['files']} sounds of `{SOUNDS}` in {folder}. That "
-        "list names each with licence, author, origin and sha256:",
+        "list has the licence, author, origin and sha256 of each:",
         "",
         *(
             f"- {n} under {licence}: {attribution}"
@@ -423,28 +426,27 @@ def about(path, card, rows):
         "",
         ", ".join(distances) + ".",
         "",
-        f"Its sounds take {card['ngl']} Griffin-Lim steps with the window "
-        f"`{card['gl_window']}` and momentum {card['gl_momentum']:g}, unless flags say "
-        "otherwise.",
+        f"By default its sounds are inverted with {card['ngl']} Griffin-Lim steps, the "
+        f"window `{card['gl_window']}` and momentum {card['gl_momentum']:g}.",
         "",
         "## How good it is",
         "",
-        f"{card['scores']['model']['clips']} clips, of latents that the choice did not "
-        "see (`specgan_tf.eval.comparison`). Real sounds are compared among "
-        "themselves, for a Frechet distance one part with the other. *There and back*: "
-        "real sounds that went through this model's spectrograms and inversion: no "
-        "generator can be better. *Shaped noise*: filtered noise that fades, or with "
-        "the mean spectrum and envelope of real sounds: no generator should be worse. "
-        "*Untrained*: the same network with fresh weights.",
+        f"{card['scores']['model']['clips']} clips, from other latents than those used "
+        "to choose the checkpoint (`specgan_tf.eval.comparison`). Real sounds are "
+        "compared with each other, for a Frechet distance one part with the other. "
+        "*There and back*: real sounds after this model's spectrograms and inversion; "
+        "no generator can be better. *Shaped noise*: filtered noise that fades, or "
+        "noise with the mean spectrum and envelope of real sounds; no generator should "
+        "be worse. *Untrained*: the same network with its initial weights.",
         "",
         *table(comparison.MEASURES, card["scores"]),
         "",
         *classes(card),
-        "In |D|self and diversity, less than real sounds have means that the clips are "
-        "alike. |D|train is the distance to the nearest sound trained on: near zero "
-        "they would be copies.",
+        "If |D|self or diversity is smaller than for real sounds, the clips are alike. "
+        "|D|train is the distance to the nearest training sound; copies would have "
+        "nearly zero.",
         "",
-        "Medians of what an ear notices first:",
+        "Medians of audible properties:",
         "",
         *table({key: key for key in card["sound"]["real"]}, card["sound"]),
         "",
@@ -456,16 +458,16 @@ def about(path, card, rows):
         "shows how far a pattern stands out that repeats every 2, 4 or 8 bins; real "
         "sounds have none, 0 dB.",
         "",
-        f"Weights in float16 change a spectrogram, in [-1, 1], by at most "
-        f"{card['float16']['largest error of spectrograms']:.1g}, over "
-        f"{card['float16']['latents']} latents; {FLOAT16_ERROR:.1g} would be refused.",
+        f"Storing the weights in float16 changes spectrograms, in [-1, 1], by at most "
+        f"{card['float16']['largest error of spectrograms']:.1g} over "
+        f"{card['float16']['latents']} latents (allowed: {FLOAT16_ERROR:.1g}).",
         "",
         "## What to expect of it",
         "",
-        f"Each clip is {EXPECT[card['name']]}. It lasts {seconds:.3f} s at "
-        f"{card['sample_rate']} Hz, mono. The clips are {diverse:.0%} as diverse as "
-        "the sounds learned from. The network is small, and was trained on a CPU; its "
-        "phases are guessed by Griffin-Lim.",
+        f"Each clip is {clip}. You cannot choose which {kind}: the random latent "
+        f"decides. A clip lasts {seconds:.3f} s at {card['sample_rate']} Hz, mono. The "
+        f"clips are {diverse:.0%} as diverse as the training sounds. The network is "
+        "small and was trained on a CPU; Griffin-Lim estimates the phases.",
     ]
     return "\n".join(lines) + "\n"
 
