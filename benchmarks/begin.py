@@ -37,10 +37,10 @@ TRAIN = (
     "--train_lr_G 2e-4 --train_lr_D 4e-4 --train_ema 0.999 --mixed_precision --seed 1 "
     "--train_keep 1000 --train_save_secs 100000 --train_summary_secs 100000"
 ).split()
-TEXT = """Written by `python -m benchmarks.begin --document`: trainings on {own} sounds with
-the settings of the bundled models, compared with {rest} held-out sounds of the same
-kind. {clips} sounds are generated each time. A *copy* is nearer to one of the {own}
-training sounds than half of these are to their nearest neighbour.
+TEXT = """Written by `python -m benchmarks.begin --document`: trainings on {own} sounds,
+with the settings of the bundled models, compared with {rest} held-out sounds of the
+same kind. {clips} sounds are generated each time. A *copy* is nearer to one of the
+{own} training sounds than half of these are to their nearest neighbour.
 """
 
 

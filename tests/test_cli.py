@@ -365,7 +365,7 @@ def test_a_killed_training_resumes_bit_for_bit(run, tmp_path, clips, loss):
 
 
 def test_a_training_that_diverges(run, refused, trained, tmp_path, clips):
-    """It is said which loss, when, and what it heard; nothing bad is saved."""
+    """Names the loss, the step and the files used; saves no bad weights."""
     folder = copy_of(trained, tmp_path)
     prefix = folders.latest(folder)
     step = checkpoint.step_of(prefix)
