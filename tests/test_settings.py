@@ -326,7 +326,7 @@ def test_large_networks_without_a_gpu_get_advice(monkeypatch, gpus, fast):
     if gpus:
         assert advice() is None
         return
-    assert "--specgan_dim 8" in advice() and "--train_batch_size" in advice()
+    assert "--specgan_dim 16" in advice() and "--train_batch_size" in advice()
     assert ("--mixed_precision" in advice()) is fast
     assert "--mixed_precision" not in advice("--mixed_precision")
 
