@@ -1,11 +1,11 @@
 """Do two recognisers hear the same digit? python -m benchmarks.agreement --help
 
-An inception score asks one network, which may see digits where there are none. Here two
-recognisers are asked that share neither network nor speakers: a `Classifier`, which
-learned from the speakers of the bundled model `digits`, and networks that this command
-trains on other voices. The agreement is the share of clips for which both name the same
+An inception score depends on one network, which may recognise digits where there are
+none. Here two recognisers are compared that share neither network nor speakers: a
+`Classifier`, trained on the speakers of the bundled model `digits`, and networks that
+this command trains on other voices. The agreement is the share of clips for which both name the same
 digit, and each gives it a probability of 0.5 or more. If pocketsphinx is installed, it
-is the third: a speech recogniser that nobody here trained.
+is the third: an independent speech recogniser.
 
     python -m benchmarks.agreement --voices VOICES --real DIGITS --classifier FILE
 
@@ -263,8 +263,9 @@ TEXT = """## Agreement: do two recognisers hear the same digit?
 Written by `python -m benchmarks.agreement`, for step {step} of the bundled model
 `digits`. An inception score depends on one network, which may recognise digits where
 there are none. Here it is compared with a second recogniser: the mean of {networks}
-small convolutional networks that were trained on {voices} digits of {speakers}
-synthetic voices. The model and the classifier were trained on six speakers.
+small convolutional networks that were trained on
+{voices} digits of {speakers} synthetic voices. The model and the classifier were
+trained on six speakers.
 
 *Agreement* is the share of clips, in percent, for which both name the same digit and
 each gives it a probability of {confident} or more. *Real* are recordings that neither

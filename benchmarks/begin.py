@@ -6,8 +6,8 @@
 Trains with the sounds of --own, say 20 of one kind, three times, with the settings of
 the bundled models: from nothing, with --train_from, and with --train_from and moments
 of the own sounds. After the same steps, which take the same time, it holds what each
-generates against --rest: other sounds of that kind, which no training heard. What is
-trained already in --out is not trained again; --document rewrites the section of
+generates against --rest: other sounds of that kind, which no training used. Trainings
+that are finished in --out are kept; --document rewrites the section of
 docs/TRAINING.md.
 """
 
