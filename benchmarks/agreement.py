@@ -3,9 +3,9 @@
 An inception score depends on one network, which may recognise digits where there are
 none. Here two recognisers are compared that share neither network nor speakers: a
 `Classifier`, trained on the speakers of the bundled model `digits`, and networks that
-this command trains on other voices. The agreement is the share of clips for which both name the same
-digit, and each gives it a probability of 0.5 or more. If pocketsphinx is installed, it
-is the third: an independent speech recogniser.
+this command trains on other voices. The agreement is the share of clips for which both
+name the same digit, and each gives it a probability of 0.5 or more. If pocketsphinx is
+installed, it is the third: an independent speech recogniser.
 
     python -m benchmarks.agreement --voices VOICES --real DIGITS --classifier FILE
 

@@ -360,6 +360,21 @@ def test_links_between_documents_lead_somewhere():
     assert count > 2
 
 
+def test_links_to_headings_lead_to_one():
+    count = 0
+    for path, text in sources("README.md", "docs/*.md"):
+        for link, anchor in re.findall(r"\]\(([\w./-]*)#([\w-]+)\)", text):
+            target = os.path.normpath(os.path.join(os.path.dirname(path), link))
+            ((_, page),) = sources(target if link else path)
+            headings = re.findall(r"^#+ (.*)$", page, re.MULTILINE)
+            slugs = [
+                re.sub(r"[^\w -]", "", h.lower()).replace(" ", "-") for h in headings
+            ]
+            assert anchor in slugs, f"{path}: {link}#{anchor}"
+            count += 1
+    assert count > 20
+
+
 def test_lists_in_documents_are_whole():
     """What goes on in another line is indented: else it would end the list."""
     count = 0
