@@ -166,7 +166,7 @@ def make(args):
 
 
 def provenance(fps, path):
-    """A row for each file, of what the CSV at `path` says and what the file holds."""
+    """A row for each file: its row in the CSV at `path`, and its digest."""
     from specgan_tf.files import InputError
 
     with open(path, encoding="utf-8", newline="") as f:
@@ -198,7 +198,7 @@ def as_csv(rows):
 
 
 def slices(fps, settings):
-    """What the training heard, float32 [n, 16384]."""
+    """The training sounds, float32 [n, 16384]."""
     import numpy as np
 
     from specgan_tf import loader, spectral
@@ -362,7 +362,7 @@ def table(says, numbers):
 
 
 def classes(card):
-    """Of how many clips a classifier says what; nothing without one."""
+    """The number of clips in each class, if a classifier was used."""
     if "classes" in (counts := card["scores"]["model"]):
         kinds = ", ".join(f"{k} {n}" for k, n in counts["classes"].items())
         yield f"Classes that the classifier assigns to this model's clips: {kinds}."
