@@ -420,15 +420,15 @@ def test_resuming_decodes_at_most_one_window(recordings, monkeypatch):
     options = {**LONG, "shuffle": True, "shuffle_buffer_size": 5}
     known = np.full(len(recordings), -1)
     list(batches(recordings, lengths=known, **options).take(60))
-    decoded, decode = [], loader.decode_audio
+    decoded, decode = [], loader.decode.decode
     monkeypatch.setattr(
         loader.cache,
-        "decode_audio",
+        "decode",
         lambda fp, **kw: decoded.append(fp) or decode(fp, **kw),
     )
     options |= {"skip": 100_000, "lengths": known}
     next(iter(batches(recordings, **options)))
-    assert len(decoded) <= 10
+    assert 0 < len(decoded) <= 10
 
 
 def test_files_that_became_shorter_do_not_stop_a_resumed_training(recordings):
@@ -484,10 +484,10 @@ def test_a_cache_decodes_each_file_once(
     want = list(batches(recordings, **options).take(200).as_numpy_iterator())
     folder = tmp_path / "cache"
     cache = where if where == "memory" else str(folder)
-    decoded, decode = [], loader.decode_audio
+    decoded, decode = [], loader.decode.decode
     monkeypatch.setattr(
         loader.cache,
-        "decode_audio",
+        "decode",
         lambda fp, **kw: decoded.append(fp) or decode(fp, **kw),
     )
 
@@ -704,10 +704,10 @@ def test_the_parts_of_workers_are_the_batches_of_one(recordings, flags, n, skip)
 
 def test_workers_share_the_decoding(folder, monkeypatch):
     """Of files of one slice, and of known length: each is decoded by one of them."""
-    decoded, decode = collections.Counter(), loader.decode_audio
+    decoded, decode = collections.Counter(), loader.decode.decode
     monkeypatch.setattr(
         loader.cache,
-        "decode_audio",
+        "decode",
         lambda fp, **kw: decoded.update([fp]) or decode(fp, **kw),
     )
     monkeypatch.setattr(loader.slices, "QUICK", 0)  # not many ahead on a quick machine
