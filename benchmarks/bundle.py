@@ -321,25 +321,57 @@ def shaped_noise(real, name, seed=0):
     return (x / np.abs(x).max(axis=1, keepdims=True)).astype(np.float32)
 
 
+TRAIN = "python train_specgan.py train ./train"
 # Changes nothing in what is learned.
 ASIDE = "train_save_secs train_summary_secs train_keep train_backup_mins".split()
 
 
 def command(name, settings, step):
-    """The training's command line, without the paths of one machine."""
+    """The command that made these weights, without the paths of one machine.
+
+    If it began with the weights of another training (--train_from), that one's command
+    is the line before it; and so on.
+    """
     from specgan_tf.cli.settings import INVERSION, PATHS
 
-    words = ["python train_specgan.py train ./train"]
+    lines, source = before(name, settings.train_from)
+    words = [f"{TRAIN}{1 + number_of(lines)}" if lines else TRAIN]
     for flag in FLAGS:
         value = getattr(settings, flag)
         if flag == "data_dir" and value:
             value = f"./{name}"
+        elif flag == "train_from":
+            value = source
         elif flag not in RECORDED - {*PATHS, *INVERSION, *ASIDE}:
             continue
         if value == FLAGS[flag].default:
             continue
         words.append(f"--{flag}" if value is True else f"--{flag} {value}")
-    return " ".join([*words, f"--train_max_steps {step}"])
+    return "\n".join([*lines, " ".join([*words, f"--train_max_steps {step}"])])
+
+
+def number_of(lines):
+    """The number of trainings among commands."""
+    return sum(line.startswith(TRAIN) for line in lines)
+
+
+def before(name, source):
+    """The commands that made what `--train_from source` took, and what it is there."""
+    from specgan_tf.cli.settings import resolve_settings
+    from specgan_tf.weights import bundled, checkpoint, folders
+
+    if source is None:
+        return [], None
+    if bundled.is_name(source):  # a generator alone
+        lines = bundled.read_card(bundled.path_of(source))["command"].splitlines()
+        out = f"./bundled{number_of(lines)}"
+        folder = lines[-1].split()[3]
+        lines.append(f"python -m benchmarks.bundle {name} {folder} --out_dir {out}")
+        return lines, f"{out}/{GENERATOR}"
+    settings = resolve_settings({"mode": "moments", "train_dir": source})
+    step = checkpoint.step_of(folders.latest(source))
+    lines = command(name, settings, step).splitlines()
+    return lines, lines[-1].split()[3]
 
 
 def cell(value):
@@ -405,7 +437,7 @@ def about(path, card, rows):
         "",
         "## How it was made",
         "",
-        f"Step {card['step']} of",
+        f"Step {card['step']} of" + " the last training of" * ("\n" in card["command"]),
         "",
         "```",
         card["command"],
