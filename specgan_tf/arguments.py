@@ -1,5 +1,6 @@
 """Checks of the arguments of a `SpecGAN`: networks, optimizers, data."""
 
+import types
 from collections.abc import Sequence
 
 import keras
@@ -94,13 +95,19 @@ def frames(G: keras.Model, D: keras.Model) -> int:
 
 
 def refuse_array(x: object, n: int, frames: int) -> None:
-    """Refuse an array in place of a dataset, and say how to make one of it."""
+    """Refuse an array or a generator in place of a dataset; tell how to make one."""
     if isinstance(x, (np.ndarray, tf.Tensor)):
-        raise ValueError(
-            f"fit takes a tf.data.Dataset of iterations, {wanted(n, frames)}; from an "
-            "array [iterations, *that], tf.data.Dataset.from_tensor_slices makes one. "
-            f"Received: an array of shape {tuple(x.shape)}"
-        )
+        received, make = f"an array of shape {tuple(x.shape)}", "from_tensor_slices"
+    elif isinstance(x, (list, tuple)):
+        received, make = f"a {type(x).__name__}", "from_tensor_slices"
+    elif isinstance(x, types.GeneratorType):
+        received, make = "a generator", "from_generator"
+    else:
+        return
+    raise ValueError(
+        f"fit takes a tf.data.Dataset of iterations, {wanted(n, frames)}; "
+        f"tf.data.Dataset.{make} makes one. Received: {received}"
+    )
 
 
 def wanted(n: int, frames: int) -> str:

@@ -245,7 +245,7 @@ class SpecGAN(keras.Model):
           *args, **kwargs: as in `keras.Model.fit`, but `shuffle` is False by default.
 
         Raises:
-          ValueError: x is an array, or its elements have another shape.
+          ValueError: x is an array or a generator, or its elements have another shape.
         """
         arguments.refuse_array(x, self.disc_nupdates, self.frames)
         if len(args) < 6:  # y, batch_size, epochs, verbose, callbacks, validation_split

@@ -87,18 +87,18 @@ class Decoder:
             audio = self.decode(fp, functools.partial(self.note, fp), reserve)
         except UnreadableError as e:
             audio = np.zeros((0, 1, self.nch), np.float32)
-            self.skip(fp, e)
+            self.skip(fp, e.reason)
         views = extract_slices(audio[start:], *self.slicing)
         self.count(file, len(audio), len(views))
         whole = len(views) == 1 and len(views[0]) == len(audio)
         return Cut(views, audio.nbytes, whole or self.decode.where == "memory")
 
-    def skip(self, fp: str, reason: UnreadableError) -> None:
+    def skip(self, fp: str, reason: str) -> None:
         """Count a bad file and log it; raise `InputError` if there are too many."""
         with self.lock:
             if fp in self.bad or self.failed:  # log nothing after the error
                 return
-            self.bad[fp] = str(reason)
+            self.bad[fp] = reason
             if self.first_time(fp, "skipped"):
                 n = len(self.bad)
                 log.warning("Skipped %s: %s (%d of %d)", fp, reason, n, self.nfiles)
