@@ -148,8 +148,17 @@ def compute_moments(
     if not n:
         raise InputError(loader.no_slices(len(fps), args.data_slice_len))
     moments.check(found.mean, found.std, "moments of these files")
-    log.info("Moments of %d slices", n * spectral.SLICE_LEN // args.data_slice_len)
+    log.info("Moments of %s", counted(n, args))
     return found
+
+
+def counted(n: int, args: Settings) -> str:
+    """The number of slices, from the moments' count, which is of 16384 samples each.
+
+    Shards do not record the length of slices, so `merge` takes it from the flag.
+    """
+    slices = n * spectral.SLICE_LEN // args.data_slice_len
+    return f"{slices} slices of {args.data_slice_len} samples"
 
 
 def training_moments(
@@ -216,4 +225,4 @@ def run_merge(args: Settings) -> None:
     found, n = moments.merge_shards(args.train_dir, args.specgan_moments)
     moments.require_analysis(found, analysis(args), f"what {args.train_dir} holds")
     moments.save(fp, *found)
-    log.info("Moments of %d slices. Wrote %s", n, fp)
+    log.info("Moments of %s. Wrote %s", counted(n, args), fp)
