@@ -634,7 +634,7 @@ def test_mistakes_in_exporting(refused, trained, tmp_path, argv, said):
         (["train", "T", "--data_dir", "nowhere"], "data_dir nowhere does not exist"),
         (["train", "t[1]"], "for patterns; rename the folder"),
         (["generate", "nowhere"], "nowhere is neither a training folder nor a check"),
-        (["preview", "nowhere", "--once"], "nowhere is not a folder"),
+        (["preview", "nowhere", "--once"], "nowhere does not exist"),
         (["infer", "."], "no checkpoint in . yet: train first"),
         (["generate", "x.npz"], "x.npz is neither a training folder nor a check"),
         (["generate", "--interpolate", "1"], "at least 2. Received: '1'"),

@@ -34,6 +34,8 @@ def test_a_folder_is_made_and_removed_again_if_the_block_fails(tmp_path):
     (tmp_path / "file").write_text("")
     for path in (tmp_path / "file", tmp_path / "file" / "x"):
         refused = pytest.raises(InputError, match="file is not a folder")
+    with refused:
+        files.require_folder("file")
         with refused, files.making_dir(path):
             pass
     assert sorted(os.listdir(tmp_path)) == ["a", "file"]
@@ -105,7 +107,7 @@ def test_failed_commands_leave_no_folders(refused, tmp_path, monkeypatch):
     assert "no moments file at nowhere" in refused(*argv, script=export_script)
     line = refused("report", "data", "--report_fp", "nowhere/r.html")
     assert line.endswith(
-        f"{tmp_path}/nowhere is not a folder; choose another --report_fp"
+        f"{tmp_path}/nowhere does not exist; choose another --report_fp"
     )
     line = refused("generate", "--z_fp", "nowhere/z.npy", "--generate_dir", "new")
     assert line.endswith("No such file or directory: nowhere/z.npy")

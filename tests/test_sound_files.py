@@ -358,7 +358,18 @@ def test_silent_files_are_counted_once(tmp_path, caplog):
         assert len(extract(loader.find_audio(tmp_path))) == 40
     said = [r.getMessage() for r in caplog.records]
     assert len(said) == 3 and all("is silent (" in line for line in said)
-    assert "(3 such files of 20)" in said[-1]
+    assert "(1 such file of 20)" in said[0] and "(3 such files of 20)" in said[-1]
+
+
+def test_a_skipped_file_is_named_once(tmp_path, caplog):
+    """With fast_wav an MP3 of two recordings is skipped, so "all are read" is false."""
+    song = mp3(tmp_path, noise())
+    (tmp_path / "whole.mp3").write_bytes(song + song)
+    for i in range(20):
+        wavfile.write(tmp_path / f"{i:02}.wav", 16000, noise())
+    assert len(extract(loader.find_audio(tmp_path), decode_fast_wav=True)) == 40
+    (line,) = (r.getMessage() for r in caplog.records)
+    assert "Skipped" in line and "leave out --data_fast_wav to read it" in line
 
 
 # What is too short

@@ -19,7 +19,7 @@ import specgan_tf
 from specgan_tf import loader, moments, spectral
 from specgan_tf.cli.flags import Settings
 from specgan_tf.cli.settings import analysis, load_moments
-from specgan_tf.files import InputError, making_dir
+from specgan_tf.files import InputError, making_dir, require_folder
 from specgan_tf.weights import folders
 
 log = logging.getLogger("specgan_tf")
@@ -217,8 +217,7 @@ def run_moments(args: Settings) -> None:
 
 def run_merge(args: Settings) -> None:
     """Combine the shards of `moments --shard I/N` into moments.pkl."""
-    if not os.path.isdir(args.train_dir):
-        raise InputError(f"train_dir {args.train_dir} is not a folder")
+    require_folder(args.train_dir, "train_dir ")
     fp = args.data_moments_fp or os.path.join(args.train_dir, "moments.pkl")
     if os.path.exists(fp) and not args.overwrite:
         raise InputError(f"{fp} exists; --overwrite replaces it")

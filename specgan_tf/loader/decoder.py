@@ -133,7 +133,8 @@ class Decoder:
             self.noted[text].add(fp)
             n = len(self.noted[text])
         if self.first_time(fp, text):
-            log.warning("%s %s (%d such files of %d)", fp, text, n, self.nfiles)
+            such = "such file" if n == 1 else "such files"
+            log.warning("%s %s (%d %s of %d)", fp, text, n, such, self.nfiles)
 
     def count(self, file: int, length: int, nslices: int) -> None:
         """Note a file's length; raise `InputError` if no file yields a slice."""
