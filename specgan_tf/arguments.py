@@ -7,8 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from specgan_tf import spectral
-from specgan_tf.losses import Loss
+from specgan_tf import losses, spectral
 
 # Attributes that SpecGAN uses of its networks.
 GENERATOR = "latent_dim", "use_batchnorm"
@@ -49,8 +48,32 @@ class Optimizers:
         return self.G.variables + self.D.variables
 
 
+def require_training(
+    loss: str | losses.Loss, ema_momentum: float, G: keras.Model, D: keras.Model
+) -> None:
+    """Refuse arguments and settings with which `compile` cannot work."""
+    if not isinstance(loss, losses.Loss) and loss not in losses.LOSSES:
+        raise ValueError(
+            f"loss must be one of {sorted(losses.LOSSES)}, or a losses.Loss. "
+            f"Received: {loss!r}"
+        )
+    if keras.config.floatx() != "float32":
+        raise ValueError(
+            "a SpecGAN trains in float32: call keras.config.set_floatx('float32') "
+            f"first. Received: floatx {keras.config.floatx()}"
+        )
+    replicas = tf.distribute.get_strategy().num_replicas_in_sync
+    if replicas > 1 and (G.use_batchnorm or D.use_batchnorm):
+        raise ValueError(
+            "networks with batch norm must be trained by one replica, which sees "
+            f"whole batches. Received: a strategy of {replicas}"
+        )
+    if not 0.0 <= ema_momentum < 1.0:
+        raise ValueError(f"ema_momentum must be in [0, 1). Received: {ema_momentum!r}")
+
+
 def get_optimizer(
-    name: str, optimizer: object, loss: Loss
+    name: str, optimizer: object, loss: losses.Loss
 ) -> keras.optimizers.Optimizer:
     """The Keras optimizer that `compile` was given; for None, the loss's own."""
     try:

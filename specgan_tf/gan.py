@@ -89,8 +89,8 @@ class SpecGAN(keras.Model):
             Keras' callbacks: see `arguments.Optimizers`.
           mixed_precision: convolutions compute in bfloat16 while training; variables,
             dense layers, slopes and losses stay float32. (Not float16: bfloat16 has
-            float32's range, so no loss needs scaling.) Slower than float32 on devices
-            for which `kernels.fast_bfloat16` is False.
+            float32's range, so no loss needs scaling.) Logs a warning where it is
+            slower than float32: see `kernels.fast_bfloat16`.
           jit_compile: compile a step with XLA.
           ema_momentum: in [0, 1); above 0, `G_ema` is an exponential moving average of
             G's weights. It starts from G's present weights, and each update of G
@@ -109,26 +109,9 @@ class SpecGAN(keras.Model):
                 "G_optimizer and D_optimizer, and its metrics are what update_D and "
                 "update_G return"
             )
-        if not isinstance(loss, losses.Loss) and loss not in losses.LOSSES:
-            raise ValueError(
-                f"loss must be one of {sorted(losses.LOSSES)}, or a losses.Loss. "
-                f"Received: {loss!r}"
-            )
-        if keras.config.floatx() != "float32":
-            raise ValueError(
-                "a SpecGAN trains in float32: call keras.config.set_floatx('float32') "
-                f"first. Received: floatx {keras.config.floatx()}"
-            )
-        replicas = tf.distribute.get_strategy().num_replicas_in_sync
-        if replicas > 1 and (self.G.use_batchnorm or self.D.use_batchnorm):
-            raise ValueError(
-                "networks with batch norm must be trained by one replica, which sees "
-                f"whole batches. Received: a strategy of {replicas}"
-            )
-        if not 0.0 <= ema_momentum < 1.0:
-            raise ValueError(
-                f"ema_momentum must be in [0, 1). Received: {ema_momentum!r}"
-            )
+        arguments.require_training(loss, ema_momentum, self.G, self.D)
+        if mixed_precision:
+            kernels.warn_if_slow()
         spec = loss if isinstance(loss, losses.Loss) else losses.LOSSES[loss]
         G_optimizer = arguments.get_optimizer("G_optimizer", G_optimizer, spec)
         D_optimizer = arguments.get_optimizer("D_optimizer", D_optimizer, spec)

@@ -14,6 +14,7 @@ gradient penalty are correct by construction.
 """
 
 import contextlib
+import logging
 import threading
 
 import keras
@@ -25,6 +26,8 @@ FILTER, INPUT, FORWARD = 256, 512, 512
 # TensorFlow's kernels are fast for many pixels, so the number of pixels also decides.
 BFLOAT16_FILTER, BFLOAT16_INPUT, BFLOAT16_FORWARD = 32, 64, 64
 CPUINFO = "/proc/cpuinfo"
+
+log = logging.getLogger("specgan_tf")
 
 
 @keras.saving.register_keras_serializable(package="specgan_tf")
@@ -80,6 +83,15 @@ def fast_bfloat16() -> tuple[bool, str]:
     if "amx_bf16" in flags:
         return True, "this CPU has AMX"
     return False, "this CPU has no AMX, and bfloat16 is slower without it"
+
+
+def warn_if_slow() -> None:
+    """Log a warning if bfloat16 takes longer than float32 on this machine."""
+    fast, reason = fast_bfloat16()
+    if not fast:
+        log.warning(
+            "mixed_precision=True makes training slower on this machine: %s", reason
+        )
 
 
 _casts = threading.local()  # each replica of a strategy is traced in its own thread

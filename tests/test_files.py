@@ -34,8 +34,6 @@ def test_a_folder_is_made_and_removed_again_if_the_block_fails(tmp_path):
     (tmp_path / "file").write_text("")
     for path in (tmp_path / "file", tmp_path / "file" / "x"):
         refused = pytest.raises(InputError, match="file is not a folder")
-    with refused:
-        files.require_folder("file")
         with refused, files.making_dir(path):
             pass
     assert sorted(os.listdir(tmp_path)) == ["a", "file"]
@@ -84,6 +82,8 @@ def test_errors_name_the_file_that_was_asked_for(tmp_path, monkeypatch):
             pass
         assert e.value.filename == path
     refused = pytest.raises(InputError, match="file is not a folder")
+    with refused:
+        files.require_folder("file")
     with refused, files.replacing_dir("file/x/y"):
         pass
     with pytest.raises(InputError), files.replacing_dir("deep/x/y"):
