@@ -24,7 +24,9 @@ class Optimizers:
 
     built = True
 
-    def __init__(self, G, D):
+    def __init__(
+        self, G: keras.optimizers.Optimizer, D: keras.optimizers.Optimizer
+    ) -> None:
         self.G, self.D, self.ratio = G, D, None
 
     @property

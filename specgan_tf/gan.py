@@ -4,6 +4,7 @@ Port of train_specgan.py (chrisdonahue/wavegan 40e85e8), lines 126-127 and 273-2
 """
 
 import contextlib
+from collections.abc import Iterable, Iterator
 
 import keras
 import tensorflow as tf
@@ -185,7 +186,7 @@ class SpecGAN(keras.Model):
         net = self.G if training else self.generator
         return net(z, training=training)
 
-    def train_step(self, data):
+    def train_step(self, data: tf.Tensor | tuple) -> Values:
         """`disc_nupdates` updates of D on as many real batches, then one of G.
 
         data: x, or (x,): float32 [disc_nupdates, b, 128, 128, 1].
@@ -210,7 +211,7 @@ class SpecGAN(keras.Model):
             self.trackers[name].update_state(value)
         return distribute.returned(values)
 
-    def track(self, names):
+    def track(self, names: Iterable[str]) -> None:
         """Track the means of these values, and of no others, for `fit` to report."""
         for name in self.trackers.keys() - set(names):
             del self.trackers[name]
@@ -220,7 +221,9 @@ class SpecGAN(keras.Model):
                     metric = keras.metrics.Mean(name=name, dtype="float32")
                 self.trackers[name] = metric
 
-    def fit(self, x=None, *args, **kwargs) -> keras.callbacks.History:
+    def fit(
+        self, x: tf.data.Dataset | None = None, *args, **kwargs
+    ) -> keras.callbacks.History:
         """Train, as `keras.Model.fit` does, on a `tf.data.Dataset` of iterations.
 
         Args:
@@ -257,28 +260,32 @@ class SpecGAN(keras.Model):
     def _maybe_symbolic_build(self, *args, **kwargs):
         """Nothing needs to be built. Under a strategy Keras would consume a batch."""
 
-    def test_step(self, x):
+    def test_step(self, x: object) -> None:
         raise NotImplementedError(
             "a SpecGAN has no evaluate, as its losses do not measure quality. Listen "
             "to its sounds, or score them (specgan_tf.eval.score)"
         )
 
-    def draw_z(self, n):
+    def draw_z(self, n: int | tf.Tensor) -> tf.Tensor:
         """Latents [n, latent_dim], uniform in [-1, 1].  [train_specgan.py:126-127]"""
         return self.draw(n, (self.G.latent_dim,), -1.0, 1.0)
 
-    def draw_alpha(self, x):
+    def draw_alpha(self, x: tf.Tensor) -> tf.Tensor:
         """[b, 1, 1, 1], uniform in [0, 1].  [train_specgan.py:226]"""
         return self.draw(tf.shape(x)[0], (1, 1, 1), 0.0, 1.0)
 
-    def draw(self, n, shape, low, high):
+    def draw(
+        self, n: int | tf.Tensor, shape: tuple[int, ...], low: float, high: float
+    ) -> tf.Tensor:
         """[n, *shape], uniform in [low, high]; each replica gets its own rows."""
         seed = self.seed_generator
         return distribute.rows(
             lambda n: keras.random.uniform((n, *shape), low, high, "float32", seed), n
         )
 
-    def D_loss(self, x, z, alpha):
+    def D_loss(
+        self, x: tf.Tensor, z: tf.Tensor, alpha: tf.Tensor | None
+    ) -> tuple[tf.Tensor, Values]:
         """(D's loss [], values to report), from one real and one generated batch."""
         # original: G runs in training mode, so D's updates also move the moving
         # averages of its batch norms.
@@ -301,13 +308,13 @@ class SpecGAN(keras.Model):
             values["slopes"] = tf.reduce_mean(slopes)
         return loss, {"D_loss": loss, **values}
 
-    def G_loss(self, z):
+    def G_loss(self, z: tf.Tensor) -> tf.Tensor:
         """G's loss [], from one batch of latents."""
         with self.precision():
             return self.loss_spec.G(self.D(self.G(z, training=True)))
 
     @contextlib.contextmanager
-    def precision(self):
+    def precision(self) -> Iterator[None]:
         """Context: convolutions compute in bfloat16, if `mixed_precision`.
 
         Not dense layers: bfloat16 would save nothing, and round logits to 3 digits.

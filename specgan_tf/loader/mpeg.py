@@ -67,7 +67,7 @@ class Recording:
       frames: the number of frames, without `tag`.
     """
 
-    def __init__(self, kind, tag=None):
+    def __init__(self, kind: Frame, tag: bytes | None = None):
         self.kind, self.tag = kind, tag
         self.ranges, self.frames = [], 0
 
