@@ -38,6 +38,7 @@ READERS = {
     "ai-edge-litert 2.3.0": (["ai-edge-litert==2.3.0"], FILES),
     "ai-edge-litert 1.1.2": (["ai-edge-litert==1.1.2"], FILES),
     "ai-edge-litert 1.0.1": (["ai-edge-litert==1.0.1", "numpy<2"], FILES),
+    "tf2onnx": (["tf2onnx==1.17.*", "onnxruntime", "tensorflow==2.21.*"], FILES),
     "onnxruntime": (["onnxruntime", "numpy"], ONNX),
     "onnxruntime 1.16": (["onnxruntime==1.16.*", "numpy<2"], ONNX),
     **{
@@ -45,13 +46,13 @@ READERS = {
         for v in ("2.18", "2.16", "2.21")
     },
 }
-RUNTIMES = "onnxruntime", "openvino", "ai-edge-litert", "tensorflow"
+RUNTIMES = "tf2onnx", "onnxruntime", "openvino", "ai-edge-litert", "tensorflow"
 
 
 def read(reader, python, path, given, made):
     """Run a reader: the arrays it makes, or in a line why it makes none."""
     argv = [python, ARTEFACT]
-    if reader == "OpenVINO":
+    if reader in ("OpenVINO", "tf2onnx"):
         file = os.path.basename(path).partition(".")[0]
         argv = [python, FOREIGN, {"generator": "generate"}.get(file, file)]
     done = subprocess.run(
@@ -176,6 +177,8 @@ error, in dB. Audio is compared before any Griffin-Lim iteration. Exports must r
 
 In the `.tflite` files each ReLU behind a transposed convolution is an op of its own.
 OpenVINO leaves out a ReLU that is fused into the convolution, and reports nothing.
+`tf2onnx --tflite` converts the first signature of a file: `generate` of
+`synthesize.f32.tflite`.
 """
 
 if __name__ == "__main__":

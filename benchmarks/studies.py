@@ -56,6 +56,7 @@ HALF_NOT_CLAIMED = """## What this does not say
 - Not that the two are equal. {n} + {m} trainings reveal large differences only: the intervals say how large, and the section "What the test would see" shows what the test finds.
 - Nothing about larger networks or longer trainings: these networks are small (`--specgan_dim {dim}`) and stop after {last} iterations, where generated sounds are still far from real ones (see *real*). `tests/test_precision.py` bounds the gradients and the drift of half precision.
 - Nothing about batch normalization or the losses other than wgan-gp.
+- Nothing about the matrix products that networks of `--specgan_dim` 16 or more compute with in bfloat16: here the networks are too narrow for them. `tests/test_precision.py` bounds the gradients through these products, for each loss and for the gradient penalty.
 - Nothing about GPUs, and nothing about speed: the networks are too small to gain much from bfloat16. [SPEED.md](SPEED.md) measures networks of the default size. CPU time here is on {machine}.
 - The settings are those of [LEARNING.md](LEARNING.md), fixed before the first training. The number of trainings was not: eight a side came first, and because one comparison differed then (how far generated digits are from each other, at the last iteration), eight more a side followed.
 """

@@ -1,9 +1,12 @@
 """SpecGAN in TensorFlow 2 and Keras 3: a port of chrisdonahue/wavegan's.
 
->>> from specgan_tf import generate, load_generator, load_moments, render
+>>> from specgan_tf import generate, render
+>>> from specgan_tf import load_generator, load_griffin_lim, load_moments
 >>> G, moments = load_generator("drums"), load_moments("drums")
 >>> z = generate.sample_z(16, G.latent_dim, seed=0)
->>> audio = render(G, moments, z)["G_z"]  # float32 [16, 16384, 1], 16 kHz
+>>> audio = render(G, moments, z, load_griffin_lim("drums"))["G_z"]
+>>> audio.shape  # float32, 16 kHz
+(16, 16384, 1)
 
 The names below are public. docs/PYTHON.md shows them at work, and docs/ARCHITECTURE.md
 maps the modules: networks in `specgan`, one training step in `gan`, losses in `losses`,
@@ -28,7 +31,7 @@ if TYPE_CHECKING:
     from specgan_tf.specgan import SpecGANDiscriminator, SpecGANGenerator
     from specgan_tf.spectral import GriffinLim, f_to_t, t_to_f
     from specgan_tf.weights.checkpoint import load_generator
-    from specgan_tf.weights.folders import load_moments
+    from specgan_tf.weights.folders import load_griffin_lim, load_moments
 
 __version__ = "0.1.0"
 __all__ = [
@@ -40,6 +43,7 @@ __all__ = [
     "decode_audio",
     "f_to_t",
     "load_generator",
+    "load_griffin_lim",
     "load_moments",
     "render",
     "t_to_f",
@@ -53,6 +57,7 @@ _HOMES = {
     "decode_audio": "loader.decode",
     "f_to_t": "spectral",
     "load_generator": "weights.checkpoint",
+    "load_griffin_lim": "weights.folders",
     "load_moments": "weights.folders",
     "render": "generate",
     "t_to_f": "spectral",

@@ -1,13 +1,13 @@
 """Checks of the arguments of a `SpecGAN`: networks, optimizers, data."""
 
+import types
 from collections.abc import Sequence
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from specgan_tf import spectral
-from specgan_tf.losses import Loss
+from specgan_tf import losses, spectral
 
 # Attributes that SpecGAN uses of its networks.
 GENERATOR = "latent_dim", "use_batchnorm"
@@ -24,7 +24,9 @@ class Optimizers:
 
     built = True
 
-    def __init__(self, G, D):
+    def __init__(
+        self, G: keras.optimizers.Optimizer, D: keras.optimizers.Optimizer
+    ) -> None:
         self.G, self.D, self.ratio = G, D, None
 
     @property
@@ -48,8 +50,32 @@ class Optimizers:
         return self.G.variables + self.D.variables
 
 
+def require_training(
+    loss: str | losses.Loss, ema_momentum: float, G: keras.Model, D: keras.Model
+) -> None:
+    """Refuse arguments and settings with which `compile` cannot work."""
+    if not isinstance(loss, losses.Loss) and loss not in losses.LOSSES:
+        raise ValueError(
+            f"loss must be one of {sorted(losses.LOSSES)}, or a losses.Loss. "
+            f"Received: {loss!r}"
+        )
+    if keras.config.floatx() != "float32":
+        raise ValueError(
+            "a SpecGAN trains in float32: call keras.config.set_floatx('float32') "
+            f"first. Received: floatx {keras.config.floatx()}"
+        )
+    replicas = tf.distribute.get_strategy().num_replicas_in_sync
+    if replicas > 1 and (G.use_batchnorm or D.use_batchnorm):
+        raise ValueError(
+            "networks with batch norm must be trained by one replica, which sees "
+            f"whole batches. Received: a strategy of {replicas}"
+        )
+    if not 0.0 <= ema_momentum < 1.0:
+        raise ValueError(f"ema_momentum must be in [0, 1). Received: {ema_momentum!r}")
+
+
 def get_optimizer(
-    name: str, optimizer: object, loss: Loss
+    name: str, optimizer: object, loss: losses.Loss
 ) -> keras.optimizers.Optimizer:
     """The Keras optimizer that `compile` was given; for None, the loss's own."""
     try:
@@ -94,13 +120,19 @@ def frames(G: keras.Model, D: keras.Model) -> int:
 
 
 def refuse_array(x: object, n: int, frames: int) -> None:
-    """Refuse an array in place of a dataset, and say how to make one of it."""
+    """Refuse an array or a generator in place of a dataset; tell how to make one."""
     if isinstance(x, (np.ndarray, tf.Tensor)):
-        raise ValueError(
-            f"fit takes a tf.data.Dataset of iterations, {wanted(n, frames)}; from an "
-            "array [iterations, *that], tf.data.Dataset.from_tensor_slices makes one. "
-            f"Received: an array of shape {tuple(x.shape)}"
-        )
+        received, make = f"an array of shape {tuple(x.shape)}", "from_tensor_slices"
+    elif isinstance(x, (list, tuple)):
+        received, make = f"a {type(x).__name__}", "from_tensor_slices"
+    elif isinstance(x, types.GeneratorType):
+        received, make = "a generator", "from_generator"
+    else:
+        return
+    raise ValueError(
+        f"fit takes a tf.data.Dataset of iterations, {wanted(n, frames)}; "
+        f"tf.data.Dataset.{make} makes one. Received: {received}"
+    )
 
 
 def wanted(n: int, frames: int) -> str:

@@ -79,6 +79,18 @@ def require_no_file(path: StrPath) -> None:
         raise InputError(f"{above} is not a folder: choose another folder to write to")
 
 
+def require_folder(path: StrPath, what: str = "", hint: str = "") -> None:
+    """Raise `InputError` unless `path` is a folder.
+
+    Args:
+      what: words before the path: "train_dir ".
+      hint: words after the message: "; choose another".
+    """
+    if not os.path.isdir(path):
+        wrong = "is not a folder" if os.path.lexists(path) else "does not exist"
+        raise InputError(f"{what}{path} {wrong}{hint}")
+
+
 @contextlib.contextmanager
 def making_dir(path: StrPath) -> Iterator[None]:
     """Make a folder and its parents; if the block fails, remove those still empty.

@@ -4,6 +4,7 @@ Port of train_specgan.py (chrisdonahue/wavegan 40e85e8), lines 126-127 and 273-2
 """
 
 import contextlib
+from collections.abc import Iterable, Iterator
 
 import keras
 import tensorflow as tf
@@ -89,8 +90,8 @@ class SpecGAN(keras.Model):
             Keras' callbacks: see `arguments.Optimizers`.
           mixed_precision: convolutions compute in bfloat16 while training; variables,
             dense layers, slopes and losses stay float32. (Not float16: bfloat16 has
-            float32's range, so no loss needs scaling.) Slower than float32 on devices
-            for which `kernels.fast_bfloat16` is False.
+            float32's range, so no loss needs scaling.) Logs a warning where it is
+            slower than float32: see `kernels.fast_bfloat16`.
           jit_compile: compile a step with XLA.
           ema_momentum: in [0, 1); above 0, `G_ema` is an exponential moving average of
             G's weights. It starts from G's present weights, and each update of G
@@ -109,26 +110,9 @@ class SpecGAN(keras.Model):
                 "G_optimizer and D_optimizer, and its metrics are what update_D and "
                 "update_G return"
             )
-        if not isinstance(loss, losses.Loss) and loss not in losses.LOSSES:
-            raise ValueError(
-                f"loss must be one of {sorted(losses.LOSSES)}, or a losses.Loss. "
-                f"Received: {loss!r}"
-            )
-        if keras.config.floatx() != "float32":
-            raise ValueError(
-                "a SpecGAN trains in float32: call keras.config.set_floatx('float32') "
-                f"first. Received: floatx {keras.config.floatx()}"
-            )
-        replicas = tf.distribute.get_strategy().num_replicas_in_sync
-        if replicas > 1 and (self.G.use_batchnorm or self.D.use_batchnorm):
-            raise ValueError(
-                "networks with batch norm must be trained by one replica, which sees "
-                f"whole batches. Received: a strategy of {replicas}"
-            )
-        if not 0.0 <= ema_momentum < 1.0:
-            raise ValueError(
-                f"ema_momentum must be in [0, 1). Received: {ema_momentum!r}"
-            )
+        arguments.require_training(loss, ema_momentum, self.G, self.D)
+        if mixed_precision:
+            kernels.warn_if_slow()
         spec = loss if isinstance(loss, losses.Loss) else losses.LOSSES[loss]
         G_optimizer = arguments.get_optimizer("G_optimizer", G_optimizer, spec)
         D_optimizer = arguments.get_optimizer("D_optimizer", D_optimizer, spec)
@@ -202,7 +186,7 @@ class SpecGAN(keras.Model):
         net = self.G if training else self.generator
         return net(z, training=training)
 
-    def train_step(self, data):
+    def train_step(self, data: tf.Tensor | tuple) -> Values:
         """`disc_nupdates` updates of D on as many real batches, then one of G.
 
         data: x, or (x,): float32 [disc_nupdates, b, 128, 128, 1].
@@ -227,7 +211,7 @@ class SpecGAN(keras.Model):
             self.trackers[name].update_state(value)
         return distribute.returned(values)
 
-    def track(self, names):
+    def track(self, names: Iterable[str]) -> None:
         """Track the means of these values, and of no others, for `fit` to report."""
         for name in self.trackers.keys() - set(names):
             del self.trackers[name]
@@ -237,7 +221,9 @@ class SpecGAN(keras.Model):
                     metric = keras.metrics.Mean(name=name, dtype="float32")
                 self.trackers[name] = metric
 
-    def fit(self, x=None, *args, **kwargs) -> keras.callbacks.History:
+    def fit(
+        self, x: tf.data.Dataset | None = None, *args, **kwargs
+    ) -> keras.callbacks.History:
         """Train, as `keras.Model.fit` does, on a `tf.data.Dataset` of iterations.
 
         Args:
@@ -245,7 +231,7 @@ class SpecGAN(keras.Model):
           *args, **kwargs: as in `keras.Model.fit`, but `shuffle` is False by default.
 
         Raises:
-          ValueError: x is an array, or its elements have another shape.
+          ValueError: x is an array or a generator, or its elements have another shape.
         """
         arguments.refuse_array(x, self.disc_nupdates, self.frames)
         if len(args) < 6:  # y, batch_size, epochs, verbose, callbacks, validation_split
@@ -274,28 +260,32 @@ class SpecGAN(keras.Model):
     def _maybe_symbolic_build(self, *args, **kwargs):
         """Nothing needs to be built. Under a strategy Keras would consume a batch."""
 
-    def test_step(self, x):
+    def test_step(self, x: object) -> None:
         raise NotImplementedError(
             "a SpecGAN has no evaluate, as its losses do not measure quality. Listen "
             "to its sounds, or score them (specgan_tf.eval.score)"
         )
 
-    def draw_z(self, n):
+    def draw_z(self, n: int | tf.Tensor) -> tf.Tensor:
         """Latents [n, latent_dim], uniform in [-1, 1].  [train_specgan.py:126-127]"""
         return self.draw(n, (self.G.latent_dim,), -1.0, 1.0)
 
-    def draw_alpha(self, x):
+    def draw_alpha(self, x: tf.Tensor) -> tf.Tensor:
         """[b, 1, 1, 1], uniform in [0, 1].  [train_specgan.py:226]"""
         return self.draw(tf.shape(x)[0], (1, 1, 1), 0.0, 1.0)
 
-    def draw(self, n, shape, low, high):
+    def draw(
+        self, n: int | tf.Tensor, shape: tuple[int, ...], low: float, high: float
+    ) -> tf.Tensor:
         """[n, *shape], uniform in [low, high]; each replica gets its own rows."""
         seed = self.seed_generator
         return distribute.rows(
             lambda n: keras.random.uniform((n, *shape), low, high, "float32", seed), n
         )
 
-    def D_loss(self, x, z, alpha):
+    def D_loss(
+        self, x: tf.Tensor, z: tf.Tensor, alpha: tf.Tensor | None
+    ) -> tuple[tf.Tensor, Values]:
         """(D's loss [], values to report), from one real and one generated batch."""
         # original: G runs in training mode, so D's updates also move the moving
         # averages of its batch norms.
@@ -318,13 +308,13 @@ class SpecGAN(keras.Model):
             values["slopes"] = tf.reduce_mean(slopes)
         return loss, {"D_loss": loss, **values}
 
-    def G_loss(self, z):
+    def G_loss(self, z: tf.Tensor) -> tf.Tensor:
         """G's loss [], from one batch of latents."""
         with self.precision():
             return self.loss_spec.G(self.D(self.G(z, training=True)))
 
     @contextlib.contextmanager
-    def precision(self):
+    def precision(self) -> Iterator[None]:
         """Context: convolutions compute in bfloat16, if `mixed_precision`.
 
         Not dense layers: bfloat16 would save nothing, and round logits to 3 digits.

@@ -187,6 +187,26 @@ def render_chunks(
         yield {name: t.numpy() for name, t in graph(z[i : i + CHUNK]).items()}
 
 
+def checked_latents(
+    G: keras.Model, moments: Moments, z: TensorLike, griffin_lim: GriffinLim
+) -> np.ndarray:
+    """`z` as an array; a ValueError for arguments that `render` cannot use."""
+    order = "render(G, moments, z, griffin_lim)"
+    if not isinstance(G, keras.Model):
+        raise ValueError(f"G must be a generator: {order}. Received: {G!r}")
+    if not isinstance(moments, Moments):
+        raise ValueError(
+            "moments must be a moments.Moments, as load_moments returns it, or "
+            f"Moments(mean, std): {order}. Received: a {type(moments).__name__}"
+        )
+    spectral.check_griffin_lim(griffin_lim)
+    z = np.asarray(z, np.float32)
+    spectral.require_shape("z", z, None, getattr(G, "latent_dim", None))
+    if not len(z):
+        raise ValueError("z must hold at least one latent. Received: none")
+    return z
+
+
 def render(
     G: keras.Model,
     moments: Moments,
@@ -199,7 +219,8 @@ def render(
       G: generator, as `load_generator` returns it.
       moments: its moments, as `load_moments` returns them.
       z: latents, float32 [n, latent_dim], n at least 1, usually within [-1, 1].
-      griffin_lim: a `GriffinLim`; the default is the original's.
+      griffin_lim: a `GriffinLim`. `load_griffin_lim` returns the one that the model
+        recorded, with which the command line generates; the default is the original's.
 
     Returns:
       dict of numpy arrays: G_z_norm, spectrograms float32 [n, 128, 128, 1] in [-1, 1];
@@ -209,8 +230,12 @@ def render(
     Examples:
       >>> G, moments = load_generator("drums"), load_moments("drums")
       >>> z = generate.sample_z(16, G.latent_dim, seed=0)
-      >>> audio = render(G, moments, z, GriffinLim(ngl=32))["G_z"]
+      >>> audio = render(G, moments, z, load_griffin_lim("drums"))["G_z"]
+
+    Raises:
+      ValueError: an argument is of another kind or shape.
     """
+    z = checked_latents(G, moments, z, griffin_lim)
     chunks = list(render_chunks(G, moments, z, griffin_lim))
     return {name: np.concatenate([c[name] for c in chunks]) for name in chunks[0]}
 

@@ -14,7 +14,9 @@ gradient penalty are correct by construction.
 """
 
 import contextlib
+import logging
 import threading
+from collections.abc import Iterator
 
 import keras
 import tensorflow as tf
@@ -26,17 +28,19 @@ FILTER, INPUT, FORWARD = 256, 512, 512
 BFLOAT16_FILTER, BFLOAT16_INPUT, BFLOAT16_FORWARD = 32, 64, 64
 CPUINFO = "/proc/cpuinfo"
 
+log = logging.getLogger("specgan_tf")
+
 
 @keras.saving.register_keras_serializable(package="specgan_tf")
 class Conv2D(keras.layers.Conv2D):
     """Keras', with this module's kernels where they are faster."""
 
-    def convolution_op(self, inputs, kernel):
+    def convolution_op(self, inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
         if _suits(self, inputs):
             return conv2d(inputs, kernel)
         return super().convolution_op(inputs, kernel)
 
-    def call(self, inputs):
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
         half = inputs.dtype == tf.bfloat16 and self.use_bias
         if not half and not _suits(self, inputs):
             return super().call(inputs)
@@ -49,7 +53,7 @@ class Conv2DTranspose(keras.layers.Conv2DTranspose):
     """Keras', with this module's kernels where they are faster, for training only:
     exported models keep the op that every runtime has."""
 
-    def call(self, inputs, training=False):
+    def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
         if not training or not _suits(self, inputs):
             return super().call(inputs)
         outputs = conv2d_input(_cast_once(self.kernel), inputs)
@@ -82,11 +86,20 @@ def fast_bfloat16() -> tuple[bool, str]:
     return False, "this CPU has no AMX, and bfloat16 is slower without it"
 
 
+def warn_if_slow() -> None:
+    """Log a warning if bfloat16 takes longer than float32 on this machine."""
+    fast, reason = fast_bfloat16()
+    if not fast:
+        log.warning(
+            "mixed_precision=True makes training slower on this machine: %s", reason
+        )
+
+
 _casts = threading.local()  # each replica of a strategy is traced in its own thread
 
 
 @contextlib.contextmanager
-def shared_casts():
+def shared_casts() -> Iterator[None]:
     """Context: cast each kernel only once. The block must not change variables.
 
     In half precision a cast reads every weight, and so does the cast of its gradient.
@@ -126,7 +139,7 @@ def _is_product(channels, rows, dtype, limit, bfloat16_limit):
 
 
 @tf.custom_gradient
-def add_bias(y, bias):
+def add_bias(y: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
     """y [b, h, w, d] + bias [d], with a bias gradient that is summed in float32.
 
     TensorFlow sums a bfloat16 gradient in bfloat16, which is far off for 100,000
@@ -144,7 +157,7 @@ def add_bias(y, bias):
 
 
 @tf.custom_gradient
-def conv2d(x, w):
+def conv2d(x: tf.Tensor, w: tf.Tensor) -> tf.Tensor:
     """y: the convolution of x with w."""
     k, _, c, d = w.shape
     if _is_product(c, x.shape[1] // 2, x.dtype, FORWARD, BFLOAT16_FORWARD):
@@ -155,7 +168,7 @@ def conv2d(x, w):
 
 
 @tf.custom_gradient
-def conv2d_input(w, y):
+def conv2d_input(w: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
     """x: the transposed convolution of y with w, the gradient of `conv2d` by x."""
     k, _, c, _ = w.shape
     if _is_product(c, y.shape[1], y.dtype, INPUT, BFLOAT16_INPUT):
@@ -168,7 +181,7 @@ def conv2d_input(w, y):
     return x, lambda dx: (conv2d_filter(dx, y, k), conv2d(dx, w))
 
 
-def conv2d_filter(x, y, k):
+def conv2d_filter(x: tf.Tensor, y: tf.Tensor, k: int) -> tf.Tensor:
     """w [k, k, c, d]: gradient of sum(conv2d(x, w) * y) with respect to w."""
 
     @tf.custom_gradient

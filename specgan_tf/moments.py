@@ -19,8 +19,7 @@ from specgan_tf.files import InputError, StrPath, read_pickle, write_pickle
 HANN = np.hanning(spectral.NFFT + 1)[:-1].astype(np.float32)  # periodic
 RANGES = {"log_eps": (1e-10, 1.0), "clip_nstd": (1.0, 20.0)}
 SCALES = "std", "range"
-# Slices of 128 frames; per frequency bin mean, squared distances from it, largest
-# value.
+# Slices of 128 frames; each bin's mean, squared distances from it, and largest value.
 Sums = tuple[int, np.ndarray, np.ndarray, np.ndarray]
 
 
@@ -182,7 +181,9 @@ def merge(parts: Iterable[Sums]) -> Sums:
     return count, mean, m2, top
 
 
-def finish(count, mean, m2, top=None) -> tuple[np.ndarray, np.ndarray, int]:
+def finish(
+    count: int, mean: np.ndarray, m2: np.ndarray, top: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray, int]:
     """(mean, std, count) from merged sums: float32 [129] twice, number of slices."""
     std = np.sqrt(m2 / max(1, count * spectral.NFRAMES))
     return mean.astype(np.float32), std.astype(np.float32), count
@@ -337,15 +338,17 @@ def save(fp: StrPath, mean: np.ndarray, std: np.ndarray, *analysis) -> None:
     write_pickle(fp, arrays + options)
 
 
-def save_shard(fp: StrPath, count, mean, m2, top, *analysis) -> None:
+def save_shard(
+    fp: StrPath, count: int, mean: np.ndarray, m2: np.ndarray, top: np.ndarray, *options
+) -> None:
     """Write the sums of one shard, for `merge_shards`.
 
     Args:
       count, mean, m2, top: as `merge` returns them.
-      analysis: values as in `Moments.analysis`.
+      options: values as in `Moments.analysis`.
     """
     arrays = np.array([count], np.float64), mean, m2, top
-    write_pickle(fp, arrays + _options(*analysis))
+    write_pickle(fp, arrays + _options(*options))
 
 
 def merge_shards(folder: StrPath, scale: str = "std") -> tuple[Moments, int]:

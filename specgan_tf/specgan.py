@@ -10,6 +10,7 @@ second axis of a spectrogram, frequency the third.
 
 import contextlib
 import math
+from collections.abc import Iterator
 
 import keras
 import tensorflow as tf
@@ -17,6 +18,7 @@ from tensorflow.types.experimental import TensorLike
 
 from specgan_tf import kernels, tf1
 
+Shape = tuple[int | None, ...]
 UPSAMPLES = {
     "zeros": None,
     "nn": tf1.resize_nearest_neighbor,
@@ -30,7 +32,7 @@ UPSAMPLE_ALIASES = {"linear": "lin", "cubic": "cub"}
 
 
 @contextlib.contextmanager
-def float32_channels_last():
+def float32_channels_last() -> Iterator[None]:
     """Context: layers made in it are float32 and NHWC, whatever the global settings."""
     config = keras.config
     dtype_policy, floatx = config.dtype_policy(), config.floatx()
@@ -50,28 +52,33 @@ class Scope(keras.Sequential):
     """A `tf.variable_scope`: layers in a row under one name."""
 
     @property
-    def input_dtype(self):  # Sequential's would cast to float32, in half precision too
+    def input_dtype(self) -> str:
+        # Sequential's would cast to float32, in half precision too
         return self.compute_dtype
 
-    def call(self, inputs, training=None, mask=None):
+    def call(
+        self, inputs: TensorLike, training: bool | None = None, mask: object = None
+    ) -> tf.Tensor:
         for layer in self.layers:
             inputs = layer(inputs)
         return inputs
 
 
-def scope(name, *layers):
+def scope(name: str, *layers: keras.layers.Layer | None) -> Scope:
     """The `Scope` of these layers; None is left out."""
     return Scope([layer for layer in layers if layer], name=name)
 
 
-def batchnorm(use_batchnorm, track):
+def batchnorm(use_batchnorm: bool, track: bool) -> tf1.BatchNormalization | None:
     """The original's `batchnorm` closure.  [specgan.py:56-59, 130-133]"""
     if not use_batchnorm:
         return None
     return tf1.BatchNormalization(track=track, name="batch_normalization")
 
 
-def conv2d_transpose(filters, kernel_len, stride=2, upsample="zeros"):
+def conv2d_transpose(
+    filters: int, kernel_len: int, stride: int = 2, upsample: str = "zeros"
+) -> list[keras.layers.Layer]:
     """[b, h, w, c] -> [b, h * stride, w * stride, filters].  [specgan.py:4-39]
 
     A transposed convolution, or for `upsample` nn, lin, cub a resize and a convolution.
@@ -89,7 +96,7 @@ def conv2d_transpose(filters, kernel_len, stride=2, upsample="zeros"):
     ]
 
 
-def conv2d(filters, kernel_len, stride=2):
+def conv2d(filters: int, kernel_len: int, stride: int = 2) -> kernels.Conv2D:
     """[b, h, w, c] -> [b, h / stride, w / stride, filters]."""
     return kernels.Conv2D(filters, kernel_len, stride, padding="same", name="conv2d")
 
@@ -98,19 +105,19 @@ def conv2d(filters, kernel_len, stride=2):
 class Upsample(keras.layers.Layer):
     """[b, h, w, c] -> [b, h * stride, w * stride, c], as TF 1.12 resized."""
 
-    def __init__(self, stride, upsample, **kwargs):
+    def __init__(self, stride: int, upsample: str, **kwargs) -> None:
         super().__init__(**kwargs)
         self.stride, self.upsample = stride, upsample
 
-    def call(self, x):
+    def call(self, x: tf.Tensor) -> tf.Tensor:
         _, h, w, _ = x.shape
         return UPSAMPLES[self.upsample](x, [h * self.stride, w * self.stride])
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         b, h, w, c = input_shape
         return (b, h * self.stride, w * self.stride, c)
 
-    def get_config(self):
+    def get_config(self) -> dict:
         return {
             **super().get_config(),
             "stride": self.stride,
@@ -124,7 +131,10 @@ SLICE_LENS = tuple(16384 * m for m in (1, 2, 4, 8))  # samples
 LARGEST = 2**31  # weights in one layer: 8 GiB
 
 
-def check_options(kernel_len, dim, latent_dim=1, slice_len=SLICE_LENS[0]):
+def check_options(
+    kernel_len: int, dim: int, latent_dim: int = 1, slice_len: int = SLICE_LENS[0]
+) -> None:
+    """Raise a ValueError for options that no network can have."""
     if slice_len not in SLICE_LENS:
         raise ValueError(
             f"slice_len must be one of {list(SLICE_LENS)}. Received: {slice_len!r}"
@@ -209,7 +219,7 @@ class SpecGANGenerator(keras.Model):
             self.upconv_4 = upconv(4, 1)
             self.build((None, latent_dim))
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         shape = input_shape
         for block in (self.z_project, *self.upconvs):
             block.build(shape)
@@ -217,7 +227,7 @@ class SpecGANGenerator(keras.Model):
         self.built = True
 
     @property
-    def upconvs(self):
+    def upconvs(self) -> list[Scope]:
         return [getattr(self, f"upconv_{i}") for i in range(5)]
 
     def call(self, z: TensorLike, training: bool = False) -> tf.Tensor:
@@ -246,7 +256,7 @@ class SpecGANGenerator(keras.Model):
         output = self.upconv_4(output, training=training)
         return tf.cast(tf.nn.tanh(output), self.variable_dtype)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         return (input_shape[0], self.slice_len // 128, 128, 1)
 
     def get_config(self) -> dict:
@@ -323,7 +333,7 @@ class SpecGANDiscriminator(keras.Model):
             self.output_scope = scope("output", keras.layers.Dense(1, name="dense"))
             self.build((None, slice_len // 128, 128, 1))
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         shape = input_shape
         for block in self.downconvs:
             block.build(shape)
@@ -332,7 +342,7 @@ class SpecGANDiscriminator(keras.Model):
         self.built = True
 
     @property
-    def downconvs(self):
+    def downconvs(self) -> list[Scope]:
         return [getattr(self, f"downconv_{i}") for i in range(5)]
 
     def call(self, x: TensorLike, training: bool = True) -> tf.Tensor:
@@ -369,7 +379,7 @@ class SpecGANDiscriminator(keras.Model):
         # Connect to single logit  [specgan.py:173-174]
         return self.output_scope(features)[:, 0]
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         return (input_shape[0],)
 
     def get_config(self) -> dict:

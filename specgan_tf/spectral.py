@@ -10,6 +10,7 @@ Longer slices, of 16384 * m samples, have 128 * m frames.
 
 from typing import NamedTuple
 
+import numpy as np
 import tensorflow as tf
 from tensorflow.types.experimental import TensorLike
 
@@ -48,6 +49,29 @@ class GriffinLim(NamedTuple):
 
 
 GRIFFIN_LIM = GriffinLim()  # the original's
+
+
+def check_griffin_lim(griffin_lim: GriffinLim) -> None:
+    """Raise a ValueError for impossible options of Griffin-Lim."""
+    if not isinstance(griffin_lim, GriffinLim):
+        raise ValueError(f"griffin_lim must be a GriffinLim. Received: {griffin_lim!r}")
+    ngl, window, momentum = griffin_lim
+    if isinstance(ngl, (int, np.integer)) and ngl < 0:
+        raise ValueError(f"ngl must be 0 or more. Received: {ngl!r}")
+    if window not in GL_WINDOWS:
+        raise ValueError(
+            f"window must be one of {list(GL_WINDOWS)}. Received: {window!r}"
+        )
+    if not 0.0 <= momentum < 1.0:
+        raise ValueError(f"momentum must be in [0, 1). Received: {momentum!r}")
+
+
+def require_shape(name: str, x: TensorLike, *shape: int | None) -> None:
+    """Raise a ValueError unless `x` has this shape; None stands for any size."""
+    found = x.shape if hasattr(x, "shape") else np.shape(x)
+    if not tf.TensorShape(shape).is_compatible_with(found):
+        wanted = ", ".join("any" if n is None else str(n) for n in shape)
+        raise ValueError(f"{name} must have shape [{wanted}]. Received: {found}")
 
 
 def log_magnitude(
@@ -97,8 +121,14 @@ def t_to_f(
     Returns:
       float32 [b, 128, 128, 1].
 
+    Raises:
+      ValueError: x, X_mean or X_std has another shape.
+
     [train_specgan.py:28-45]
     """
+    require_shape("x", x, None, None, None)
+    for name, values in (("X_mean", X_mean), ("X_std", X_std)):
+        require_shape(name, values, NBINS)
     X_lmag = log_magnitude(x[:, :, 0], log_eps, pad_front)
     X_lmag = X_lmag[:, :, :-1]  # Nyquist dropped
     X_norm = (X_lmag - X_mean[:-1]) / X_std[:-1]
@@ -125,16 +155,12 @@ def invert_spectra_griffin_lim(
         last.
 
     Raises:
-      ValueError: nfft is not 2 * nhop; unknown window; momentum outside [0, 1).
+      ValueError: nfft is not 2 * nhop; unknown window; momentum outside [0, 1); a
+        negative ngl.
 
     [train_specgan.py:48-68]
     """
-    if window not in GL_WINDOWS:
-        raise ValueError(
-            f"window must be one of {list(GL_WINDOWS)}. Received: {window!r}"
-        )
-    if not 0.0 <= momentum < 1.0:
-        raise ValueError(f"momentum must be in [0, 1). Received: {momentum!r}")
+    check_griffin_lim(GriffinLim(ngl, window, momentum))
     if nfft != 2 * nhop:
         raise ValueError(f"nfft must be 2 * nhop. Received: {nfft}, {nhop}")
     synthesis = GL_WINDOWS[window](nfft, dtype=tf.float32)
@@ -195,10 +221,14 @@ def f_to_t(
       float32 [b, 16384, 1], which may exceed 1.
 
     Raises:
-      ValueError: unknown window; momentum outside [0, 1).
+      ValueError: unknown window; momentum outside [0, 1); an argument of another shape.
 
     [train_specgan.py:71-84]
     """
+    check_griffin_lim(GriffinLim(ngl, window, momentum))
+    require_shape("X_norm", X_norm, None, None, NBINS - 1, 1)
+    for name, values in (("X_mean", X_mean), ("X_std", X_std)):
+        require_shape(name, values, NBINS)
     # original: the Nyquist bin returns as a normalised zero: its mean, not silence.
     X_norm = tf.pad(X_norm[:, :, :, 0], [[0, 0], [0, 0], [0, 1]])
     X_lmag = X_norm * clip_nstd * X_std + X_mean

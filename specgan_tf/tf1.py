@@ -3,19 +3,35 @@
 Each item was measured against TensorFlow 1.12.0; parity tests check it.
 """
 
+from collections.abc import Sequence
+
 import keras
 import numpy as np
 import tensorflow as tf
+from numpy.typing import ArrayLike
+from tensorflow.types.experimental import TensorLike
+
+Rate = float | keras.optimizers.schedules.LearningRateSchedule
+Shape = tuple[int | None, ...]
+Size = Sequence[int]  # [height, width]
 
 
 @keras.saving.register_keras_serializable(package="specgan_tf")
 class Adam(keras.optimizers.Adam):
     """`tf.train.AdamOptimizer`: Keras' Adam with epsilon 1e-8 instead of 1e-7."""
 
-    def __init__(self, learning_rate=0.001, epsilon=1e-8, name="Adam", **kwargs):
+    def __init__(
+        self,
+        learning_rate: Rate = 0.001,
+        epsilon: float = 1e-8,
+        name: str = "Adam",
+        **kwargs,
+    ) -> None:
         super().__init__(learning_rate, epsilon=epsilon, name=name, **kwargs)
 
-    def update_step(self, gradient, variable, learning_rate):
+    def update_step(
+        self, gradient: tf.Tensor, variable: keras.Variable, learning_rate: TensorLike
+    ) -> None:
         """Keras' arithmetic in TensorFlow's one op, which reads each array once."""
         if self.amsgrad or tf.distribute.has_strategy():
             return super().update_step(gradient, variable, learning_rate)
@@ -42,10 +58,16 @@ class RMSProp(keras.optimizers.RMSprop):
     """`tf.train.RMSPropOptimizer`: Keras', with the mean square starting at one (Keras:
     zero) and epsilon 1e-10 (Keras: 1e-7) inside the root."""
 
-    def __init__(self, learning_rate=0.001, epsilon=1e-10, name="RMSProp", **kwargs):
+    def __init__(
+        self,
+        learning_rate: Rate = 0.001,
+        epsilon: float = 1e-10,
+        name: str = "RMSProp",
+        **kwargs,
+    ) -> None:
         super().__init__(learning_rate, epsilon=epsilon, name=name, **kwargs)
 
-    def build(self, var_list):
+    def build(self, var_list: list[keras.Variable]) -> None:
         if self.built:
             return
         super().build(var_list)
@@ -72,11 +94,17 @@ class BatchNormalization(keras.layers.Layer):
         never runs its update ops, so its averages stay at 0 and 1.
     """
 
-    def __init__(self, momentum=0.99, epsilon=1e-3, track=True, **kwargs):
+    def __init__(
+        self,
+        momentum: float = 0.99,
+        epsilon: float = 1e-3,
+        track: bool = True,
+        **kwargs,
+    ) -> None:
         super().__init__(**kwargs)
         self.momentum, self.epsilon, self.track = momentum, epsilon, track
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         shape = (input_shape[-1],)
         # autocast=False: with mixed precision too, statistics are float32.
         full = {"shape": shape, "autocast": False}
@@ -89,7 +117,7 @@ class BatchNormalization(keras.layers.Layer):
             name="moving_variance", initializer="ones", trainable=False, **full
         )
 
-    def call(self, x, training=False):
+    def call(self, x: TensorLike, training: bool = False) -> tf.Tensor:
         x = tf.cast(x, self.variable_dtype)
         if training:
             # Not tf.nn.moments: its stop_gradient is right for first derivatives only.
@@ -113,10 +141,10 @@ class BatchNormalization(keras.layers.Layer):
         ):
             moving.assign_sub((moving - batch) * (1.0 - self.momentum))
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         return input_shape
 
-    def get_config(self):
+    def get_config(self) -> dict:
         return {
             **super().get_config(),
             "momentum": self.momentum,
@@ -142,23 +170,23 @@ class ExponentialMovingAverage:
       network: the network with the averages; at first it equals the one given.
     """
 
-    def __init__(self, network, decay):
+    def __init__(self, network: keras.Model, decay: float) -> None:
         self.decay = decay
         self.network = type(network).from_config(network.get_config())
         self.network.trainable = False
         self.reset(network)
 
     @staticmethod
-    def average_name(name):
+    def average_name(name: str) -> str:
         """The name that the average of the variable `name` has in a checkpoint."""
         return f"{name}/ExponentialMovingAverage"
 
-    def reset(self, network):
+    def reset(self, network: keras.Model) -> None:
         """Start anew, from the current variables of the network."""
         for average, v in self._pairs(network):
             average.assign(v)
 
-    def apply(self, network, num_updates):
+    def apply(self, network: keras.Model, num_updates: TensorLike) -> None:
         """One update from the network's variables.
 
         Args:
@@ -176,12 +204,12 @@ class ExponentialMovingAverage:
         return zip(self.network.variables, network.variables, strict=True)
 
 
-def resize_nearest_neighbor(x, size):
+def resize_nearest_neighbor(x: tf.Tensor, size: Size) -> tf.Tensor:
     """`tf.image.resize_nearest_neighbor`: [b, h, w, c] -> [b, *size, c]."""
     return tf.raw_ops.ResizeNearestNeighbor(images=x, size=size)
 
 
-def resize_bilinear(x, size):
+def resize_bilinear(x: tf.Tensor, size: Size) -> tf.Tensor:
     """`tf.image.resize_bilinear`: [b, h, w, c] -> [b, *size, c].
 
     Without half-pixel centres, unlike Keras' UpSampling2D.
@@ -189,7 +217,7 @@ def resize_bilinear(x, size):
     return tf.raw_ops.ResizeBilinear(images=x, size=size)
 
 
-def resize_bicubic(x, size):
+def resize_bicubic(x: tf.Tensor, size: Size) -> tf.Tensor:
     """`tf.image.resize_bicubic` to twice the size: [b, h, w, c] -> [b, 2h, 2w, c].
 
     Without half-pixel centres, every other output is an input. Those between are sums
@@ -226,7 +254,7 @@ LOG = (
 )
 
 
-def log(x):
+def log(x: ArrayLike) -> np.ndarray:
     """TF 1.12's natural logarithm of normal float32 numbers, to the last bit."""
     m, e = np.frexp(np.asarray(x, np.float32))
     small = m < np.float32(0.5**0.5)
@@ -239,7 +267,9 @@ def log(x):
     return x - x * x * np.float32(0.5) + y + e * np.float32(0.693359375)
 
 
-def linear_to_mel_weight_matrix(num_mel_bins, num_spectrogram_bins, rate, low, high):
+def linear_to_mel_weight_matrix(
+    num_mel_bins: int, num_spectrogram_bins: int, rate: float, low: float, high: float
+) -> np.ndarray:
     """`tf.contrib.signal`'s matrix, to the last bit: float32 [spectrogram, mel bins].
 
     A mel band at low frequencies may contain only the edge of a single bin, whose

@@ -195,7 +195,7 @@ def test_recordings_of_every_format(run, tmp_path):
     data = shared("data", "drums", "original")
     argv = ["--data_dir", data, "--data_recursive", *SHORT]
     status, out, _ = run("moments", tmp_path, *argv)
-    assert status == 0 and "Moments of 313 slices" in out
+    assert status == 0 and "Moments of 313 slices of 16384 samples" in out
     assert "Skipped" in out and "lmms_kick04_malformed.ogg" in out
 
 
@@ -421,7 +421,8 @@ def test_moments_in_shards(run, refused, tmp_path, clips):
         assert run("moments", parts, *argv, "--shard", f"{i}/4")[0] == 0
     assert "exists; --overwrite" in refused("moments", parts, *argv, "--shard", "1/4")
     status, out, _ = run("merge", parts)
-    assert status == 0 and f"Moments of 6 slices. Wrote {parts}/moments.pkl" in out
+    said = f"Moments of 6 slices of 16384 samples. Wrote {parts}/moments.pkl"
+    assert status == 0 and said in out
     for ours, theirs in zip(
         *(moments.load(p / "moments.pkl")[:2] for p in (parts, whole)), strict=True
     ):
@@ -633,7 +634,7 @@ def test_mistakes_in_exporting(refused, trained, tmp_path, argv, said):
         (["train", "T", "--data_dir", "nowhere"], "data_dir nowhere does not exist"),
         (["train", "t[1]"], "for patterns; rename the folder"),
         (["generate", "nowhere"], "nowhere is neither a training folder nor a check"),
-        (["preview", "nowhere", "--once"], "nowhere is not a folder"),
+        (["preview", "nowhere", "--once"], "nowhere does not exist"),
         (["infer", "."], "no checkpoint in . yet: train first"),
         (["generate", "x.npz"], "x.npz is neither a training folder nor a check"),
         (["generate", "--interpolate", "1"], "at least 2. Received: '1'"),

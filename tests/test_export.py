@@ -224,6 +224,24 @@ def test_a_table_of_readers(tmp_path, reference):
     assert 'python -m benchmarks.readers docs/READERS.md --only "OpenVINO"\n' in text
 
 
+def test_a_reader_that_converts(tmp_path, reference):
+    """tf2onnx takes the first signature of a file, and onnxruntime runs it."""
+    pytest.importorskip("tf2onnx", reason="tf2onnx is not installed")
+    pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+    if importlib.util.find_spec("openvino"):
+        pytest.skip("the script would use OpenVINO")
+    G, keras = reference
+    made, given = str(tmp_path / "made.npz"), str(tmp_path / "in.npz")
+    np.savez(given, z=keras.z, G_z_norm=keras.G_z_norm, ngl=np.array([0, 16], "i4"))
+    with tflite.converting(G, MOMENTS) as convert:
+        for signatures in (["synthesize", "generate"], ["invert"]):
+            path = str(tmp_path / f"{signatures[0]}.f32.tflite")
+            convert(path, signatures)
+            got = readers.read("tf2onnx", sys.executable, path, given, made)
+            cell, first = readers.judge(got, keras), min(signatures)
+            assert re.fullmatch(rf"{first} (9|1\d)\d dB \(\w+\)", cell), cell
+
+
 def test_tflite_without_litert(tmp_path, reference, monkeypatch):
     """TensorFlow's own interpreter does, in the process of its own too."""
     G, keras = reference

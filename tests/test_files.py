@@ -82,6 +82,8 @@ def test_errors_name_the_file_that_was_asked_for(tmp_path, monkeypatch):
             pass
         assert e.value.filename == path
     refused = pytest.raises(InputError, match="file is not a folder")
+    with refused:
+        files.require_folder("file")
     with refused, files.replacing_dir("file/x/y"):
         pass
     with pytest.raises(InputError), files.replacing_dir("deep/x/y"):
@@ -105,7 +107,7 @@ def test_failed_commands_leave_no_folders(refused, tmp_path, monkeypatch):
     assert "no moments file at nowhere" in refused(*argv, script=export_script)
     line = refused("report", "data", "--report_fp", "nowhere/r.html")
     assert line.endswith(
-        f"{tmp_path}/nowhere is not a folder; choose another --report_fp"
+        f"{tmp_path}/nowhere does not exist; choose another --report_fp"
     )
     line = refused("generate", "--z_fp", "nowhere/z.npy", "--generate_dir", "new")
     assert line.endswith("No such file or directory: nowhere/z.npy")

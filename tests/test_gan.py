@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from specgan_tf import SpecGAN, SpecGANDiscriminator, SpecGANGenerator, tf1
+from specgan_tf import SpecGAN, SpecGANDiscriminator, SpecGANGenerator, kernels, tf1
 from specgan_tf.losses import LOSSES
 
 TRAININGS = ["dcgan", "lsgan", "wgan", "wgan-gp"]
@@ -273,6 +273,16 @@ def test_mixed_precision_trains_and_keeps_variables_in_float32(tmp_path):
     gan.save(tmp_path / "gan.keras")
     again = keras.models.load_model(tmp_path / "gan.keras")
     assert again.mixed_precision and not again.jit_compile
+
+
+@pytest.mark.parametrize("fast", [False, True])
+def test_half_precision_where_it_is_slow_is_one_warning(fast, monkeypatch, caplog):
+    monkeypatch.setattr(kernels, "fast_bfloat16", lambda: (fast, "this CPU is odd"))
+    tiny(seed=0).compile()
+    assert not caplog.records
+    tiny(seed=0).compile(mixed_precision=True)
+    want = "mixed_precision=True makes training slower on this machine: this CPU is odd"
+    assert [r.getMessage() for r in caplog.records] == [want] * (not fast)
 
 
 def test_a_strangers_keras_file_cannot_ask_for_all_memory_or_run_code(tmp_path):

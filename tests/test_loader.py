@@ -637,6 +637,15 @@ def test_find_audio_finds_none(tmp_path):
         loader.find_audio(tmp_path / "notes.txt")
 
 
+@pytest.mark.parametrize("program", ["/usr/bin/ffmpeg", None])
+def test_the_suffixes_that_are_read_depend_on_ffmpeg(tmp_path, monkeypatch, program):
+    (tmp_path / "notes.txt").write_text("x")
+    monkeypatch.setattr(loader.ffmpeg, "find", lambda: program)
+    with pytest.raises(InputError, match=r"holds no audio \(\.wav ") as e:
+        loader.find_audio(tmp_path)
+    assert (".m4a" in str(e.value)) == bool(program)
+
+
 def test_embedded_drums():
     fps = [os.path.join(DRUMS, name) for name in sorted(os.listdir(DRUMS))]
     assert len(fps) == 77 and fps == loader.find_audio(DRUMS)

@@ -94,23 +94,45 @@ CASES = [
 ] + [(10, False, "zeros"), (10, True, "nn")]
 
 
-@pytest.mark.parametrize("trained, use_batchnorm, upsample", CASES)
-def test_gradients(trained, use_batchnorm, upsample, measured):
+# Of other losses, and with the matrix products, which otherwise wide networks have.
+CASES = [(*case, "wgan-gp", False) for case in CASES] + [
+    (0, False, "zeros", loss, products)
+    for loss in ("dcgan", "lsgan", "wgan", "wgan-gp")
+    for products in (False, True)
+    if (loss, products) != ("wgan-gp", False)
+]
+CASES += [(10, False, "zeros", "wgan-gp", True), (0, True, "nn", "wgan-gp", True)]
+BFLOAT16_LIMITS = "BFLOAT16_FILTER", "BFLOAT16_INPUT", "BFLOAT16_FORWARD"
+
+
+@pytest.mark.parametrize("trained, use_batchnorm, upsample, loss, products", CASES)
+def test_gradients(
+    trained, use_batchnorm, upsample, loss, products, measured, monkeypatch
+):
     """Each is about as far from float32's as float32 is from itself, with kernels and
     inputs rounded to bfloat16. (That is more than a rounding: activations within it of
     a relu's kink change sides.)"""
+    used = count_products(monkeypatch)
+    if products:  # as if all layers were deep
+        for name in BFLOAT16_LIMITS:
+            monkeypatch.setattr(kernels, name, 0)
     G, D = networks(use_batchnorm, upsample)
-    plain, mixed = compiled(G, D), compiled(G, D, mixed_precision=True)
+    plain = compiled(G, D, loss=loss)
+    mixed = compiled(G, D, loss=loss, mixed_precision=True)
     iterations(plain, trained, np.random.RandomState(1))
     rs = np.random.RandomState(0)
     x, (z, alpha) = spectrograms(rs), draws(rs)
     values, exact = gradients(plain, x, z, alpha)
+    assert not used, "float32's own limits are far"
     near, found = gradients(mixed, x, z, alpha)
+    on_gpu = bool(tf.config.list_physical_devices("GPU"))  # where they never run
+    assert bool(used) is (products and not on_gpu)
     _, noisy = with_rounded_weights(
         G, D, lambda: gradients(plain, rounded(x), rounded(z), alpha)
     )
     assert near["D_x"] != values["D_x"], "it has not rounded anything"
-    measured("slopes", abs(near["slopes"] / values["slopes"] - 1.0), 0.02)
+    if loss == "wgan-gp":
+        measured("slopes", abs(near["slopes"] / values["slopes"] - 1.0), 0.02)
     for name in judged(exact):
         error = distance(exact[name], found[name])
         # A bias' gradient is a few sums over all pixels, some of which nearly cancel:
@@ -119,6 +141,18 @@ def test_gradients(trained, use_batchnorm, upsample, measured):
         peers = peers if is_bias(name) else [name]
         noise = max(distance(exact[n], noisy[n]) for n in peers)
         measured("times the noise", error / max(noise, ROUNDING), 4.0)
+
+
+def count_products(monkeypatch):
+    """A list that gets an entry for each use of `kernels._patches`."""
+    used, patches = [], kernels._patches
+
+    def counted(x, k):
+        used.append(x.dtype)
+        return patches(x, k)
+
+    monkeypatch.setattr(kernels, "_patches", counted)
+    return used
 
 
 def is_bias(name):

@@ -11,18 +11,27 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import ROOT
+from scipy.io import wavfile
 
 from specgan_tf import (
+    GriffinLim,
     SpecGAN,
     SpecGANDiscriminator,
     SpecGANGenerator,
+    decode_audio,
+    f_to_t,
     load_generator,
+    load_griffin_lim,
     load_moments,
     losses,
+    render,
+    spectral,
+    t_to_f,
     tf1,
 )
 from specgan_tf.files import InputError
-from specgan_tf.weights import checkpoint
+from specgan_tf.moments import Moments
+from specgan_tf.weights import bundled, checkpoint
 
 
 def make(cls=SpecGAN, disc_nupdates=1, **options):
@@ -307,6 +316,99 @@ def test_another_backend_is_refused_in_one_sentence(tmp_path):
             "ImportError: specgan_tf runs on Keras' TensorFlow backend, and Keras is "
             "set to jax: set KERAS_BACKEND=tensorflow before Keras is imported"
         )
+
+
+def test_readmes_snippet_makes_the_sounds_of_the_command_line(tmp_path, run):
+    """README.md, "In Python": load_griffin_lim inverts as the model recorded."""
+    with open(os.path.join(ROOT, "README.md")) as f:
+        part = f.read().partition("## In Python")[2]
+    (snippet, *_) = re.findall(r"```python\n(.*?)```", part, re.DOTALL)
+    names = {}
+    exec(compile(snippet, "README.md", "exec"), names)
+    assert run("generate", "--seed", 0, "--generate_dir", tmp_path)[0] == 0
+    want = spectral.float_to_int16(spectral.turn_down(names["audio"])).numpy()
+    for i in range(16):
+        _, got = wavfile.read(tmp_path / f"{i:04d}.wav")
+        # The same but for the order of sums: the command line draws chunks alike.
+        np.testing.assert_allclose(got, want[i, :, 0], atol=1)
+
+
+def test_griffin_lim_is_the_one_that_was_recorded(tmp_path, run, refused):
+    assert load_griffin_lim("digits") == bundled.load("digits").griffin_lim
+    assert load_griffin_lim("digits") != GriffinLim()
+    assert load_griffin_lim(bundled.path_of("drums")) == load_griffin_lim()
+    prefix = checkpoint.save(make(), tmp_path, moments=MOMENTS)
+    assert load_griffin_lim(tmp_path) == GriffinLim()  # recorded by nobody
+    args = tmp_path / "args.txt"
+    args.write_text("specgan_gl_momentum,0.5\nspecgan_gl_window,dual\nspecgan_ngl,3\n")
+    assert load_griffin_lim(tmp_path) == load_griffin_lim(prefix)
+    assert load_griffin_lim(prefix) == GriffinLim(3, "dual", 0.5)
+    for line in ("specgan_ngl,x", "specgan_gl_window,hamming", "specgan_ngl,-1"):
+        args.write_text(line)
+        name, _, value = line.partition(",")
+        with pytest.raises(InputError, match=f"args.txt: {name} cannot be '{value}'"):
+            load_griffin_lim(tmp_path)
+    with pytest.raises(InputError, match="neither a training folder nor a checkpoint"):
+        load_griffin_lim("drumz")
+
+
+G = SpecGANGenerator(dim=1, latent_dim=5)
+GIVEN = Moments(np.zeros(129, np.float32), np.ones(129, np.float32))
+Z = np.zeros([2, 5], np.float32)
+
+
+@pytest.mark.parametrize(
+    "arguments, said",
+    [
+        ((G, GIVEN, np.zeros([2, 100])), r"z must have shape \[any, 5\].*\(2, 100\)"),
+        ((G, GIVEN, Z[0]), r"z must have shape \[any, 5\]. Received: \(5,\)"),
+        ((G, GIVEN, Z[:0]), "z must hold at least one latent"),
+        ((G, tuple(GIVEN[:2]), Z), r"or Moments\(mean, std\): .* Received: a tuple"),
+        ((GIVEN, G, Z), r"G must be a generator: render\(G, moments, z, griffin_lim\)"),
+        ((G, Z, GIVEN), "moments must be a moments.Moments.* Received: a ndarray"),
+        ((G, GIVEN, Z, 16), "griffin_lim must be a GriffinLim. Received: 16"),
+        ((G, GIVEN, Z, GriffinLim(-1)), "ngl must be 0 or more. Received: -1"),
+    ],
+)
+def test_arguments_that_render_cannot_use(arguments, said):
+    with pytest.raises(ValueError, match=said):
+        render(*arguments)
+
+
+def test_render_takes_lists_and_other_floats():
+    want = render(G, GIVEN, Z, GriffinLim(0))
+    for z in (Z.tolist(), Z.astype(np.float64), tf.constant(Z)):
+        got = render(G, GIVEN, z, GriffinLim(0))
+        np.testing.assert_array_equal(got["G_z"], want["G_z"])
+
+
+def test_shapes_that_cannot_be_converted():
+    mean, std = GIVEN[:2]
+    with pytest.raises(ValueError, match=r"x must have shape \[any, any, any\]"):
+        t_to_f(np.zeros([2, 100], np.float32), mean, std)
+    with pytest.raises(ValueError, match=r"X_norm must have shape .* \(2, 128, 128\)"):
+        f_to_t(np.zeros([2, 128, 128], np.float32), mean, std)
+    with pytest.raises(ValueError, match=r"X_std must have shape \[129\]"):
+        t_to_f(np.zeros([2, 16384, 1], np.float32), mean, std[:-1])
+
+
+def test_unreadable_audio_is_an_input_error_with_its_name(tmp_path):
+    with pytest.raises(InputError, match="^no.wav: No such file or directory$"):
+        decode_audio("no.wav")
+    (tmp_path / "a.wav").write_text("hello, this is no sound")
+    with pytest.raises(InputError, match=r"a\.wav: not an audio file .*text"):
+        decode_audio(tmp_path / "a.wav")
+
+
+def batches():
+    yield array(1, 2)
+
+
+@pytest.mark.parametrize("data", [batches(), [array(1, 2)]])
+def test_a_generator_or_a_list_in_place_of_a_dataset(data):
+    kind = type(data).__name__
+    with pytest.raises(ValueError, match=f"fit takes a tf.data.*Received: a {kind}$"):
+        make().fit(data, verbose=0)
 
 
 @pytest.mark.slow

@@ -453,7 +453,7 @@ def test_of_an_empty_folder(tmp_path, capfd):
         assert said in text.replace("No sounds: no moments file", "No checkpoint yet")
     assert "Every setting has its default." in text
     assert train_specgan.main(["report", str(tmp_path / "none")]) == 2
-    assert "none is not a folder" in capfd.readouterr().err
+    assert "none does not exist" in capfd.readouterr().err
 
 
 def test_of_a_folder_of_the_original(trained, tmp_path):

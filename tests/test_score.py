@@ -673,7 +673,7 @@ def test_mistakes_in_incept(refused, trainings, heard, tmp_path):
     empty = tmp_path / "empty"
     empty.mkdir()
     assert "no checkpoint in" in refused("incept", empty, "--once")
-    assert "is not a folder" in refused("incept", tmp_path / "none", "--once")
+    assert "none does not exist" in refused("incept", tmp_path / "none", "--once")
 
 
 def test_a_checkpoint_that_is_gone_before_it_is_scored(

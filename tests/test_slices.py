@@ -3,6 +3,8 @@
 import io
 import json
 import os
+import subprocess
+import sys
 import wave
 
 import numpy as np
@@ -10,6 +12,7 @@ import pytest
 import server_process
 import soundfile
 import tensorflow as tf
+from conftest import ROOT
 from PIL import Image
 from scipy.io import wavfile
 
@@ -25,8 +28,9 @@ from specgan_tf import (
 )
 from specgan_tf.eval import classifier, comparison, health, score
 from specgan_tf.export import tflite
+from specgan_tf.files import InputError
 from specgan_tf.specgan import SLICE_LENS
-from specgan_tf.weights import checkpoint, tensors
+from specgan_tf.weights import bundled, checkpoint, tensors
 
 TWICE = 32768
 TINY = ["--specgan_dim", 1, "--train_batch_size", 2, "--data_slice_len", TWICE]
@@ -53,6 +57,14 @@ def trained(tmp_path_factory, long_clips):
     argv += ["--train_max_steps", 2, *TINY]
     assert train_specgan.main([str(a) for a in argv]) == 0
     return folder
+
+
+@pytest.fixture
+def copied(trained, tmp_path):
+    """A copy of `trained` that a test may change."""
+    for fp in trained.iterdir():
+        (tmp_path / fp.name).write_bytes(fp.read_bytes())
+    return tmp_path
 
 
 def shapes(*nets):
@@ -190,21 +202,88 @@ def test_every_mode_follows(run, trained, tmp_path, long_clips):
     assert {fp.name for fp in trained.iterdir()} == before
 
 
-def test_previews_of_longer_sounds(run, trained, tmp_path):
-    for fp in trained.iterdir():
-        (tmp_path / fp.name).write_bytes(fp.read_bytes())
-    status, _, err = run("preview", tmp_path, "--once", "--preview_n", 3)
+def test_previews_of_longer_sounds(run, copied):
+    status, _, err = run("preview", copied, "--once", "--preview_n", 3)
     assert status == 0, err
-    wav = tmp_path / "preview" / "00000002.wav"
+    wav = copied / "preview" / "00000002.wav"
     assert soundfile.info(wav).frames == 3 * (TWICE + TWICE // 2)
     rows = sheet.first_row(wav.with_suffix(".png"), 256)
     assert [tile.shape for tile in rows] == [(128, 256, 3)] * 3
 
 
+def test_infer_of_longer_sounds(run, copied):
+    status, _, err = run("infer", copied)
+    assert status == 0, err
+    signatures = tf.saved_model.load(str(copied / "infer")).signatures
+    made = signatures["serving_default"](z=tf.zeros([1, 100]), ngl=tf.constant(1))
+    assert made["G_z"].shape == (1, TWICE, 1)
+    assert made["G_z_norm"].shape == (1, 256, 128, 1)
+
+
+def test_backups_and_scores_of_each_checkpoint(run, copied, long_clips):
+    status, _, err = run("backup", copied, "--once")
+    assert status == 0, err
+    argv = ["generate", copied / "backup", "--generate_n", 1]
+    assert run(*argv, "--generate_dir", copied / "made")[0] == 0
+    assert soundfile.info(copied / "made" / "0000.wav").frames == TWICE
+    argv = ["incept", copied, "--once", "--incept_measure", "frechet_log_mel"]
+    status, out, err = run(*argv, "--data_dir", long_clips, "--incept_n", 4)
+    assert status == 0 and "Step 2: " in out and "the best so far" in out, err
+
+
+def test_moments_in_shards_are_those_of_longer_slices(run, tmp_path, long_clips):
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    argv = ["--data_dir", long_clips, "--data_slice_len", TWICE, "--data_first_slice"]
+    status, out, err = run("moments", whole, *argv)
+    assert status == 0 and "Moments of 4 slices of 32768 samples" in out, err
+    for i in (1, 2):
+        assert run("moments", parts, *argv, "--shard", f"{i}/2")[0] == 0
+    status, out, _ = run("merge", parts, "--data_slice_len", TWICE)
+    assert status == 0 and "Moments of 4 slices of 32768 samples. Wrote" in out
+    status, out, _ = run("merge", parts, "--overwrite")
+    assert status == 0 and "Moments of 8 slices of 16384 samples. Wrote" in out
+    a, b = (moments.load(folder / "moments.pkl") for folder in (whole, parts))
+    np.testing.assert_allclose(a.mean, b.mean, atol=1e-6)
+    np.testing.assert_allclose(a.std, b.std, atol=1e-6)
+
+
+def test_a_longer_generator_in_one_file(run, tmp_path):
+    rs = np.random.RandomState(0)
+    G = SpecGANGenerator(dim=1, latent_dim=3, slice_len=TWICE)
+    given = moments.Moments(*rs.uniform(1, 2, [2, 129]).astype("f4"))
+    path = str(tmp_path / "a.npz")
+    bundled.save(path, G, given, {"step": 3, "sample_rate": 16000})
+    box = bundled.load(path)
+    assert box.G.slice_len == box.card["options"]["slice_len"] == TWICE
+    for v, w in zip(box.G.variables, G.variables, strict=True):
+        np.testing.assert_array_equal(v, w.numpy().astype("f2"))
+    argv = ["generate", path, "--generate_n", 1, "--generate_dir", tmp_path / "made"]
+    assert run(*argv)[0] == 0
+    assert soundfile.info(tmp_path / "made" / "0000.wav").frames == TWICE
+    # A card that claims another length does not fit the weights.
+    with np.load(path) as f:
+        arrays = dict(f)
+    box.card["options"]["slice_len"] = 16384
+    arrays["card"] = np.frombuffer(json.dumps(box.card).encode(), np.uint8)
+    np.savez(path, **arrays)
+    with pytest.raises(InputError, match="not those of the options on its card"):
+        bundled.load(path)
+
+
 def test_exports_of_longer_sounds(run, trained, tmp_path):
-    argv = [trained, "--out_dir", tmp_path / "out", "--tflite", "f32"]
+    argv = [trained, "--out_dir", tmp_path / "out", "--tflite", "f32,dr8"]
     status, _, err = run(*argv, script=export)
     assert status == 0, err
+    out = tmp_path / "out"
+    about = json.loads((out / "specgan" / "1" / "model.json").read_text())
+    assert about["slice_len"] == TWICE
+    for name in ("generator.dr8", "invert.f32", "synthesize.f32"):
+        assert tflite.metadata(str(out / f"{name}.tflite"))["slice_len"] == TWICE
+    script = os.path.join(ROOT, "examples", "embedded.py")
+    argv = [sys.executable, script, out, out / "embedded.wav", "--n", "2"]
+    done = subprocess.run(map(str, argv), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert soundfile.info(out / "embedded.wav").frames == 2 * TWICE
     model = tf.saved_model.load(tmp_path / "out" / "specgan" / "1")
     made = model.signatures["synthesize"](z=tf.zeros([2, 100]), ngl=tf.constant(2))
     assert made["G_z"].shape == (2, TWICE, 1)

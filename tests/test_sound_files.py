@@ -132,18 +132,21 @@ def test_an_mp3_without_a_header_is_read_to_its_end(tmp_path, caplog):
 
 
 @pytest.mark.parametrize("cut_at", [5000, 5001, 12345])
-def test_an_mp3_cut_out_of_another(tmp_path, cut_at, caplog):
-    whole = mp3(tmp_path, noise(4 * N))
+@pytest.mark.parametrize("rate, size", [(16000, 576), (44100, 1152)])  # MPEG 2, 1
+def test_an_mp3_cut_out_of_another(tmp_path, cut_at, rate, size, caplog, capfd):
+    """libmpg123 writes errors to stderr about frames that lack their first bytes."""
+    whole = mp3(tmp_path, noise(4 * N), rate)
     fp = tmp_path / "a.mp3"
     fp.write_bytes(whole[cut_at:-1000])
     got = loader.decode_audio(fp)[:, 0, 0]
     frames = [a for r in mpeg.scan(whole) for a in range(r.frames)]
-    assert 0.6 * len(frames) < len(got) / 576 < len(frames)
-    assert len(got) % 576 == 0 and not caplog.records
+    assert 0.6 * len(frames) < len(got) / size < len(frames)
+    assert len(got) % size == 0 and not caplog.records
+    assert capfd.readouterr().err == ""
     # Its end is somewhere in the whole
     fp.write_bytes(without_header(whole))
     whole, end = loader.decode_audio(fp)[:, 0, 0], got[-5000:]
-    starts = range(-5000 % 576, len(whole) - 4999, 576)
+    starts = range(-5000 % size, len(whole) - 4999, size)
     assert any(np.abs(whole[i : i + 5000] - end).max() < 1e-4 for i in starts)
 
 
@@ -355,7 +358,18 @@ def test_silent_files_are_counted_once(tmp_path, caplog):
         assert len(extract(loader.find_audio(tmp_path))) == 40
     said = [r.getMessage() for r in caplog.records]
     assert len(said) == 3 and all("is silent (" in line for line in said)
-    assert "(3 such files of 20)" in said[-1]
+    assert "(1 such file of 20)" in said[0] and "(3 such files of 20)" in said[-1]
+
+
+def test_a_skipped_file_is_named_once(tmp_path, caplog):
+    """With fast_wav an MP3 of two recordings is skipped, so "all are read" is false."""
+    song = mp3(tmp_path, noise())
+    (tmp_path / "whole.mp3").write_bytes(song + song)
+    for i in range(20):
+        wavfile.write(tmp_path / f"{i:02}.wav", 16000, noise())
+    assert len(extract(loader.find_audio(tmp_path), decode_fast_wav=True)) == 40
+    (line,) = (r.getMessage() for r in caplog.records)
+    assert "Skipped" in line and "leave out --data_fast_wav to read it" in line
 
 
 # What is too short
@@ -643,6 +657,7 @@ def test_a_folder_of_every_case_trains(tmp_path, run, monkeypatch):
     logging.getLogger().handlers.clear()
     assert status == 0, err
     lines, named = (out + err).splitlines(), collections.Counter()
+    assert not [line for line in lines if line.startswith("[src/")]  # libmpg123's
     for name in os.listdir(data):
         named[name] = sum(bool(re.search(re.escape(name), line)) for line in lines)
     odd = {"antiphase_stereo.wav", "two_songs_in_one.mp3", "web_page.mp3"}
@@ -664,8 +679,9 @@ def test_a_folder_of_every_case_trains(tmp_path, run, monkeypatch):
         ("voice_memo.m4a", 48000),
     ],
 )
-def test_reported_files(name, samples):
+def test_reported_files(name, samples, capfd):
     fp = shared("cases", "audio", name)
     if name.endswith(".m4a"):
         installed(ffmpeg.find(), "ffmpeg is not installed")
     assert len(loader.decode_audio(fp)) == samples
+    assert capfd.readouterr().err == ""

@@ -19,7 +19,7 @@ import specgan_tf
 from specgan_tf import loader, moments, spectral
 from specgan_tf.cli.flags import Settings
 from specgan_tf.cli.settings import analysis, load_moments
-from specgan_tf.files import InputError, making_dir
+from specgan_tf.files import InputError, making_dir, require_folder
 from specgan_tf.weights import folders
 
 log = logging.getLogger("specgan_tf")
@@ -148,8 +148,17 @@ def compute_moments(
     if not n:
         raise InputError(loader.no_slices(len(fps), args.data_slice_len))
     moments.check(found.mean, found.std, "moments of these files")
-    log.info("Moments of %d slices", n * spectral.SLICE_LEN // args.data_slice_len)
+    log.info("Moments of %s", counted(n, args))
     return found
+
+
+def counted(n: int, args: Settings) -> str:
+    """The number of slices, from the moments' count, which is of 16384 samples each.
+
+    Shards do not record the length of slices, so `merge` takes it from the flag.
+    """
+    slices = n * spectral.SLICE_LEN // args.data_slice_len
+    return f"{slices} slices of {args.data_slice_len} samples"
 
 
 def training_moments(
@@ -208,12 +217,11 @@ def run_moments(args: Settings) -> None:
 
 def run_merge(args: Settings) -> None:
     """Combine the shards of `moments --shard I/N` into moments.pkl."""
-    if not os.path.isdir(args.train_dir):
-        raise InputError(f"train_dir {args.train_dir} is not a folder")
+    require_folder(args.train_dir, "train_dir ")
     fp = args.data_moments_fp or os.path.join(args.train_dir, "moments.pkl")
     if os.path.exists(fp) and not args.overwrite:
         raise InputError(f"{fp} exists; --overwrite replaces it")
     found, n = moments.merge_shards(args.train_dir, args.specgan_moments)
     moments.require_analysis(found, analysis(args), f"what {args.train_dir} holds")
     moments.save(fp, *found)
-    log.info("Moments of %d slices. Wrote %s", n, fp)
+    log.info("Moments of %s. Wrote %s", counted(n, args), fp)

@@ -231,6 +231,7 @@ def describe(
         "gl_momentum": settings.specgan_gl_momentum,
         **moments.analysis,
         "latent_dim": G.latent_dim,
+        "slice_len": G.slice_len,
         "kernel_len": G.kernel_len,
         "dim": G.dim,
         "use_batchnorm": G.use_batchnorm,

@@ -87,7 +87,7 @@ class Settings:
         "samples in a slice and in each sound made; a checkpoint has its own",
         choices=[16384, 32768, 65536, 131072],
         type=integer,
-        modes=f"{SOUNDS} moments to_tf1",
+        modes=MOMENTS,
     )
     data_overlap_ratio: float = DATA(0.0, "overlap of slices, [0, 1)", type=ratio)
     data_first_slice: bool = DATA(False, "use only the first slice of each file")

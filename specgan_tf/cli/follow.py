@@ -17,7 +17,7 @@ from specgan_tf.cli.settings import (
     load_moments,
     resolve_settings,
 )
-from specgan_tf.files import InputError
+from specgan_tf.files import InputError, require_folder
 from specgan_tf.weights import checkpoint, folders
 
 log = logging.getLogger("specgan_tf")
@@ -28,8 +28,7 @@ def follow(args: Settings, process: Callable[[str], None]) -> None:
 
     A checkpoint that the training deletes while it is processed is skipped.
     """
-    if not os.path.isdir(args.train_dir):
-        raise InputError(f"train_dir {args.train_dir} is not a folder")
+    require_folder(args.train_dir, "train_dir ")
     if args.once:
         folders.read_latest(args.train_dir, process)
         return

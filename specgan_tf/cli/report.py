@@ -7,7 +7,7 @@ from specgan_tf import report
 from specgan_tf.cli.data import decoding, find_files, slicing
 from specgan_tf.cli.flags import FLAGS, RECORDED, Settings
 from specgan_tf.cli.settings import griffin_lim, upsample_of
-from specgan_tf.files import InputError
+from specgan_tf.files import InputError, require_folder
 from specgan_tf.report import gather
 from specgan_tf.weights import folders
 from specgan_tf.weights.tensors import Checkpoint
@@ -17,8 +17,7 @@ log = logging.getLogger("specgan_tf")
 
 def run_report(args: Settings) -> None:
     """Write report.html: curves, sounds, health, data and settings on one page."""
-    if not os.path.isdir(args.train_dir):
-        raise InputError(f"train_dir {args.train_dir} is not a folder")
+    require_folder(args.train_dir, "train_dir ")
     fp = args.report_fp or os.path.join(args.train_dir, "report.html")
     report.check_replaceable(fp)  # before the work
     try:

@@ -39,7 +39,7 @@ ANALYSIS = {
     "specgan_clip_nstd": "clip_nstd",
 }
 # The fields of `spectral.GriffinLim`. A given flag may differ from a recorded one.
-INVERSION = "specgan_ngl", "specgan_gl_window", "specgan_gl_momentum"
+INVERSION = tuple(folders.GL_FLAGS.values())
 PATHS = "data_dir", "data_moments_fp", "data_cache", "train_from"
 
 

@@ -5,7 +5,7 @@ import io
 import math
 import os
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from unittest import mock
 
 import keras
@@ -29,7 +29,7 @@ STRIDE = 7  # goldens keep every seventh value of large results
 class Record(dict):
     """The arrays of one record, by name. Goldens keep a part of large arrays."""
 
-    def __init__(self, arrays, path):
+    def __init__(self, arrays: Mapping[str, np.ndarray], path: str):
         super().__init__({k: np.asarray(v) for k, v in arrays.items()})
         self.name, self.path = os.path.basename(path).removesuffix(".npz"), path
         self.kind = str(self.get("record", self.name.partition("_")[0]))

@@ -63,8 +63,8 @@ def decode_audio(
     Raises:
       InputError: with fast_wav, another rate or sample format; or another number of
         channels than `num_channels`.
-      UnreadableError: the file is not audio, is truncated or empty, holds NaN or
-        infinity, or is too large for the memory.
+      UnreadableError: an InputError. The file is missing, is not audio, is truncated
+        or empty, holds NaN or infinity, or is too large for the memory.
       ValueError: an unknown `resample`.
 
     [loader.py:9-65]
@@ -130,9 +130,10 @@ def decode(
         if scale != 1:
             _wav /= scale
     except MemoryError:
-        raise UnreadableError(
-            "not enough memory to decode it: split it into shorter files"
-        ) from None
+        reason = "not enough memory to decode it: split it into shorter files"
+        raise UnreadableError(reason, fp) from None
+    except UnreadableError as e:
+        raise UnreadableError(e.reason, fp) from None
     return _wav
 
 

@@ -90,7 +90,7 @@ class Decoder:
             audio = self.long.get(file) or self.decode(fp, note, reserve)
         except UnreadableError as e:
             audio = np.zeros((0, 1, self.nch), np.float32)
-            self.skip(fp, e)
+            self.skip(fp, e.reason)
         if isinstance(audio, Long):
             self.long[file] = audio
             cut = LongCut(audio, start, self.slicing)
@@ -101,12 +101,12 @@ class Decoder:
         whole = len(views) == 1 and len(views[0]) == len(audio)
         return Cut(views, audio.nbytes, whole or self.decode.where == "memory")
 
-    def skip(self, fp: str, reason: UnreadableError) -> None:
+    def skip(self, fp: str, reason: str) -> None:
         """Count a bad file and log it; raise `InputError` if there are too many."""
         with self.lock:
             if fp in self.bad or self.failed:  # log nothing after the error
                 return
-            self.bad[fp] = str(reason)
+            self.bad[fp] = reason
             if self.first_time(fp, "skipped"):
                 n = len(self.bad)
                 log.warning("Skipped %s: %s (%d of %d)", fp, reason, n, self.nfiles)
@@ -141,7 +141,8 @@ class Decoder:
             self.noted[text].add(fp)
             n = len(self.noted[text])
         if self.first_time(fp, text):
-            log.warning("%s %s (%d such files of %d)", fp, text, n, self.nfiles)
+            such = "such file" if n == 1 else "such files"
+            log.warning("%s %s (%d %s of %d)", fp, text, n, such, self.nfiles)
 
     def count(self, file: int, length: int, nslices: int) -> None:
         """Note a file's length; raise `InputError` if no file yields a slice."""

@@ -1,5 +1,15 @@
 """The error that the loader raises for a single file."""
 
+from specgan_tf.files import InputError
 
-class UnreadableError(Exception):
-    """This file cannot be used; other files can."""
+
+class UnreadableError(InputError):
+    """This file cannot be used; other files can.
+
+    Attributes:
+      reason: what is wrong, without the file's name.
+    """
+
+    def __init__(self, reason: str, fp: str | None = None):
+        super().__init__(reason if fp is None else f"{fp}: {reason}")
+        self.reason = reason

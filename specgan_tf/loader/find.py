@@ -113,4 +113,5 @@ def _why_nothing(inside, other):
                 f"holds no audio but {len(paths)} files ({' '.join(kinds)}) that need "
                 f"ffmpeg, which is not installed: {ffmpeg.HOW}"
             )
-    return f"holds no audio ({' '.join(SUFFIXES)})"
+    suffixes = SUFFIXES + (ffmpeg.SUFFIXES if ffmpeg.find() else ())
+    return f"holds no audio ({' '.join(suffixes)})"

@@ -65,7 +65,9 @@ class LongCut(collections.abc.Sequence):
         try:
             part = self.read(first, first + self.slicing[0])
         except UnreadableError as e:
-            raise InputError(f"{self.sound.fp} cannot be read any more: {e}") from None
+            raise InputError(
+                f"{self.sound.fp} cannot be read any more: {e.reason}"
+            ) from None
         part = part[:, np.newaxis, :]
         return part / self.sound.scale if self.sound.scale != 1 else part.copy()
 

@@ -67,7 +67,7 @@ class Recording:
       frames: the number of frames, without `tag`.
     """
 
-    def __init__(self, kind, tag=None):
+    def __init__(self, kind: Frame, tag: bytes | None = None):
         self.kind, self.tag = kind, tag
         self.ranges, self.frames = [], 0
 
@@ -91,17 +91,44 @@ class Recording:
             return None
         return int.from_bytes(self.tag[at + 8 : at + 12], "big") or None
 
-    def parts(self, f: BinaryIO) -> Parts:
+    def begun(self, data: bytes | mmap.mmap) -> list[bytes | tuple[int, int]]:
+        """Return the parts of the recording; frames without all their bytes are silent.
+
+        A frame's sound may begin some bytes before it, in earlier frames. In a
+        recording cut out of another one, the first frames lack them. libmpg123 would
+        make these frames silent too, and write an error to stderr, without the name of
+        the file.
+        """
+        (at, end), *others = self.ranges
+        bits = 9 if self.kind.samples == 1152 else 8  # of the number of those bytes
+        most = (1 << bits) - 1
+        parts, held = [], 0  # bytes of sound so far
+        while at < end and held < most:
+            kind = parse(bytes(data[at : at + 4]))
+            side = at + (4 if data[at + 1] & 1 else 6)  # after header and checksum
+            main, stop = side + kind.side, at + kind.size
+            parts.append((at, stop))
+            if int.from_bytes(data[side : side + 2], "big") >> 16 - bits > held:
+                # Silence is zeros, after the number of bytes to keep for later frames.
+                keep = (held << 16 - bits).to_bytes(2, "big").ljust(kind.side, b"\0")
+                parts[-1] = data[at:side] + keep + data[main:stop]
+            held, at = held + stop - main, stop
+        return [*parts, (at, end), *map(tuple, others)]
+
+    def parts(self, f: BinaryIO, data: bytes | mmap.mmap) -> Parts:
         """Return these frames of the file `f`, with a correct header if there is one.
 
         Without a header the result is endless, so that libmpg123 cannot guess its end.
+
+        Args:
+          data: the bytes of `f`.
         """
         ranges = [tuple(r) for r in self.ranges]
         if self.claimed == self.frames:
             return Parts(f, [self.tag, *ranges])
         if self.claimed is None or self.tag[36:40] == b"VBRI":
             samples = self.frames * self.kind.samples
-            return Parts(f, ranges, samples, endless=True)
+            return Parts(f, self.begun(data), samples, endless=True)
         tag, at = bytearray(self.tag), _tag_at(self.tag, self.kind)
         tag[at + 8 : at + 12] = self.frames.to_bytes(4, "big")
         flags = tag[at + 7]  # which fields follow: frames, bytes, table, quality
@@ -210,4 +237,4 @@ def recordings(
         return None
     if len(found) == 1 and found[0].claimed == found[0].frames:
         return None
-    return [r.parts(f) for r in found]
+    return [r.parts(f, data) for r in found]

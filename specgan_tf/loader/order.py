@@ -20,7 +20,7 @@ class Order:
     training can resume anywhere.  [loader.py:119]
     """
 
-    def __init__(self, nfiles, window, offsets, seed):
+    def __init__(self, nfiles: int, window: int | None, offsets: int, seed: int):
         self.nfiles, self.offsets, self.seed = nfiles, offsets, seed
         self.shuffle, self.size = window is not None, window or 1
 

@@ -43,6 +43,7 @@ def recordings(
         samples, rate = plain
         yield rate, samples.shape[1], [samples]
         return
+    remarks = []
     try:
         f = open(fp, "rb")  # noqa: SIM115
     except OSError as e:
@@ -51,11 +52,11 @@ def recordings(
         try:
             if kind := sniff.look(f):
                 raise UnreadableError(f"not an audio file (it looks like {kind})")
-            found = _split(f, fp, note)
+            found = _split(f, fp, remarks.append)
         except OSError as e:
             raise UnreadableError(e.strerror or str(e)) from None
         if found and len(found) > 1:
-            note(f"holds {len(found)} recordings in a row: all are read")
+            remarks.append(f"holds {len(found)} recordings in a row: all are read")
         # Bytes on POSIX, where a name need not be UTF-8.
         name = os.fsencode(fp) if os.name == "posix" else fp
         for i, source in enumerate(found or [name]):
@@ -78,6 +79,8 @@ def recordings(
             with contextlib.closing(blocks):
                 yield rate, channels, blocks
             return
+        for remark in remarks:  # true only now that all is read
+            note(remark)
 
 
 def read_plain_wav(fp: str) -> tuple[np.ndarray, int] | None:

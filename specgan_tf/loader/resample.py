@@ -16,7 +16,7 @@ class Soxr:
     Call it with blocks of float32 [n, nch], the last of them with `last=True`.
     """
 
-    def __init__(self, fs, target, channels):
+    def __init__(self, fs: int, target: int, channels: int):
         import soxr
 
         self.ratio = float(target) / fs
@@ -42,7 +42,7 @@ class KaiserBest:
     ZEROS = 64  # zero crossings of the filter, on either side
     BLOCK = 1 << 20
 
-    def __init__(self, fs, target, channels):
+    def __init__(self, fs: int, target: int, channels: int):
         try:
             import resampy
         except ImportError:

@@ -16,7 +16,7 @@ class Room:
     other tasks wait while all together would hold more than `limit` bytes.
     """
 
-    def __init__(self, limit=None):
+    def __init__(self, limit: int | None = None):
         self.limit = AHEAD if limit is None else limit
         self.held, self.numbers = {}, itertools.count()
         self.changed, self.closed = threading.Condition(), False

@@ -13,7 +13,7 @@ import os
 import jinja2
 from markupsafe import Markup
 
-from specgan_tf.files import InputError, StrPath, replacing
+from specgan_tf.files import InputError, StrPath, replacing, require_folder
 from specgan_tf.report import charts, gather, sections
 
 GENERATOR = "specgan_tf report"
@@ -56,8 +56,7 @@ def write(fp: StrPath, training: gather.Training) -> None:
 def check_replaceable(fp: StrPath) -> None:
     """Raise InputError unless `fp` is free, or an earlier report, in a folder."""
     folder = os.path.dirname(os.path.abspath(fp))
-    if not os.path.isdir(folder):
-        raise InputError(f"{folder} is not a folder; choose another --report_fp")
+    require_folder(folder, hint="; choose another --report_fp")
     if os.path.isdir(fp):
         raise InputError(f"{fp} is a folder; name a file with --report_fp")
     if os.path.exists(fp):

@@ -176,7 +176,7 @@ def read_sounds(
         try:
             audio = loader.decode_audio(fps[i], **as_trained)
         except loader.UnreadableError as e:
-            skipped[fps[i]] = str(e)
+            skipped[fps[i]] = e.reason
             continue
         cut = loader.extract_slices(
             audio, slicing["slice_len"], hop, first_only, pad_end

@@ -9,6 +9,7 @@ import re
 import time
 import wave
 from collections.abc import AsyncIterator, Iterable
+from typing import Any
 
 import anyio
 import numpy as np
@@ -54,7 +55,7 @@ class Server:
       args: the flags, as __main__ parses them.
     """
 
-    def __init__(self, args) -> None:
+    def __init__(self, args: Any) -> None:
         self.name, self.limits, self.poll = args.model_name, vars(args), args.poll
         self.metrics = Metrics()
         self.versions = Versions(args.folder, self.metrics)

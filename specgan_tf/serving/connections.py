@@ -105,7 +105,7 @@ class Http(h11.Connection):
 
     keeps_10 = False
 
-    def next_event(self):
+    def next_event(self) -> h11.Event | type:
         event = super().next_event()
         if isinstance(event, h11.Request):
             tokens = {
@@ -120,7 +120,7 @@ class Http(h11.Connection):
                 self._cstate.keep_alive = True  # h11 has no public name for it
         return event
 
-    def send(self, event):
+    def send(self, event: h11.Event) -> bytes | None:
         if self.keeps_10 and isinstance(event, h11.Response):
             event = h11.Response(
                 status_code=event.status_code,
@@ -180,7 +180,7 @@ class Connection(H11Protocol):
         self.forget()
         self.transport.abort()
 
-    def connection_made(self, transport):
+    def connection_made(self, transport: asyncio.Transport) -> None:
         super().connection_made(transport)
         if len(self.connections) > self.limits.connections:
             # Close the connection that has waited longest without a complete request.
@@ -192,13 +192,13 @@ class Connection(H11Protocol):
                 transport.close()
         self.update()
 
-    def connection_lost(self, exc):
+    def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         self.forget()
         if self.stalled is not None:
             self.stalled.cancel()
 
-    def data_received(self, data):
+    def data_received(self, data: bytes) -> None:
         super().data_received(data)
         self.update()
         if self.phase == REST:
@@ -210,7 +210,7 @@ class Connection(H11Protocol):
         super().on_response_complete()
         self.update()
 
-    def send_400_response(self, msg):
+    def send_400_response(self, msg: str) -> None:
         """Invalid HTTP ends the connection, and the request in progress on it."""
         if self.cycle is not None:
             self.cycle.disconnected = True
@@ -220,11 +220,11 @@ class Connection(H11Protocol):
         else:  # the answer has been sent
             self.transport.abort()
 
-    def pause_writing(self):
+    def pause_writing(self) -> None:
         super().pause_writing()
         self.watch_progress(None)
 
-    def resume_writing(self):
+    def resume_writing(self) -> None:
         super().resume_writing()
         if self.stalled is not None:
             self.stalled.cancel()

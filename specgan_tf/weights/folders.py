@@ -21,12 +21,20 @@ import numpy as np
 from specgan_tf import moments
 from specgan_tf.files import InputError, StrPath, replacing
 from specgan_tf.moments import Moments
+from specgan_tf.spectral import GriffinLim, check_griffin_lim
 from specgan_tf.weights import bundled, tensors
 from specgan_tf.weights.tensors import Checkpoint
 
 log = logging.getLogger("specgan_tf")
 
 T = TypeVar("T")
+
+# Field of `GriffinLim` -> its name in args.txt.
+GL_FLAGS = {
+    "ngl": "specgan_ngl",
+    "window": "specgan_gl_window",
+    "momentum": "specgan_gl_momentum",
+}
 
 
 def folder_of(path: StrPath) -> str:
@@ -198,6 +206,33 @@ def load_moments(path: StrPath | None = None, given: StrPath | None = None) -> M
     if bundled.find(path):
         return bundled.load_moments(path)
     return moments.load(moments_fp(path))
+
+
+def load_griffin_lim(path: StrPath | None = None) -> GriffinLim:
+    """The Griffin-Lim options that a training recorded; `render` takes them.
+
+    The modes of the command line use the same. A training that recorded none, such as
+    one in Python, has the original's.
+
+    Args:
+      path: as in `load_generator`.
+
+    Raises:
+      InputError: no checkpoint there, or its args.txt holds impossible options.
+    """
+    prefix = require(path)
+    if bundled.find(prefix):
+        return bundled.griffin_lim_of(bundled.read_card(prefix))
+    fp = os.path.join(folder_of(prefix), "args.txt")
+    recorded, values = read_args(os.path.dirname(fp)), {}
+    for (field, name), parse in zip(GL_FLAGS.items(), (int, str, float), strict=True):
+        try:
+            if name in recorded:
+                values[field] = parse(recorded[name])
+            check_griffin_lim(GriffinLim(**values))
+        except ValueError:
+            raise InputError(f"{fp}: {name} cannot be {recorded[name]!r}") from None
+    return GriffinLim(**values)
 
 
 def moments_fp(path: StrPath | None) -> str:
