@@ -30,6 +30,7 @@ SERVE = [  # specgan-serve
     "prometheus_client>=0.20",
 ]
 ONNX = ["tf2onnx>=1.17", "onnx", "onnxruntime"]  # export.py --formats onnx
+GPU = ["tensorflow[and-cuda]>=2.21"]  # with NVIDIA's CUDA libraries; Linux only
 # TensorFlow Serving's messages: what ours must parse as
 SERVING_API = "tensorflow-serving-api>=2.21"
 RESAMPY = "resampy>=0.4"  # --data_resample kaiser_best, the reference's resampler
@@ -79,6 +80,7 @@ setup(
         "resampy": [RESAMPY],
         "benchmarks": BENCHMARKS,
         "docs": DOCS,
+        "gpu": GPU,
         "serve": SERVE,
         "test": [
             LITERT,

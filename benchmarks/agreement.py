@@ -1,11 +1,11 @@
 """Do two recognisers hear the same digit? python -m benchmarks.agreement --help
 
-An inception score asks one network, which may see digits where there are none. Here two
-recognisers are asked that share neither network nor speakers: a `Classifier`, which
-learned from the speakers of the bundled model `digits`, and networks that this command
-trains on other voices. The agreement is the share of clips for which both name the same
-digit, and each gives it a probability of 0.5 or more. If pocketsphinx is installed, it
-is the third: a speech recogniser that nobody here trained.
+An inception score depends on one network, which may recognise digits where there are
+none. Here two recognisers are compared that share neither network nor speakers: a
+`Classifier`, trained on the speakers of the bundled model `digits`, and networks that
+this command trains on other voices. The agreement is the share of clips for which both
+name the same digit, and each gives it a probability of 0.5 or more. If pocketsphinx is
+installed, it is the third: an independent speech recogniser.
 
     python -m benchmarks.agreement --voices VOICES --real DIGITS --classifier FILE
 
@@ -252,7 +252,7 @@ def section(found):
     counts = ", ".join(f"{i} {n}" for i, n in enumerate(sets["model"]["digits"]))
     text = TEXT.format(**found, confident=CONFIDENT, networks=len(SEEDS))
     lines = [text, *(f"| {' | '.join(row)} |" for row in rows), ""]
-    lines.append(f"The digits agreed on in the bundled model's clips: {counts}.")
+    lines.append(f"Digits agreed on in the bundled model's clips: {counts}.")
     if three:
         lines += ["", SPHINX]
     return "\n".join(lines)
@@ -261,21 +261,22 @@ def section(found):
 TEXT = """## Agreement: do two recognisers hear the same digit?
 
 Written by `python -m benchmarks.agreement`, for step {step} of the bundled model
-`digits`. An inception score asks one network, which may see digits where there are
-none. Here a second one is asked: the mean of {networks} small convolutional networks
-that learned {voices} digits of {speakers} synthetic voices. The model and the
-classifier learned from six people.
+`digits`. An inception score depends on one network, which may recognise digits where
+there are none. Here it is compared with a second recogniser: the mean of {networks}
+small convolutional networks that were trained on
+{voices} digits of {speakers} synthetic voices. The model and the classifier were
+trained on six speakers.
 
-*Agreement* is the share of clips, in percent, in which both hear the same digit and
+*Agreement* is the share of clips, in percent, for which both name the same digit and
 each gives it a probability of {confident} or more. *Real* are recordings that neither
-recogniser learned from, and *there and back* the same after this model's spectrograms
-and inversion: their agreement is what a perfect generator would reach, since the second
-recogniser does not know these speakers. Shaped noise and an untrained generator hold no
-digit.
+recogniser was trained on; *there and back* are the same recordings after this model's
+spectrograms and inversion. Their agreement is the best that a generator can reach,
+because the second recogniser does not know these speakers. Shaped noise and the sounds
+of an untrained generator contain no digit.
 """
-SPHINX = """*pocketsphinx* is a speech recogniser that was not made here. Its grammar is
-the ten words, and it gives no probability. *All three agree* is the share of clips in
-which it hears the digit that the other two agree on."""
+SPHINX = """*pocketsphinx* is an independent speech recogniser. Its grammar is the ten
+words, and it gives no probability. *All three agree* is the share of clips for which it
+names the digit that the other two agree on."""
 
 
 def measure(args):

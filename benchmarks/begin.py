@@ -6,8 +6,8 @@
 Trains with the sounds of --own, say 20 of one kind, three times, with the settings of
 the bundled models: from nothing, with --train_from, and with --train_from and moments
 of the own sounds. After the same steps, which take the same time, it holds what each
-generates against --rest: other sounds of that kind, which no training heard. What is
-trained already in --out is not trained again; --document rewrites the section of
+generates against --rest: other sounds of that kind, which no training used. Trainings
+that are finished in --out are kept; --document rewrites the section of
 docs/TRAINING.md.
 """
 
@@ -37,10 +37,10 @@ TRAIN = (
     "--train_lr_G 2e-4 --train_lr_D 4e-4 --train_ema 0.999 --mixed_precision --seed 1 "
     "--train_keep 1000 --train_save_secs 100000 --train_summary_secs 100000"
 ).split()
-TEXT = """Written by `python -m benchmarks.begin --document`: {own} sounds, trained on
-with the settings of the bundled models, held against {rest} other sounds of their kind,
-which no training heard. {clips} sounds are generated each time. A *copy* is nearer to
-one of the {own} than half of these are to their nearest other.
+TEXT = """Written by `python -m benchmarks.begin --document`: trainings on {own} sounds,
+with the settings of the bundled models, compared with {rest} held-out sounds of the
+same kind. {clips} sounds are generated each time. A *copy* is nearer to one of the
+{own} training sounds than half of these are to their nearest neighbour.
 """
 
 

@@ -76,7 +76,8 @@ def document(path="docs/SOUNDS.md"):
         measures = {**comparison.MEASURES, **{k: k for k in card["sound"]["real"]}}
         numbers = {c: card["scores"][c] | card["sound"][c] for c in COLUMNS}
         lines += ["", f"### {name}", "", f"Step {card['step']}. "]
-        lines[-1] += f"[Its card](../specgan_tf/data/models/{name}/CARD.md) says more."
+        card_fp = f"../specgan_tf/data/models/{name}/CARD.md"
+        lines[-1] += f"[Its card]({card_fp}) has the details."
         lines += ["", *table(measures, numbers), "", *classes(card)]
     sections.write(path, "benchmarks.bundle", "\n".join(lines))
 
@@ -165,7 +166,7 @@ def make(args):
 
 
 def provenance(fps, path):
-    """A row for each file, of what the CSV at `path` says and what the file holds."""
+    """A row for each file: its row in the CSV at `path`, and its digest."""
     from specgan_tf.files import InputError
 
     with open(path, encoding="utf-8", newline="") as f:
@@ -197,7 +198,7 @@ def as_csv(rows):
 
 
 def slices(fps, settings):
-    """What the training heard, float32 [n, 16384]."""
+    """The training sounds, float32 [n, 16384]."""
     import numpy as np
 
     from specgan_tf import loader, spectral
@@ -320,25 +321,57 @@ def shaped_noise(real, name, seed=0):
     return (x / np.abs(x).max(axis=1, keepdims=True)).astype(np.float32)
 
 
+TRAIN = "python train_specgan.py train ./train"
 # Changes nothing in what is learned.
 ASIDE = "train_save_secs train_summary_secs train_keep train_backup_mins".split()
 
 
 def command(name, settings, step):
-    """The training's command line, without the paths of one machine."""
+    """The command that made these weights, without the paths of one machine.
+
+    If it began with the weights of another training (--train_from), that one's command
+    is the line before it; and so on.
+    """
     from specgan_tf.cli.settings import INVERSION, PATHS
 
-    words = ["python train_specgan.py train ./train"]
+    lines, source = before(name, settings.train_from)
+    words = [f"{TRAIN}{1 + number_of(lines)}" if lines else TRAIN]
     for flag in FLAGS:
         value = getattr(settings, flag)
         if flag == "data_dir" and value:
             value = f"./{name}"
+        elif flag == "train_from":
+            value = source
         elif flag not in RECORDED - {*PATHS, *INVERSION, *ASIDE}:
             continue
         if value == FLAGS[flag].default:
             continue
         words.append(f"--{flag}" if value is True else f"--{flag} {value}")
-    return " ".join([*words, f"--train_max_steps {step}"])
+    return "\n".join([*lines, " ".join([*words, f"--train_max_steps {step}"])])
+
+
+def number_of(lines):
+    """The number of trainings among commands."""
+    return sum(line.startswith(TRAIN) for line in lines)
+
+
+def before(name, source):
+    """The commands that made what `--train_from source` took, and what it is there."""
+    from specgan_tf.cli.settings import resolve_settings
+    from specgan_tf.weights import bundled, checkpoint, folders
+
+    if source is None:
+        return [], None
+    if bundled.is_name(source):  # a generator alone
+        lines = bundled.read_card(bundled.path_of(source))["command"].splitlines()
+        out = f"./bundled{number_of(lines)}"
+        folder = lines[-1].split()[3]
+        lines.append(f"python -m benchmarks.bundle {name} {folder} --out_dir {out}")
+        return lines, f"{out}/{GENERATOR}"
+    settings = resolve_settings({"mode": "moments", "train_dir": source})
+    step = checkpoint.step_of(folders.latest(source))
+    lines = command(name, settings, step).splitlines()
+    return lines, lines[-1].split()[3]
 
 
 def cell(value):
@@ -361,16 +394,17 @@ def table(says, numbers):
 
 
 def classes(card):
-    """Of how many clips a classifier says what; nothing without one."""
+    """The number of clips in each class, if a classifier was used."""
     if "classes" in (counts := card["scores"]["model"]):
         kinds = ", ".join(f"{k} {n}" for k, n in counts["classes"].items())
-        yield f"The classifier hears in this model's clips: {kinds}. It was made by"
+        yield f"Classes that the classifier assigns to this model's clips: {kinds}."
+        yield "The classifier was trained by"
         yield from ("", "```", card["classifier"] or "", "```", "")
 
 
-EXPECT = {  # of a card, in words
-    "drums": "a drum hit; nothing says which: a latent is what it is",
-    "digits": "a spoken digit; nothing says which: a latent is what it is",
+CLIP = {  # what a clip is, and what you cannot choose
+    "drums": ("a drum hit", "drum"),
+    "digits": ("a spoken digit", "digit"),
 }
 
 
@@ -393,6 +427,7 @@ def about(path, card, rows):
     dB = {name: card["scores"][name]["log_spectral_distance"] for name in COLUMNS}
     diverse = dB["model"] / dB["real"]
     folder = f"`./{card['name']}`"
+    clip, kind = CLIP[card["name"]]
     lines = [
         f"# The bundled model `{card['name']}`",
         "",
@@ -402,14 +437,14 @@ def about(path, card, rows):
         "",
         "## How it was made",
         "",
-        f"Step {card['step']} of",
+        f"Step {card['step']} of" + " the last training of" * ("\n" in card["command"]),
         "",
         "```",
         card["command"],
         "```",
         "",
         f"with the {card['sounds']['files']} sounds of `{SOUNDS}` in {folder}. That "
-        "list names each with licence, author, origin and sha256:",
+        "list has the licence, author, origin and sha256 of each:",
         "",
         *(
             f"- {n} under {licence}: {attribution}"
@@ -423,28 +458,27 @@ def about(path, card, rows):
         "",
         ", ".join(distances) + ".",
         "",
-        f"Its sounds take {card['ngl']} Griffin-Lim steps with the window "
-        f"`{card['gl_window']}` and momentum {card['gl_momentum']:g}, unless flags say "
-        "otherwise.",
+        f"By default its sounds are inverted with {card['ngl']} Griffin-Lim steps, the "
+        f"window `{card['gl_window']}` and momentum {card['gl_momentum']:g}.",
         "",
         "## How good it is",
         "",
-        f"{card['scores']['model']['clips']} clips, of latents that the choice did not "
-        "see (`specgan_tf.eval.comparison`). Real sounds are compared among "
-        "themselves, for a Frechet distance one part with the other. *There and back*: "
-        "real sounds that went through this model's spectrograms and inversion: no "
-        "generator can be better. *Shaped noise*: filtered noise that fades, or with "
-        "the mean spectrum and envelope of real sounds: no generator should be worse. "
-        "*Untrained*: the same network with fresh weights.",
+        f"{card['scores']['model']['clips']} clips, from other latents than those used "
+        "to choose the checkpoint (`specgan_tf.eval.comparison`). Real sounds are "
+        "compared with each other, for a Frechet distance one part with the other. "
+        "*There and back*: real sounds after this model's spectrograms and inversion; "
+        "no generator can be better. *Shaped noise*: filtered noise that fades, or "
+        "noise with the mean spectrum and envelope of real sounds; no generator should "
+        "be worse. *Untrained*: the same network with its initial weights.",
         "",
         *table(comparison.MEASURES, card["scores"]),
         "",
         *classes(card),
-        "In |D|self and diversity, less than real sounds have means that the clips are "
-        "alike. |D|train is the distance to the nearest sound trained on: near zero "
-        "they would be copies.",
+        "If |D|self or diversity is smaller than for real sounds, the clips are alike. "
+        "|D|train is the distance to the nearest training sound; copies would have "
+        "nearly zero.",
         "",
-        "Medians of what an ear notices first:",
+        "Medians of audible properties:",
         "",
         *table({key: key for key in card["sound"]["real"]}, card["sound"]),
         "",
@@ -456,16 +490,16 @@ def about(path, card, rows):
         "shows how far a pattern stands out that repeats every 2, 4 or 8 bins; real "
         "sounds have none, 0 dB.",
         "",
-        f"Weights in float16 change a spectrogram, in [-1, 1], by at most "
-        f"{card['float16']['largest error of spectrograms']:.1g}, over "
-        f"{card['float16']['latents']} latents; {FLOAT16_ERROR:.1g} would be refused.",
+        f"Storing the weights in float16 changes spectrograms, in [-1, 1], by at most "
+        f"{card['float16']['largest error of spectrograms']:.1g} over "
+        f"{card['float16']['latents']} latents (allowed: {FLOAT16_ERROR:.1g}).",
         "",
         "## What to expect of it",
         "",
-        f"Each clip is {EXPECT[card['name']]}. It lasts {seconds:.3f} s at "
-        f"{card['sample_rate']} Hz, mono. The clips are {diverse:.0%} as diverse as "
-        "the sounds learned from. The network is small, and was trained on a CPU; its "
-        "phases are guessed by Griffin-Lim.",
+        f"Each clip is {clip}. You cannot choose which {kind}: the random latent "
+        f"decides. A clip lasts {seconds:.3f} s at {card['sample_rate']} Hz, mono. The "
+        f"clips are {diverse:.0%} as diverse as the training sounds. The network is "
+        "small and was trained on a CPU; Griffin-Lim estimates the phases.",
     ]
     return "\n".join(lines) + "\n"
 

@@ -40,12 +40,12 @@ MEASURES = {
 }
 TEXT = """## How long to train
 
-Written by `python -m benchmarks.curve`. {clips} sounds of each checkpoint, all of the
-same latents, scored as [SCORES.md](SCORES.md) says; the inception score in one group.
-Only checkpoints that a training kept are here. *Real* are as many real sounds; their
-Frechet distance is from the other real ones. The hours are steps at the rate at which
-the training ran while little else did (the {fast}th percentile of its rates between two
-summaries), on two CPU cores.
+Written by `python -m benchmarks.curve`. {clips} sounds of each checkpoint, all from
+the same latents, are scored as [SCORES.md](SCORES.md) describes, the inception score
+in one group. Only checkpoints that the training kept are listed. *Real* are equally
+many real sounds; their Frechet distance is to the other real sounds. The hours are the
+steps divided by the rate of the training while the machine did little else (the
+{fast}th percentile of its rates between two summaries), on two CPU cores.
 
 ![Scores over hours of training]({picture})
 """

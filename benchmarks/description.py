@@ -1,4 +1,4 @@
-"""What an ear notices first in some sounds, as medians: the second table of a card."""
+"""Audible properties of sounds, as medians: the second table of a card."""
 
 import numpy as np
 

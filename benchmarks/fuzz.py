@@ -154,7 +154,7 @@ def main():
     for i, data in enumerate(seeds(args.kind, train_dir)):
         with open(os.path.join(corpus, str(i)), "wb") as f:
             f.write(data)
-    logging.disable(logging.CRITICAL)  # what is skipped is said, a million times
+    logging.disable(logging.CRITICAL)  # a million messages about skipped files
     used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
     limits = f"-max_total_time={int(60 * args.minutes)} -timeout=10 -rss_limit_mb="
     atheris.Setup(

@@ -230,28 +230,29 @@ def section(found):
 TEXT = """## There and back: what a spectrogram and its inversion lose
 
 Written by `python -m benchmarks.inversion --document docs/SOUNDS.md` on {date}:
-{clips} sounds ({name}) became spectrograms, normalised by their own moments, and
-sounds again. No generator takes part: a generator cannot sound better than this.
+{clips} sounds ({name}) are turned into spectrograms, normalised by their own
+moments, and back into sounds. No generator takes part: a generator cannot sound better
+than this.
 
-- *Spectral convergence*: the error of the magnitudes that were inverted, over their
-  size; 0 is perfect.
-- *Log-spectral distance*: of frames of 1024 samples that hold sound, down to 80 dB
-  below the clip's loudest bin; 0 is perfect.
-- *Tremolo*: by how much the level fluctuates more at the hop's rate (125 Hz) than
-  beside it, which one hears as a buzz. In the real sounds it is {real:.1f} dB.
-- *First 16 samples*: their level beside that of the real ones; median of the {share}
-  % of sounds that begin at once.
+- *Spectral convergence*: the error of the result's magnitudes, relative to the norm of
+  the magnitudes that were inverted; 0 is perfect.
+- *Log-spectral distance*: over frames of 1024 samples that are not silent, down to 80
+  dB below the clip's loudest bin; 0 is perfect.
+- *Tremolo*: how much more the level fluctuates at the hop rate (125 Hz) than at
+  neighbouring rates. It sounds like a buzz. In the real sounds it is {real:.1f} dB.
+- *First 16 samples*: their level relative to the real sound's; median over the
+  {share} % of sounds that begin at their first sample.
 
 The reference inverts with window `hann`, momentum 0 and 16 steps (`ngl`):
 
 {inversions}
 
-`--specgan_pad_front` restores the attack at no cost. A larger `--specgan_log_eps` is
-there for the networks, which then spend less of their range on exact silence: *6 dB
-are* so much of a spectrogram's [-1, 1]. But it makes the standard deviation smaller,
-and the reference clips at three of them, so loud sounds are cut off: *clipped* is the
-share of bins with sound. `--specgan_clip_nstd 5` mends that. With the reference's
-inversion:
+`--specgan_pad_front` restores the attack at no cost. A larger `--specgan_log_eps`
+helps the networks: less of their range is spent on digital silence. *6 dB are*: how
+much of the range [-1, 1] a change of 6 dB takes. But a larger `--specgan_log_eps` also
+makes the standard deviation smaller, and the reference clips at three standard
+deviations, so loud sounds are cut off. *Clipped* is the share of bins with sound that
+are. With `--specgan_clip_nstd 5` almost none are. With the reference's inversion:
 
 {reference}
 
@@ -259,9 +260,9 @@ And with `--specgan_gl_window dual --specgan_gl_momentum 0.99 --specgan_ngl 32`:
 
 {better}
 
-Phase-gradient heap integration (PGHI) as a start would save steps, but it visits bins
-in the order of a heap, which neither a SavedModel's graph nor TFLite's can do, so it
-is not offered.
+Starting from phase-gradient heap integration (PGHI) would save steps. It is not
+offered, because it visits bins in the order of a heap, which neither a SavedModel nor
+TFLite can do.
 """
 
 

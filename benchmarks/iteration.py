@@ -144,7 +144,7 @@ def mixed_rows(dim, batch, turns, than_float32):
         sides["PyTorch"] = Side(sys.executable, TORCH, dim, batch, 1)
     jobs = {name: ["D", "G", *["product"] * largest] for name in sides}
     seconds = take_turns(sides, turns, jobs)
-    what = f"--mixed_precision, the same, dim {dim}, batch {batch}"
+    what = f"5:1 iteration, wgan-gp, dim {dim}, batch {batch}"
     yield times(what, "float32", seconds["us"], seconds["float32"], than_float32)
     if largest:
         than = "PyTorch, autocast"

@@ -143,7 +143,7 @@ def counts(found):
         "n": n,
         "here": here[1],
         "beside": beside[1],
-        "share": share_of_ways(m, n, beside[1]),
+        "share": share_of_relabelings(m, n),
         "smallest": shown_p(permutation.smallest_p(m, n)),
         "confidence": f"{100 * (1 - LEVEL):.0f}",
         **{name: found[name] for name in ("clips", "every", "flags")},
@@ -160,34 +160,34 @@ def counts(found):
     }
 
 
-PICTURE = """Left: D's loss before the last of an iteration's updates, the mean of the trainings, and from the least of them to the greatest. Then measures of each training's sounds at each checkpoint, with a line through their means. Dashed: real sounds.
+PICTURE = """Left: D's loss before the last update of each iteration; the line is the mean over the trainings, the band reaches from the smallest to the largest value. The other panels: measures of each training's sounds at each checkpoint, with a line through the means. Dashed: real sounds.
 """
 
 COMPARISON = """Each cell is a mean ± standard deviation over trainings. The measures, by `specgan_tf/eval/score.py`, of {clips} generated sounds:
 
-- *Frechet, spectrograms*: Frechet distance to real ones, of normalised spectrograms, in the range that the networks see (means of 16 bands in 4 parts of time).
-- *Frechet, sounds*: the same of sounds, in dB of 16 mel bands, where what is softer than -80 dB is silence.
+- *Frechet, spectrograms*: Frechet distance between generated and real sounds, from normalised spectrograms as the networks see them (means of 16 bands in 4 parts of time).
+- *Frechet, sounds*: the same from sounds, in dB of 16 mel bands, where levels below -80 dB count as silence.
 {classifier_line}- *distance to real*: mean distance to the nearest real sound (the paper's |D|train).
-- *distance among*: mean distance to the nearest other one (|D|self).
-- *diversity*: mean log-spectral distance of two of them, in dB.
-- *D's loss*, *G's loss*: means of readings every {every} iterations since the checkpoint before.
+- *distance among*: mean distance to the nearest other generated sound (|D|self).
+- *diversity*: mean log-spectral distance between two generated sounds, in dB.
+- *D's loss*, *G's loss*: means of the values read every {every} iterations since the previous checkpoint.
 
-*real* holds {clips} real sounds, kept apart, against the same others. *d* is the difference, {here} less {beside}, in standard deviations over a side's trainings. The interval, of each cell alone, holds it with {confidence} % confidence: the shifts that the same test would not refuse. p is {share}. It cannot be below {smallest}. *adjusted* is the share in which any cell of any table is so far apart.
+*real*: the same measures for {clips} held-out real sounds. *d* is the difference, {here} minus {beside}, in standard deviations over a side's trainings. The {confidence} % interval is for one cell: the shifts that the test would not reject. p comes from a permutation test: {share}. It cannot be below {smallest}. *adjusted* corrects p for the number of comparisons: it is the share of relabelings in which at least one cell of any table differs as strongly.
 """
 
-INCEPTION = """- *inception score*: by a classifier that `train_specgan.py classifier` made, in one group; more is clearer and more varied.
+INCEPTION = """- *inception score*: from a classifier that `train_specgan.py classifier` trained, in one group; higher means clearer and more varied sounds.
 """
 
 
-def share_of_ways(m, n, beside):
+def share_of_relabelings(m, n):
     """What p is, in words."""
     ways, every = len(permutation.relabelings(m, n)), math.comb(m + n, m)
-    call = f"to call {m} of the {m} + {n} trainings {beside}'s"
-    if ways == every:
-        return f"exact: the share of the {ways} ways {call} that set the means as far apart"
+    exact, drawn = "exact ", ""
+    if ways < every:
+        exact, drawn = "", f" (the true one, and {ways - 1} drawn from all {every:,})"
     return (
-        f"a share of ways {call}: of the true one and {ways - 1} drawn from all "
-        f"{every:,}, those that set the means as far apart"
+        f"the {exact}share of the {ways} relabelings of the {m + n} trainings{drawn} with "
+        "a difference of means at least as large"
     )
 
 
@@ -209,9 +209,9 @@ def answer(found, rows):
         ]
         verdict = f"**The two sides differ** in {', '.join(said)}."
     yield (
-        f"- {verdict} {len(flat)} comparisons; in {small} p is {LEVEL} or less, which "
-        f"chance alone makes of {LEVEL * len(flat):.1f} at most, on average. Adjusted for "
-        f"their number the smallest is {shown_p(least)} (it could be {n['smallest']})."
+        f"- {verdict} Of {len(flat)} comparisons, {small} have p <= {LEVEL}; by chance "
+        f"alone, at most {LEVEL * len(flat):.1f} would on average. Adjusted for the number "
+        f"of comparisons, the smallest p is {shown_p(least)} (it cannot be below {n['smallest']})."
     )
     for data, sides in found["runs"].items():
         c = cells(sides, found["settings"]["steps"])
@@ -222,22 +222,21 @@ def answer(found, rows):
         yield (
             f"- {data.capitalize()}: the Frechet distance to real spectrograms is "
             f"{spread(first)} untrained, {spread(original)} ({name_of_theirs}) and "
-            f"{spread(here)} ({name_of_ours}) after {last} iterations; other real ones are at "
-            f"{shown(found['real'][data]['measures'][name])}. {name_of_ours.capitalize()} less "
-            f"{name_of_theirs}: {shown(np.mean(here) - np.mean(original))}, between {shown(low)} and "
-            f"{shown(high)} with {n['confidence']} % confidence."
+            f"{spread(here)} ({name_of_ours}) after {last} iterations; between two sets of real sounds it is "
+            f"{shown(found['real'][data]['measures'][name])}. {name_of_ours.capitalize()} minus "
+            f"{name_of_theirs}: {shown(np.mean(here) - np.mean(original))} ({n['confidence']} % interval: "
+            f"{shown(low)} to {shown(high)})."
         )
         made = {side: np.array(xs) for side, xs in c["diversity", last].items()}
         quiet = {side: f"{sum(d < QUIET)} of {len(d)}" for side, d in made.items()}
         yield (
-            f"- That is early in a training: {study.quiet.format(**quiet)} still make "
-            f"next to no sound of {data} (a diversity below {QUIET} dB)."
+            f"- This is early in training: {study.quiet.format(**quiet)} still generate "
+            f"nearly silent {data} (a diversity below {QUIET} dB)."
         )
     ratios = [s[theirs] / s[ours] for s in seconds(found).values()]
-    less = "less" if min(ratios) > 1 else "not less everywhere"
     yield (
-        f"- CPU time of an iteration is {less} {study.where[ours]}: {name_of_theirs} takes "
-        f"{' and '.join(f'{r:.2f}' for r in ratios)} times as much.\n"
+        f"- CPU time of an iteration: {name_of_theirs} takes "
+        f"{' and '.join(f'{r:.2f}' for r in ratios)} times as much as {name_of_ours}.\n"
     )
 
 
@@ -272,9 +271,9 @@ def control(found):
     from benchmarks.parity import markdown
 
     yield (
-        "A test that finds nothing says something only if it would find something. Here "
-        "it compares one side with the other at the checkpoint before, over all measures "
-        "of a data set at once; p is the smallest adjusted one.\n"
+        "A test without findings means something only if it can find a difference. Here "
+        "the same test compares one side with the other side's previous checkpoint, over all "
+        "measures of a data set at once; p is the smallest adjusted one.\n"
     )
     names = study_of(found).names
     table = [
@@ -314,10 +313,10 @@ def cost(found):
     yield "\n".join([*markdown(header, table), ""])
     hours = [f"{totals[side] / 3600:.2f} CPU hours {where[side]}" for side in names]
     yield (
-        "CPU seconds of an iteration are those of the whole process, with the data's "
-        "decoding and without saving; a process' first iteration, in which graphs are built "
-        f"and a buffer of 4096 sounds fills, is only in the totals: {', '.join(hours)}. "
-        "What else the machine does slows both alike, since they take turns.\n"
+        "CPU seconds of an iteration are those of the whole process, including decoding "
+        "and excluding saving. The first iteration of a process, which builds graphs and fills a "
+        f"buffer of 4096 sounds, counts only in the totals: {', '.join(hours)}. "
+        "Other load on the machine slows both sides alike, because they take turns.\n"
     )
 
 

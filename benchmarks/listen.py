@@ -40,7 +40,7 @@ audio { width: 100%; }
 </head>
 <body>
 <h1>SpecGAN: what it sounds like</h1>
-<p>Eight clips of each, drawn by chance. Pictures: one second from left to right, 0 to
+<p>Eight clips of each, chosen at random. Pictures: one second from left to right, 0 to
 8 kHz upwards; 60 dB from black to white.</p>
 {% for title, clips in sets %}
 <h2>{{ title }}</h2>

@@ -1,23 +1,31 @@
 """Peak memory while a folder of very long files is read as training reads it.
 
 python -m benchmarks.long_files [--hours 3] [--rate 44100] [--files 4]
+python -m benchmarks.long_files --document
 Makes WAV files in a temporary folder, reads `--batches` batches through the
-shuffle buffer of training with four decoders, and prints the peak of the process.
+shuffle buffer of training with four decoders, and prints the peak of the process. With
+--document the table of docs/FORMATS.md is written, each row by a process of its own.
 """
 
 import argparse
 import os
+import re
 import resource
 import struct
+import subprocess
 import sys
 import tempfile
 import time
 
 import numpy as np
 
+from benchmarks import sections
 from specgan_tf import loader
 from specgan_tf.cli.train import BUFFER
 from specgan_tf.spectral import SLICE_LEN
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+CASES = (44100, 16000), (44100, 44100), (96000, 48000)  # Hz: of the files, of training
 
 
 def make(fp, hours, rate):
@@ -64,6 +72,26 @@ def measure(folder, batches, fs=16000):
     return before, peak_bytes(), time.monotonic() - start
 
 
+def document(hours, files):
+    rows = ["| files | training | peak |", "|---|---|---|"]
+    for rate, sample_rate in CASES:
+        argv = ["--hours", hours, "--files", files, "--rate", rate]
+        argv += ["--sample_rate", sample_rate]
+        command = [sys.executable, "-m", "benchmarks.long_files", *map(str, argv)]
+        said = subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+        print(line := said.stdout.decode().strip())
+        peak, before = re.search(r"peak (\S+ GiB) \((\S+ GiB) before\)", line).groups()
+        rows.append(
+            f"| {rate} Hz | {sample_rate} Hz | {peak}, {before} before reading |"
+        )
+    text = (
+        f"Of the process, with {files} files of {hours:g} hours; by "
+        f"`python -m benchmarks.long_files --document`.\n\n"
+    )
+    where = os.path.join(ROOT, "docs", "FORMATS.md")
+    sections.write(where, "benchmarks.long_files", text + "\n".join(rows))
+
+
 def main():
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     p.add_argument("--hours", type=float, default=3)
@@ -71,7 +99,10 @@ def main():
     p.add_argument("--files", type=int, default=4)
     p.add_argument("--sample_rate", type=int, default=16000, help="rate of training")
     p.add_argument("--batches", type=int, default=150, help="batches of 64 slices")
+    p.add_argument("--document", action="store_true", help="write docs/FORMATS.md")
     args = p.parse_args()
+    if args.document:
+        return document(args.hours, args.files)
     with tempfile.TemporaryDirectory() as folder:
         first = os.path.join(folder, "0.wav")
         channels = make(first, args.hours, args.rate)

@@ -442,7 +442,7 @@ def cpu():
     return platform.processor() or platform.machine()
 
 
-VERDICT = """Every update of a training is judged alone. It starts from the reference's own variables and
+VERDICT = """Every update of a training is judged separately. It starts from the reference's own variables and
 optimizer slots. Three things are compared: its loss, its gradients, and the variables and slots after our
 optimizer applied the reference's gradients. So a rounding error in one update does not grow in the next.
 
@@ -463,8 +463,8 @@ def the_matrix(matrix):
     lines = [
         "## Every stage\n",
         f"{len(checks)} checks of {len({c.record for c in checks})} records: four losses, batch norm on "
-        f"and off, four ways of upsampling, kernels 3, 4, 5 and 7, dim 2. {failed} fall short of their "
-        f"bound ({matrix['minutes']:.0f} minutes). Each line is the worst of so many cases (of).\n",
+        f"and off, four ways of upsampling, kernels 3, 4, 5 and 7, dim 2. {failed} exceed their "
+        f"bound ({matrix['minutes']:.0f} minutes). Each row shows the worst case; *of* is the number of cases.\n",
         VERDICT,
     ]
     header, *rows = table.rows(checks)
@@ -587,7 +587,7 @@ def the_long_run(runs):
             f"reference's (whose mean size is {size:.3g}):\n",
             *markdown(header, rows),
             "",
-            "Two trainings that differ by roundings drift apart: float32 sums come out otherwise, and Adam takes a "
+            "Two trainings that differ by roundings drift apart: float32 sums are rounded differently, and Adam takes a "
             "step of full size where a gradient is near zero, in either direction. Over the whole run the port is "
             f"{share:.2f} times as far from the reference as the reference is from itself.\n",
         ]
@@ -641,12 +641,12 @@ def the_exchange(legs):
     return "\n".join(
         [
             "## One training, three legs\n",
-            f"The reference's own command line trains on the embedded drums (`{EXCHANGE}`); this package goes on from "
-            "its folder, generates, exports, and writes it back with `to_tf1`; the reference goes on from that. Momentary "
-            "losses, each of one batch of 16, from each leg's TensorBoard events:\n",
+            f"The reference's own command line trains on the embedded drums (`{EXCHANGE}`); this package continues "
+            "from its folder, generates, exports, and writes it back with `to_tf1`; the reference continues from that. "
+            "Losses of single batches of 16, from each leg's TensorBoard events:\n",
             *markdown(header, rows),
-            "\nNeither change of hands shows beside what one batch differs from the next. On equal batches "
-            "the two sides go on alike to the errors of the `checkpoints` rows above.\n",
+            "\nThe losses show no jump at either handover: batch-to-batch variation is larger. On equal batches "
+            "the two sides continue alike, up to the errors in the `checkpoints` rows above.\n",
         ]
     )
 

@@ -1,7 +1,7 @@
 """The README's picture: python -m benchmarks.picture OUT.png [--model TRAIN_DIR]
 
-Two rows of real spectrograms, two generated ones below them, by the model that comes
-along or the newest checkpoint of TRAIN_DIR; both drawn by chance, with a fixed seed.
+Two rows of real spectrograms, and below them two rows that the bundled model, or the
+newest checkpoint of TRAIN_DIR, generates; both drawn at random, with a fixed seed.
 """
 
 import argparse

@@ -20,15 +20,15 @@ from benchmarks.quick import DRUMS, ENV, ROOT, python, report
 # below what its maker prints.
 ASSUMED = {
     "hours of audio": 1e6,
-    "slices of a file": 10,
-    "batch of a GPU": 64,
+    "slices per file": 10,
+    "batch per GPU": 64,
     "GPUs": 64,
-    "TFLOP/s of a GPU": 100,
-    "Gbit/s of a GPU's network": 50,
-    "$ of a GPU hour": 3,
-    "$ of a core hour": 0.05,
-    "$ of a TB month": 20,
-    "iterations of a training": 200_000,
+    "TFLOP/s per GPU": 100,
+    "Gbit/s of network per GPU": 50,
+    "$ per GPU hour": 3,
+    "$ per core hour": 0.05,
+    "$ per TB and month": 20,
+    "iterations per training": 200_000,
 }
 
 STEP = """
@@ -116,8 +116,8 @@ def scaling(dim, batch, steps):
         f"one process, batch {batch}, two cores, s": joint,
         f"one process, batch {batch // 2}, one core, s": part,
         f"two workers, batch {batch // 2} each, s": two["s"],
-        "of it more than one core alone, s": two["s"] - part,
-        "agreeing whether to end, ms": two["flag ms"],
+        "more than one process on one core, s": two["s"] - part,
+        "agreeing whether to stop, ms": two["flag ms"],
         "gradients reduced, MB": 4e-6 * (5 * two["of D"] + two["of G"]),
         "one all-reduce as large as D, s": two["once"],
         "one all-reduce as large as D, MB/s": 4e-6 * two["of D"] / two["once"],
@@ -130,7 +130,7 @@ from specgan_tf import SpecGANDiscriminator, SpecGANGenerator
 D, G = (sum(v.value.shape.num_elements() for v in net(dim=64).variables)
         for net in (SpecGANDiscriminator, SpecGANGenerator))
 print(json.dumps({"D, variables": D, "G, variables": G, "D, MB": 4e-6 * D,
-                  "G, MB": 4e-6 * G, "an iteration, MB": 4e-6 * (5 * D + G)}))
+                  "G, MB": 4e-6 * G, "per iteration, MB": 4e-6 * (5 * D + G)}))
 """
 
 DECODE = """
@@ -183,14 +183,14 @@ for slices in (1, 10, 180):
         files = 180_000 // slices
         tasks = stream(files, slices, batch=64 * workers, rows=(0, 64)).tasks()
         decoded = itertools.takewhile(lambda task: task[2] < 180_000, tasks)
-        shares[f"{workers} workers, files of {slices} slices, decoded by one"] = (
+        shares[f"{workers} workers, files of {slices} slices, share decoded by one"] = (
             sum(1 for _ in decoded) / files)
 names = [f"/data/audio/{i // 1000:06}/{i % 1000:03}-of-a-recording.wav"
          for i in range(1000)]
-shares["bytes of a file's name"] = sum(map(sys.getsizeof, names)) / 1000 + 2 * 8
+shares["bytes per file name"] = sum(map(sys.getsizeof, names)) / 1000 + 2 * 8
 began = time.process_time()
 stream(100_000, 10, offsets=16384).locate(10**8)
-shares["seconds to find the place after 10^9 slices"] = (
+shares["seconds to find the position after 10^9 slices"] = (
     10 * (time.process_time() - began))
 print(json.dumps(shares))
 """
@@ -205,18 +205,18 @@ def plan(measured, of=ASSUMED):
         data[f"{kind}, slices/CPU s"]
         for kind in ("16 kHz WAV, --data_fast_wav", "44.1 kHz MP3")
     )
-    batch = of["batch of a GPU"]
-    compute = operations(64, batch) / of["TFLOP/s of a GPU"] / 1e12
+    batch = of["batch per GPU"]
+    compute = operations(64, batch) / of["TFLOP/s per GPU"] / 1e12
     # A ring: each sends and receives everything about twice.
-    reduced = measured["gradients, dim 64"]["an iteration, MB"]
-    network = 2 * reduced * 8e-3 / of["Gbit/s of a GPU's network"]
+    reduced = measured["gradients, dim 64"]["per iteration, MB"]
+    network = 2 * reduced * 8e-3 / of["Gbit/s of network per GPU"]
     heard = 5 * batch / (compute + network)  # slices a second, a GPU
-    workers, length = of["GPUs"], of["slices of a file"]
-    share = order[f"{workers} workers, files of {length} slices, decoded by one"]
+    workers, length = of["GPUs"], of["slices per file"]
+    share = order[f"{workers} workers, files of {length} slices, share decoded by one"]
     decoded = heard * share * workers
-    training = of["iterations of a training"] * (compute + network) / 3600
+    training = of["iterations per training"] * (compute + network) / 3600
     gpu_hours, tera = training * of["GPUs"], seconds * 32000 / 1e12
-    names = slices / of["slices of a file"] * order["bytes of a file's name"] / 1e9
+    names = slices / of["slices per file"] * order["bytes per file name"] / 1e9
     cores = decoded / wav
     return {
         "slices, 10^9": slices / 1e9,
@@ -224,29 +224,29 @@ def plan(measured, of=ASSUMED):
         "FLAC, TB": tera * data["FLAC over WAV, embedded drums"],
         "log-spectrograms, float32, TB": slices * 4 * 128**2 / 1e12,
         "names of all files, in memory, GB": names,
-        "moments of all, from WAV, core hours": slices / wav / 3600,
-        "moments of all, from 44.1 kHz MP3, core hours": slices / mp3 / 3600,
-        "an iteration's arithmetic, ms": 1000 * compute,
-        "an iteration's all-reduces, ms": 1000 * network,
-        "slices a GPU takes, a second": heard,
-        "slices decoded for it, a second": decoded,
-        "cores to decode WAV, a GPU": cores,
-        "cores to decode 44.1 kHz MP3, a GPU": decoded / mp3,
-        "read from storage for it, MB/s": decoded * 32768 / 1e6,
-        "a training, hours": training,
-        "a training hears, hours of audio": of["iterations of a training"]
+        "all moments from WAV, core hours": slices / wav / 3600,
+        "all moments from 44.1 kHz MP3, core hours": slices / mp3 / 3600,
+        "arithmetic per iteration, ms": 1000 * compute,
+        "all-reduces per iteration, ms": 1000 * network,
+        "slices per second that a GPU trains on": heard,
+        "slices per second decoded for it": decoded,
+        "cores per GPU to decode WAV": cores,
+        "cores per GPU to decode 44.1 kHz MP3": decoded / mp3,
+        "read from storage per GPU, MB/s": decoded * 32768 / 1e6,
+        "hours per training": training,
+        "hours of audio per training": of["iterations per training"]
         * 5
         * batch
         * of["GPUs"]
         * 16384
         / 16000
         / 3600,
-        "storage as FLAC, $ a month": tera
+        "storage as FLAC, $ per month": tera
         * data["FLAC over WAV, embedded drums"]
-        * of["$ of a TB month"],
-        "moments of all, from WAV, $": slices / wav / 3600 * of["$ of a core hour"],
-        "a training, GPUs, $": gpu_hours * of["$ of a GPU hour"],
-        "a training, cores, $": gpu_hours * cores * of["$ of a core hour"],
+        * of["$ per TB and month"],
+        "all moments from WAV, $": slices / wav / 3600 * of["$ per core hour"],
+        "GPUs per training, $": gpu_hours * of["$ per GPU hour"],
+        "cores per training, $": gpu_hours * cores * of["$ per core hour"],
     }
 
 

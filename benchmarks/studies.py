@@ -18,19 +18,19 @@ class Study(NamedTuple):
     again: str
 
 
-ORIGINAL_INTRODUCTION = """Whether this package learns as the original does, from {sets}: recorded sounds, not those of the paper. Written by `python -m benchmarks.learning` (below); every figure and every verdict comes from it.
+ORIGINAL_INTRODUCTION = """Does this package learn as the original does? Both sides learn from {sets}, recorded sounds that the paper did not use. `python -m benchmarks.learning` wrote this page, with every figure and every verdict.
 
-Both sides were trained by their own command lines, the original's unmodified under TensorFlow {original_tensorflow} (Python {original_python}), ours under TensorFlow {here_tensorflow} and Keras {here_keras} (Python {here_python}): {m} trainings of the original and {n} of ours on each data set, with chance weights and orders of the data, the same flags (`--specgan_dim {dim} --train_batch_size {batch}`, otherwise the defaults: wgan-gp, five updates of D to one of G) and the same moments. Their checkpoints have one format; each generated {clips} sounds from the same latents, and the same code measured them.
+Both sides were trained by their own command lines, the original's unmodified under TensorFlow {original_tensorflow} (Python {original_python}), ours under TensorFlow {here_tensorflow} and Keras {here_keras} (Python {here_python}): {m} trainings of the original and {n} of ours on each data set, with random weights and orders of the data, the same flags (`--specgan_dim {dim} --train_batch_size {batch}`, otherwise the defaults: wgan-gp, five updates of D to one of G) and the same moments. Their checkpoints have one format; each generated {clips} sounds from the same latents, and the same code measured them.
 """
 
 ORIGINAL_NOT_CLAIMED = """## What this does not say
 
-- Nothing of the paper's scores: these are other sounds, small networks and few iterations, on a CPU. What they generate is far from real sounds (see *real*).
-- Not that the two are equal. Few trainings see large differences only: the intervals say how large, and the section before what the test does see.
-- Not that all was decided blind. Trainings of drums went on from 150 to 300 iterations, and the Frechet distance of spectrograms was added, once it was seen that at 150 nearly all sounds are below -80 dB. Four trainings a side were done first, and four more followed since two distances looked larger here by then: of the two, the distance to real sounds does so no more.
-- Nothing of longer trainings: [SOUNDS.md](SOUNDS.md#how-long-to-train) has the scores of the bundled models' trainings over hours.
-- Nothing of batch norm with wgan-gp, which here differs on purpose ([PORTING.md](PORTING.md), What differs), nor of other losses; [PARITY.md](PARITY.md) holds those against the original step by step.
-- CPU time is of small networks on {machine}, without a GPU.
+- Nothing about the paper's scores: these are other sounds, small networks and few iterations, on a CPU. The generated sounds are still far from real ones (see *real*).
+- Not that the two are equal. Few trainings reveal large differences only: the intervals say how large, and the section "What the test would see" shows what the test finds.
+- Not that every choice was made before the first result. At 150 iterations nearly all generated drums were below -80 dB; then the trainings of drums were continued to 300 iterations, and the Frechet distance of spectrograms was added. Four trainings per side came first. Two distances looked larger here then, so four more per side followed; the distance to real sounds no longer looks larger.
+- Nothing about longer trainings: [SOUNDS.md](SOUNDS.md#how-long-to-train) has the scores of the bundled models' trainings over hours.
+- Nothing about batch norm with wgan-gp, which differs here on purpose ([PORTING.md](PORTING.md), What differs), nor about other losses; [PARITY.md](PARITY.md) compares those with the original step by step.
+- CPU time is that of small networks on {machine}, without a GPU.
 """
 
 ORIGINAL_AGAIN = """```
@@ -41,10 +41,10 @@ python -m benchmarks.learning score{classifier}
 python -m benchmarks.learning write
 ```
 
-`../wavegan` is an unmodified checkout of chrisdonahue/wavegan at 40e85e8, `../tf1` the environment that [PARITY.md](PARITY.md#do-it-again) describes; each folder holds 16-bit WAV files at 16 kHz and nothing else (`{flags}`). Each training is a process, one at a time, the sides in turns; what is done is kept, so the commands can be interrupted. All that is put into either side's process saves at the given iterations and reads losses and CPU seconds; the original, which would train for ever, is ended after the last.
+`../wavegan` is an unmodified checkout of chrisdonahue/wavegan at 40e85e8, `../tf1` the environment that [PARITY.md](PARITY.md#do-it-again) describes; each folder holds 16-bit WAV files at 16 kHz and nothing else (`{flags}`). Each training is a process, one at a time, the sides in turns. Finished trainings are kept, so the commands can be interrupted. The benchmark adds to each process only what saves at the given iterations and reads losses and CPU seconds. It ends the original's process, which would train for ever, after the last iteration.
 """
 
-HALF_INTRODUCTION = """Whether training with `--mixed_precision`, half precision, learns as training in float32 does, from {sets}: recorded sounds. Both sides are this package. Written by `python -m benchmarks.learning` (below); every figure and every verdict comes from it.
+HALF_INTRODUCTION = """Does training with `--mixed_precision` (half precision) learn as training in float32 does? Both sides are this package, and learn from {sets}, recorded sounds. `python -m benchmarks.learning` wrote this page, with every figure and every verdict.
 
 Both sides were trained by `train_specgan.py` under TensorFlow {half_tensorflow} and Keras {half_keras} (Python {half_python}): {n} trainings in half precision and {m} in float32 on each data set. All have different seeds, so they share neither initial weights nor the order of the data. The flags are the same (`--specgan_dim {dim} --train_batch_size {batch}`, otherwise the defaults: wgan-gp, five updates of D to one of G) but for `--mixed_precision`, and so are the moments. Each checkpoint generated {clips} sounds in float32 from the same latents, and the same code measured them.
 
@@ -76,7 +76,7 @@ STUDIES = {
     "original": Study(
         names={"here": "here", "original": "the original"},
         where={"here": "here", "original": "the original"},
-        quiet="{original} of the original's and {here} of ours",
+        quiet="{original} trainings of the original and {here} of ours",
         flags={},
         document="LEARNING.md",
         picture="learning.png",

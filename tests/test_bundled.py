@@ -1,11 +1,13 @@
 """A generator in one file: exact, bounded, and nothing in it is run."""
 
 import csv
+import dataclasses
 import hashlib
 import io
 import json
 import os
 import re
+import shutil
 import sys
 import zipfile
 
@@ -292,7 +294,7 @@ def test_no_file(tmp_path):
 # The bundled ones
 
 
-def test_the_one_that_comes_along_makes_sound():
+def test_the_bundled_model_makes_sound():
     assert os.path.getsize(bundled.path_of(bundled.DEFAULT)) <= bundle.MAX_BYTES
     G, moments, card = bundled.load()
     assert card["sample_rate"] == 16000 and card["step"] > 0
@@ -406,7 +408,32 @@ def test_the_command_makes_a_model(training, tmp_path, capsys):
     assert "holds mine.txt, which is none of" in capsys.readouterr().err
 
 
-def test_what_an_ear_notices(measured):
+def test_a_command_names_the_trainings_before_it(training, tmp_path, monkeypatch):
+    """Of a bundled model, of a training that began with it, of one that went on."""
+    first = {"command": f"{bundle.TRAIN} --seed 5 --train_max_steps 3"}
+    monkeypatch.setattr(bundled, "read_card", lambda path: first)
+    args = settings.resolve_settings({"mode": "moments", "train_dir": str(training)})
+    second = tmp_path / "second"
+    shutil.copytree(training, second)
+    settings.write_args(
+        dataclasses.replace(args, train_dir=str(second), train_from="drums")
+    )
+    args = dataclasses.replace(args, train_from=str(second))
+    flags = "--specgan_latent_dim 4 --specgan_dim 1 --seed 5"
+    lines = bundle.command("drums", args, 7).splitlines()
+    assert [sorted(line.split()) for line in lines] == [
+        sorted(line.split())
+        for line in (
+            first["command"],
+            "python -m benchmarks.bundle drums ./train --out_dir ./bundled1",
+            f"{bundle.TRAIN}2 {flags} --train_from ./bundled1/generator.npz "
+            "--train_max_steps 40",
+            f"{bundle.TRAIN}3 {flags} --train_from ./train2 --train_max_steps 7",
+        )
+    ]
+
+
+def test_audible_measures(measured):
     t, rs = np.arange(16384), np.random.RandomState(0)
     fading = 100.0 ** -(t / 8192)  # 40 dB in half of the clip
     rising = np.minimum(1, t / 1600)  # the last 20 dB of 100 ms take 90

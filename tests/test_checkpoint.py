@@ -58,7 +58,7 @@ def test_restores_everything(tmp_path, loss, batchnorm):
         np.testing.assert_array_equal(a, b)
 
 
-def test_goes_on_as_if_never_interrupted(tmp_path):
+def test_resumes_as_if_never_interrupted(tmp_path):
     """Same data: the same weights, bit for bit, latents and alphas included."""
     x = tf.random.uniform([2, 2, 128, 128, 1], -1, 1, seed=0)
     gan = trained()
@@ -221,7 +221,7 @@ def flip(fp, at):
         f.write(bytes([byte ^ 1]))
 
 
-def test_damage_is_said(tmp_path):
+def test_damage_is_reported(tmp_path):
     prefix = checkpoint.save(trained(steps=1), tmp_path)
     shutil.copy(prefix + ".index", tmp_path / "index")
     with open(prefix + ".index", "r+b") as f:

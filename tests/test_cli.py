@@ -303,7 +303,7 @@ def test_learning_rates(run, refused, clips, tmp_path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_saves_and_ends_and_the_next_run_goes_on(run, tmp_path, clips, number):
+def test_a_signal_saves_and_ends_and_the_next_run_resumes(run, tmp_path, clips, number):
     argv = [sys.executable, "-u", "train_specgan.py", "train", str(tmp_path / "t")]
     argv += ["--data_dir", str(clips), *TINY]
     with subprocess.Popen(argv, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
@@ -365,7 +365,7 @@ def test_a_killed_training_resumes_bit_for_bit(run, tmp_path, clips, loss):
 
 
 def test_a_training_that_diverges(run, refused, trained, tmp_path, clips):
-    """It is said which loss, when, and what it heard; nothing bad is saved."""
+    """Names the loss, the step and the files used; saves no bad weights."""
     folder = copy_of(trained, tmp_path)
     prefix = folders.latest(folder)
     step = checkpoint.step_of(prefix)
@@ -911,7 +911,7 @@ def stand_in(tmp_path, monkeypatch):
     return fp
 
 
-def test_the_model_that_comes_along(run, refused, stand_in):
+def test_the_bundled_model_generates(run, refused, stand_in):
     argv = ["--ngl", 2, "--generate_n", 1, "--seed", 0]
     status, out, _ = run("generate", *argv)
     assert (
@@ -943,7 +943,7 @@ def test_the_model_that_comes_along(run, refused, stand_in):
 
 
 @pytest.mark.slow
-def test_the_model_that_comes_along_can_be_exported(run, refused, stand_in):
+def test_the_bundled_model_can_be_exported(run, refused, stand_in):
     argv = ["--formats", "tflite", "--tflite", "f32"]
     status, out, err = run(*argv, script=export_script)
     assert status == 0 and f"Exporting {stand_in}" in out, err
@@ -954,7 +954,7 @@ def test_the_model_that_comes_along_can_be_exported(run, refused, stand_in):
     assert "--checkpoint names one in TRAIN_DIR: pass TRAIN_DIR too" in line
 
 
-def test_near_silence_is_said(run, trained, tmp_path):
+def test_near_silence_is_reported(run, trained, tmp_path):
     quiet = np.full(129, -30, np.float32), np.full(129, 0.1, np.float32)
     (tmp_path / "m.pkl").write_bytes(pickle.dumps(quiet))
     argv = ["--generate_n", 3, "--generate_dir", tmp_path / "made"]
@@ -976,7 +976,7 @@ def test_given_moments_count(run, refused, trained, tmp_path):
     assert "no moments file at no.pkl" in refused(*argv, "--data_moments_fp", "no.pkl")
 
 
-def test_a_training_goes_on_without_the_moments_it_was_given(
+def test_a_training_resumes_without_the_moments_it_was_given(
     run, trained, clips, tmp_path
 ):
     (tmp_path / "m.pkl").write_bytes((trained / "moments.pkl").read_bytes())

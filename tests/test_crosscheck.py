@@ -211,7 +211,7 @@ LIVE = ["--dim", "1", "--kernel_len", "3", "--latent_dim", "2", "--loss", "wgan"
         ("exit 7", "failed: status 7"),
     ],
 )  # fmt: skip
-def test_a_failing_reference_is_said(tmp_path, checkout, capsys, body, message):
+def test_a_failing_reference_is_reported(tmp_path, checkout, capsys, body, message):
     args = ["--original", str(checkout), "--python", stand_in(tmp_path, body), *LIVE]
     assert main(args) == 2
     assert f"error: the reference {message}" in capsys.readouterr().err.splitlines()[-1]

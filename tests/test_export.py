@@ -1,4 +1,4 @@
-"""What is exported does what Keras does, alone, and says so when it does not."""
+"""Exports compute what Keras computes, without this package, or report an error."""
 
 import importlib.util
 import json

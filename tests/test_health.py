@@ -241,7 +241,7 @@ def test_copies_of_the_training_clips():
     assert found(hits(4, seed=9)) is None
 
 
-def test_a_sign_is_said_once_until_it_is_gone(caplog):
+def test_a_sign_is_reported_once_until_it_is_gone(caplog):
     summaries = callbacks.Summaries(None, hits(2), None, 16000)
     watch = callbacks.Health(summaries)
 

@@ -147,7 +147,7 @@ def room_of(module):
     return module.rpartition(".")[0] if module not in ROOMS else module
 
 
-def test_who_imports_whom():
+def test_imports_follow_the_levels():
     for path, source in sources(*PACKAGE):
         tree = ast.parse(source)
         scripts = {n for n, _ in imports(tree)} & {"train_specgan", "export"}
@@ -182,7 +182,7 @@ def test_no_module_is_long():
         assert lines <= MOST_LINES or module in LONGER, f"{path}: {lines} lines"
 
 
-def test_what_makes_sound_starts_without_what_trains():
+def test_generating_imports_nothing_for_training():
     """A user waits for each import."""
     found, reached, new = used_by(), set(), {"cli.generate"}
     while new:
@@ -310,11 +310,35 @@ def test_every_function_has_a_home_that_names_its_lines(file):
         assert overlap, f"{name} of {file}:{first}-{last} is cited as {cited}"
 
 
+def defined_in(text):
+    """Names that the files between backticks in `text` define."""
+    found = set()
+    for path in re.findall(r"`(specgan_tf/[\w/]+\.py)`", text):
+        ((_, source),) = sources(path)
+        nodes = ast.walk(ast.parse(source))
+        found |= {
+            n.name for n in nodes if isinstance(n, ast.FunctionDef | ast.ClassDef)
+        }
+    return found
+
+
 @pytest.mark.parametrize("file", FUNCTIONS)
 def test_the_line_map_names_every_function(file):
-    (_, readme), *_ = sources("docs/PORTING.md")
+    """And a file that defines it, or `NAME` in the file that has its work."""
+    (_, text), *_ = sources("docs/PORTING.md")
     for name, (first, last) in FUNCTIONS[file].items():
-        assert re.search(rf"`{file}` {first}-{last}\D.*`{name}`", readme), name
+        row = re.search(rf"\| `{file}` {first}-{last} \| `{name}` \| (.*) \|", text)
+        assert row, name
+        elsewhere = re.search("^not here|` in `", row[1])
+        assert elsewhere or {name, f"run_{name}"} & defined_in(row[1]), name
+
+
+def test_the_line_map_names_files_that_define_the_names():
+    (_, text), *_ = sources("docs/PORTING.md")
+    named = re.findall(r"`([\w.]+)` in (`specgan_tf/[\w/]+\.py`)", text)
+    for name, file in named:
+        assert {*name.split(".")} <= defined_in(file), (name, file)
+    assert len(named) >= 5
 
 
 def test_the_documents_list_every_difference():
@@ -338,6 +362,21 @@ def test_links_between_documents_lead_somewhere():
             assert os.path.exists(target), f"{path}: {link}"
             count += 1
     assert count > 2
+
+
+def test_links_to_headings_lead_to_one():
+    count = 0
+    for path, text in sources("README.md", "docs/*.md"):
+        for link, anchor in re.findall(r"\]\(([\w./-]*)#([\w-]+)\)", text):
+            target = os.path.normpath(os.path.join(os.path.dirname(path), link))
+            ((_, page),) = sources(target if link else path)
+            headings = re.findall(r"^#+ (.*)$", page, re.MULTILINE)
+            slugs = [
+                re.sub(r"[^\w -]", "", h.lower()).replace(" ", "-") for h in headings
+            ]
+            assert anchor in slugs, f"{path}: {link}#{anchor}"
+            count += 1
+    assert count > 20
 
 
 def test_lists_in_documents_are_whole():

@@ -396,7 +396,7 @@ LONG = {"slice_len": 512, "decode_normalize": False, "repeat": True, "seed": 3}
 )
 @pytest.mark.parametrize("buffer_size", [0, 1, 30])
 @pytest.mark.parametrize("skip", [1, 29, 500, 9001])
-def test_the_order_goes_on_from_anywhere(recordings, flags, buffer_size, skip):
+def test_the_order_resumes_at_any_slice(recordings, flags, buffer_size, skip):
     """Over several epochs and blocks, whether or not the files' lengths are known."""
     shuffle = {"shuffle": buffer_size > 0, "shuffle_buffer_size": buffer_size}
     options = {**LONG, **flags, **shuffle, "decode_parallel_calls": 3}
@@ -415,23 +415,23 @@ def test_the_order_goes_on_from_anywhere(recordings, flags, buffer_size, skip):
         np.testing.assert_array_equal(first, want[:, 0, 0, 0, 0] * 2**17)
 
 
-def test_going_on_decodes_at_most_one_window(recordings, monkeypatch):
+def test_resuming_decodes_at_most_one_window(recordings, monkeypatch):
     """Not the files of all epochs before."""
     options = {**LONG, "shuffle": True, "shuffle_buffer_size": 5}
     known = np.full(len(recordings), -1)
     list(batches(recordings, lengths=known, **options).take(60))
-    decoded, decode = [], loader.decode_audio
+    decoded, decode = [], loader.decode.decode
     monkeypatch.setattr(
         loader.cache,
-        "decode_audio",
+        "decode",
         lambda fp, **kw: decoded.append(fp) or decode(fp, **kw),
     )
     options |= {"skip": 100_000, "lengths": known}
     next(iter(batches(recordings, **options)))
-    assert len(decoded) <= 10
+    assert 0 < len(decoded) <= 10
 
 
-def test_files_that_became_shorter_do_not_stop_what_goes_on(recordings):
+def test_files_that_became_shorter_do_not_stop_a_resumed_training(recordings):
     options = {**LONG, "shuffle": True, "shuffle_buffer_size": 30}
     known = np.full(len(recordings), -1)
     list(batches(recordings, lengths=known, **options).take(500))
@@ -484,10 +484,10 @@ def test_a_cache_decodes_each_file_once(
     want = list(batches(recordings, **options).take(200).as_numpy_iterator())
     folder = tmp_path / "cache"
     cache = where if where == "memory" else str(folder)
-    decoded, decode = [], loader.decode_audio
+    decoded, decode = [], loader.decode.decode
     monkeypatch.setattr(
         loader.cache,
-        "decode_audio",
+        "decode",
         lambda fp, **kw: decoded.append(fp) or decode(fp, **kw),
     )
 
@@ -713,10 +713,10 @@ def test_the_parts_of_workers_are_the_batches_of_one(recordings, flags, n, skip)
 
 def test_workers_share_the_decoding(folder, monkeypatch):
     """Of files of one slice, and of known length: each is decoded by one of them."""
-    decoded, decode = collections.Counter(), loader.decode_audio
+    decoded, decode = collections.Counter(), loader.decode.decode
     monkeypatch.setattr(
         loader.cache,
-        "decode_audio",
+        "decode",
         lambda fp, **kw: decoded.update([fp]) or decode(fp, **kw),
     )
     monkeypatch.setattr(loader.slices, "QUICK", 0)  # not many ahead on a quick machine

@@ -46,7 +46,7 @@ def test_slices_are_shuffled_within_their_window():
 
 
 @pytest.mark.parametrize("size", [None, 1, SIZE])
-def test_an_endless_stream_goes_on_from_every_place(size):
+def test_an_endless_stream_resumes_at_every_slice(size):
     whole = take(240, size=size)
     for skip in range(200):
         assert take(40, size=size, skip=skip) == whole[skip : skip + 40]

@@ -1,4 +1,6 @@
 import importlib
+import os
+import re
 import shutil
 import subprocess
 import sys
@@ -32,6 +34,19 @@ def test_every_public_name_has_one_home():
         assert found.__module__ == f"specgan_tf.{home}"
 
 
+def test_badges_and_extras_are_those_of_the_setup():
+    with open(os.path.join(ROOT, "setup.py")) as f:
+        setup = f.read()
+    python = re.search(r'python_requires=">=([\d.]+)"', setup)[1]
+    tensorflow = re.search(r'"tensorflow>=([\d.]+)"', setup)[1]
+    assert f'"tensorflow[and-cuda]>={tensorflow}"' in setup and '"gpu": GPU' in setup
+    titles = {"python": f"Python {python}+", "tensorflow": f"TensorFlow {tensorflow}+"}
+    assert 'license="MIT"' in setup
+    for name, title in {**titles, "licence": "licence MIT"}.items():
+        with open(os.path.join(ROOT, "docs", "badges", f"{name}.svg")) as f:
+            assert f"<title>{title}</title>" in f.read()
+
+
 def test_no_other_name_is_there():
     with pytest.raises(AttributeError, match="'specgan_tf' has no attribute 'gen'"):
         specgan_tf.gen  # noqa: B018
@@ -40,7 +55,7 @@ def test_no_other_name_is_there():
 
 
 @pytest.mark.slow
-def test_pip_installs_the_drums_and_the_box_too(tmp_path):
+def test_pip_installs_the_drums_and_the_bundled_models(tmp_path):
     source = tmp_path / "source"
     for name in ("setup.py", "README.md", "pyproject.toml", "LICENSE"):
         source.mkdir(exist_ok=True)

@@ -212,7 +212,7 @@ def test_every_loss_trains(loss, options):
         assert any((v.numpy() != b).any() for v, b in pairs), net.name
 
 
-def test_goes_on_as_if_never_interrupted(tmp_path):
+def test_resumes_as_if_never_interrupted(tmp_path):
     """Bit for bit, from a checkpoint of float32 weights; and so does one that is
     restored without half precision, from the same checkpoint, in float32."""
     x = spectrograms(np.random.RandomState(0), 10).reshape(5, 2, 128, 128, 1)

@@ -445,3 +445,17 @@ def test_the_documents_snippets_run_as_they_stand(tmp_path, clips, monkeypatch):
         assert done.returncode == 0, done.stderr
     assert (tmp_path / "my_training" / "generate" / "0000.wav").exists()
     assert (tmp_path / "my_training" / "export" / "specgan" / "1").is_dir()
+
+
+def test_the_readmes_snippets_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with open(os.path.join(ROOT, "README.md")) as f:
+        snippets = re.findall(
+            r"^```python\n(.*?)^```", f.read(), re.MULTILINE | re.DOTALL
+        )
+    names = {"iterations": tf.data.Dataset.from_tensors(tf.zeros([5, 2, 128, 128, 1]))}
+    for snippet in (s for s in snippets if "127.0.0.1" not in s):
+        snippet = snippet.replace("dim=16", "dim=1").replace("=1000", "=1")
+        exec(compile(snippet, "README.md", "exec"), names)
+    assert names["audio"].shape == (16, 16384, 1) and names["z"].shape == (8, 100)
+    checkpoint.restore(names["gan"], "./mine")

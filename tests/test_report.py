@@ -466,7 +466,7 @@ def test_of_a_folder_of_the_original(trained, tmp_path):
     assert "upsample nn, lin or cub, and nothing says which" in page_of.text
     assert not page_of.all("audio")
     page_of = made(folder, "--report_n", 2, "--specgan_genr_upsample", "nn")
-    # the drums stand in, as they do wherever no data_dir is said
+    # the drums stand in, as they do wherever no data_dir is given
     assert len(page_of.all("audio")) == 3 * 2
 
 

@@ -453,7 +453,7 @@ def test_a_classifier_learns_tones(heard):
     assert (score.class_counts(one.probabilities(x)) == 12).all()
 
 
-def test_a_classifiers_training_goes_on(run, refused, tmp_path):
+def test_a_classifiers_training_resumes(run, refused, tmp_path):
     """Interrupted or not: the same bits."""
     data = tones(tmp_path / "tones", 4)
     argv = ["classifier", data, tmp_path / "a", *SMALL, 1, "--classifier_epochs"]

@@ -429,7 +429,7 @@ PATHS = [
 ]
 
 
-def test_what_is_wrong_is_said(server):
+def test_mistakes_are_reported(server):
     for body, says in REFUSED:
         if isinstance(body, str):
             body = body.encode("latin1")
@@ -703,7 +703,7 @@ def malformed(rng):
 
 
 @pytest.mark.slow
-def test_thirty_thousand_malformed_requests(server, measured):
+def test_30000_malformed_requests(server, measured):
     """From eight clients at once. Memory is looked at in the second half: allocators
     settle in the first."""
     clients, each, memory = 8, 3750, []

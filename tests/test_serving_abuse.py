@@ -267,7 +267,7 @@ def test_a_request_must_begin_and_its_head_must_end(server):
     [b"", b"GET /v1/mod", request("POST", PREDICT).replace(b": 0", b": 9")],
     ids=["silent", "half a head", "no body"],
 )
-def test_idle_connections_keep_nobody_out(poor, sent):
+def test_idle_connections_do_not_block_others(poor, sent):
     """More of them than there are descriptors."""
     with contextlib.ExitStack() as stack:
         for _ in range(300):

@@ -83,7 +83,7 @@ def test_answers_are_of_tensorflow_servings_form():
     assert written(False, "text") == '{"outputs":[{"b64":"eA=="},{"b64":"/w=="}]}'
 
 
-def test_one_that_fails_does_not_take_the_others_along():
+def test_one_failure_does_not_fail_the_others():
     def function(x):
         if (x.numpy() < 0).any():
             raise tf.errors.InvalidArgumentError(None, None, "negative\nin node y")

@@ -67,7 +67,7 @@ def test_versions_come_and_go_without_a_lost_request(saved, tmp_path):
             os.mkdir(folder / "new")
             os.mkdir(folder / "3")
             (folder / "3" / "model.json").write_text("{}")
-            # One that cannot be loaded is said; the old one goes on.
+            # A version that cannot be loaded is reported; the old one stays.
             os.mkdir(folder / "7")
             (folder / "7" / "saved_model.pb").write_bytes(b"no SavedModel")
             wait_for(lambda: server.state(7) == "END")

@@ -22,7 +22,7 @@ from specgan_tf.cli import run as command
 from specgan_tf.cli.data import find_files
 from specgan_tf.cli.flags import FLAGS, Settings, make_parser
 from specgan_tf.cli.help import document
-from specgan_tf.cli.modes import MODES
+from specgan_tf.cli.modes import ARGUMENTS, MODES
 from specgan_tf.losses import LOSSES
 from specgan_tf.specgan import SLICE_LENS, UPSAMPLE_ALIASES
 from specgan_tf.weights import checkpoint, folders
@@ -232,6 +232,20 @@ def test_the_help_of_a_mode_shows_its_flags_alone(mode, capsys):
         assert shown is (mode in flag.modes), name
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_the_help_of_a_mode_shows_what_it_takes(mode, capsys):
+    command.main([mode, "--help"])
+    said = " ".join(capsys.readouterr().out.split())
+    usage = f"{mode} {' '.join(ARGUMENTS[mode])} [--FLAG ...]"
+    assert usage in said
+    for name, text in ARGUMENTS[mode].items():
+        assert f" {name.strip('[]')} {text}" in said
+    optional = [name for name in ARGUMENTS[mode] if name.startswith("[")]
+    assert optional == ["[TRAIN_DIR]"] * (mode in ("generate", "infer"))
+    assert ("drums" in said and ".npz" in said) >= (mode in ("generate", "infer"))
+    assert "a folder of WAV files" in said or mode != "score"
+
+
 def test_the_help_without_a_mode_names_the_modes(capsys):
     assert command.main(["--help"]) == 0
     said = capsys.readouterr().out
@@ -312,7 +326,7 @@ def test_large_networks_without_a_gpu_get_advice(monkeypatch, gpus, fast):
     if gpus:
         assert advice() is None
         return
-    assert "--specgan_dim 8" in advice() and "--train_batch_size" in advice()
+    assert "--specgan_dim 16" in advice() and "--train_batch_size" in advice()
     assert ("--mixed_precision" in advice()) is fast
     assert "--mixed_precision" not in advice("--mixed_precision")
 

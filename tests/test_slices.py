@@ -147,7 +147,7 @@ def test_moments_weigh_frames():
     np.testing.assert_allclose(std, frames.std(axis=0), atol=1e-4)
 
 
-def test_the_inversion_hears_as_well_as_for_a_second():
+def test_the_inversion_is_as_good_as_for_a_second():
     t = np.arange(TWICE) / 16000
     x = (np.sin(2 * np.pi * 440 * t) * np.exp(-2 * t) / 2).astype("f4")[None, :, None]
     found = moments.Moments(*moments.moments([x[..., 0]])[:2], clip_nstd=20.0)
@@ -161,7 +161,7 @@ def test_the_inversion_hears_as_well_as_for_a_second():
     assert error(x) < 1.2 * error(x[:, :16384])
 
 
-def test_resuming_knows_the_length_and_goes_on_exactly(run, tmp_path, long_clips):
+def test_resuming_knows_the_length_and_is_exact(run, tmp_path, long_clips):
     for steps in ([4], [2, 4]):
         folder = tmp_path / f"in{len(steps)}"
         for i, n in enumerate(steps):

@@ -18,7 +18,7 @@ from scipy.io import wavfile
 
 from specgan_tf import loader
 from specgan_tf.files import InputError
-from specgan_tf.loader import ffmpeg, mpeg, room
+from specgan_tf.loader import ffmpeg, long, mpeg, room
 
 N = 48000
 
@@ -539,6 +539,72 @@ def test_what_waits_is_bounded_and_the_order_is_the_same(
     assert 0 < max(most) <= limit + 4 * 3 * N  # and the first one's
 
 
+@pytest.mark.parametrize(
+    "slicing",
+    [
+        {},
+        {"slice_overlap_ratio": 0.6, "slice_pad_end": True},
+        {"slice_first_only": True},
+        {"slice_randomize_offset": True, "shuffle": True, "shuffle_buffer_size": 6},
+    ],
+)
+@pytest.mark.parametrize("channels, normalize", [(1, True), (2, False)])
+def test_long_recordings_are_cut_while_they_are_read(
+    tmp_path, monkeypatch, slicing, channels, normalize
+):
+    """And each slice is that of the whole recording."""
+    monkeypatch.setattr(loader.read, "BLOCK", 7000)
+    for i, rate in enumerate((16000, 22050)):
+        sound = np.stack([noise(N + 999 * i, i), noise(N + 999 * i, 9)], 1)
+        soundfile.write(tmp_path / f"{i}.wav", sound, rate)
+    mp3(tmp_path, noise(2 * N), name="2.mp3")
+    fps = loader.find_audio(tmp_path)
+
+    def batches():
+        dataset = loader.decode_extract_and_batch(
+            fps,
+            1,
+            16384,
+            16000,
+            channels,
+            decode_normalize=normalize,
+            repeat=True,
+            seed=1,
+            **slicing,
+        )
+        return list(dataset.take(25).as_numpy_iterator())
+
+    want, made = batches(), []
+    monkeypatch.setattr(room, "AHEAD", 2 * 16384 * 4)  # of two slices
+    init = long.Long.__init__
+    monkeypatch.setattr(
+        long.Long, "__init__", lambda self, *args: made.append(init(self, *args))
+    )
+    np.testing.assert_array_equal(batches(), want)
+    assert len(made) == 3  # once each, not once an epoch
+
+
+def test_a_long_recording_that_goes_away(tmp_path, monkeypatch):
+    monkeypatch.setattr(room, "AHEAD", 100000)
+    monkeypatch.setattr(loader.read, "BLOCK", 7000)
+    fp = tmp_path / "a.wav"
+    soundfile.write(fp, noise(), 16000)
+    sound = loader.decode.decode(fp, 16000, limit=room.AHEAD)
+    whole = loader.decode_audio(fp, 16000)
+    cut = long.LongCut(sound, 1000, (16384, 16384, False, True))
+    assert len(cut) == 3 and len(cut[2]) == N - 1000 - 2 * 16384
+    cut = long.LongCut(sound, 0, (16384, 16384, False, True))
+    soundfile.write(fp, noise(20000), 16000)  # shortened
+    np.testing.assert_array_equal(cut[1], whole[16384:20000])
+    assert len(cut[2]) == 0
+    fp.unlink()
+    cut = long.LongCut(sound, 0, (16384, 16384, False, True))
+    with pytest.raises(InputError, match="a.wav cannot be read any more: No such"):
+        cut[0]
+    with pytest.raises(IndexError):
+        cut[3]
+
+
 def test_the_first_never_waits_and_others_do():
     here, done = room.Room(limit=10), []
     first, second = here.enter(), here.enter()
@@ -552,7 +618,7 @@ def test_the_first_never_waits_and_others_do():
     assert done == [None]
 
 
-def test_those_that_wait_are_let_go():
+def test_waiting_threads_are_released():
     with room.Room(limit=0).closing() as here:
         here.reserve(here.enter(), 5)
         number, failed = here.enter(), []

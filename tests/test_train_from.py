@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 import train_specgan
-from specgan_tf import moments
+from specgan_tf import SpecGAN, SpecGANDiscriminator, SpecGANGenerator, moments
+from specgan_tf.files import InputError
 from specgan_tf.weights import bundled, checkpoint, folders
 from specgan_tf.weights.tensors import Checkpoint
 
@@ -98,6 +99,10 @@ def test_what_cannot_be_begun_with_is_refused(refused, tmp_path, trained):
     said = refused("train", trained, "--train_from", "drums")
     assert "holds a training already" in said
     assert not new.exists()
+    gan = SpecGAN(SpecGANGenerator(dim=2), SpecGANDiscriminator(dim=2))
+    gan.compile()
+    with pytest.raises(InputError, match="a different kernel length, width or upsampl"):
+        checkpoint.begin(gan, trained)
 
 
 def test_what_a_failed_start_left_comes_second(run, refused, tmp_path, trained, clips):
@@ -108,7 +113,7 @@ def test_what_a_failed_start_left_comes_second(run, refused, tmp_path, trained, 
     own = tmp_path / "moments.pkl"
     moments.save(own, np.zeros(129), np.ones(129), 1e-3)
     said = refused(*argv)
-    assert f"{own} is there" in said and "other moments" in said
+    assert f"{own} already exists and differs from the moments of {trained}" in said
     own.unlink()
     status, _, err = run(*argv)
     assert status == 0, err

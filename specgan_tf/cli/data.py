@@ -186,7 +186,7 @@ def training_moments(
         moments.save(own, *found)
     elif begun_with and not found.equals(moments.load(own)):
         raise InputError(
-            f"{own} is there, and {begun_with} has other moments: pass "
+            f"{own} already exists and differs from the moments of {begun_with}: pass "
             f"--data_moments_fp {own} to use it, or remove it"
         )
     elif not found.equals(moments.load(own)):

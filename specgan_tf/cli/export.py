@@ -201,7 +201,7 @@ def make(
             if spectrograms is not None:
                 pictures.append((path, spectrograms))
             worst = min(row.get("spectrogram, SNR dB", 999) for row in numbers.values())
-            worst = f", spectrograms {worst:.0f} dB above their error" * (worst < 999)
+            worst = f", spectrogram SNR against Keras: {worst:.0f} dB" * (worst < 999)
             log.info(
                 "%s: %.2f MB%s",
                 os.path.join(out_dir, path),

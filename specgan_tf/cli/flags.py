@@ -111,7 +111,9 @@ class Settings:
         False, "keep each file's level", one_of="normalize"
     )
     data_fast_wav: bool = DECODING(
-        False, "files are 16-bit or float WAV at the rate", modes=f"{SLICES} classifier"
+        False,
+        "all files are 16-bit or float WAV at --data_sample_rate (faster)",
+        modes=f"{SLICES} classifier",
     )
     data_recursive: bool = DECODING(False, "also search the sub-folders of data_dir")
     data_resample: str = DECODING(
@@ -380,19 +382,7 @@ def make_parser() -> Parser:
         choices=list(MODES),
         help="; ".join(f"{mode}: {about}" for mode, about in ABOUT.items()),
     )
-    p.add_argument(
-        "train_dir",
-        nargs="?",
-        default=argparse.SUPPRESS,
-        help="training folder. classifier: a folder of sounds. score: also a folder of "
-        "WAV files. generate, infer: also a checkpoint's prefix, a generator's .npz, "
-        "or drums or digits, the bundled models (default: drums)",
-    )
-    p.add_argument(
-        "out_dir",
-        nargs="?",
-        default=argparse.SUPPRESS,
-        help="to_tf1: a new folder. classifier: the folder to write it to",
-    )
+    for name in ("train_dir", "out_dir"):  # `ARGUMENTS` has a help for each mode
+        p.add_argument(name, nargs="?", default=argparse.SUPPRESS)
     p.add_flags(FLAGS)
     return p

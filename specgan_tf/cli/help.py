@@ -3,7 +3,7 @@
 import argparse
 
 from specgan_tf.cli.flags import FLAGS, make_parser
-from specgan_tf.cli.modes import ABOUT, MODES
+from specgan_tf.cli.modes import ABOUT, ARGUMENTS, MODES
 
 
 def overview(prog: str) -> str:
@@ -15,13 +15,15 @@ def overview(prog: str) -> str:
 
 
 def help_of(mode: str) -> str:
-    """The text of `MODE --help`: the flags that this mode takes."""
-    parser = make_parser()
+    """The text of `MODE --help`: the folders and flags that this mode takes."""
+    parser, taken = make_parser(), ARGUMENTS[mode]
     for action in parser._actions:
         if action.dest not in FLAGS or mode not in FLAGS[action.dest].modes:
             action.help = argparse.SUPPRESS
-    folders = {"to_tf1": "TRAIN_DIR OUT_DIR", "classifier": "DATA_DIR OUT_DIR"}
-    parser.usage = f"{parser.prog} {mode} {folders.get(mode, 'TRAIN_DIR')} [--FLAG ...]"
+    positionals = [a for a in parser._actions if a.dest in ("train_dir", "out_dir")]
+    for action, (name, help) in zip(positionals, taken.items(), strict=False):
+        action.metavar, action.help = name.strip("[]"), help
+    parser.usage = f"{parser.prog} {mode} {' '.join(taken)} [--FLAG ...]"
     parser.description = f"{ABOUT[mode][0].upper()}{ABOUT[mode][1:]}."
     return parser.format_help()
 

@@ -12,14 +12,14 @@ from typing import Any
 
 from specgan_tf.cli.flags import FLAGS, Settings, make_parser
 from specgan_tf.cli.help import help_of, overview
-from specgan_tf.cli.modes import MODES
+from specgan_tf.cli.modes import ARGUMENTS, MODES
 from specgan_tf.cli.parser import Parser
 
 START = """SpecGAN learns to make one-second sounds from a folder of sounds:
 
   python train_specgan.py generate
       makes drum sounds with a small bundled model; "digits" makes spoken digits
-  python train_specgan.py train ./train --specgan_dim 8 --train_batch_size 16
+  python train_specgan.py train ./train --specgan_dim 16 --train_batch_size 16
       learns from the embedded drum sounds, or your own: --data_dir FOLDER;
       Ctrl-C saves and ends, the same command continues
   python train_specgan.py generate ./train
@@ -114,13 +114,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(help_of(mode) if mode else overview(parser.prog), end="")
         return 0
     given = vars(parser.parse_args(argv))
-    folders = {"to_tf1": "TRAIN_DIR and OUT_DIR", "classifier": "DATA_DIR and OUT_DIR"}
-    takes = folders.get(given["mode"], "TRAIN_DIR alone")
-    if (given["mode"] in folders) != ("out_dir" in given):
+    folders = [name.strip("[]") for name in ARGUMENTS[given["mode"]]]
+    if (len(folders) == 2) != ("out_dir" in given):
+        takes = " and ".join(folders) if len(folders) == 2 else "TRAIN_DIR alone"
         if os.path.isfile(file := given.get("out_dir", "")):
             takes += f", not {file} too. --data_dir takes a folder, not files"
         parser.error(f"{given['mode']} takes {takes}")
-    if "train_dir" not in given and given["mode"] not in ("generate", "infer"):
+    if "train_dir" not in given and "[TRAIN_DIR]" not in ARGUMENTS[given["mode"]]:
         parser.error("the following arguments are required: train_dir")
     if "shard" in given and given["mode"] != "moments":
         parser.error("--shard belongs to the mode moments")

@@ -278,7 +278,7 @@ def advice_without_gpu(args: Settings) -> str | None:
     if args.specgan_dim < dim or tf.config.list_physical_devices("GPU"):
         return None
     advice = (
-        f"On a CPU, train smaller networks: --specgan_dim {dim // 8}, in a new "
+        f"On a CPU, train smaller networks: --specgan_dim {dim // 4}, in a new "
         "train_dir. A smaller --train_batch_size also makes steps faster"
     )
     if kernels.fast_bfloat16()[0] and not args.mixed_precision:

@@ -138,4 +138,4 @@ def metadata(path: StrPath) -> dict:
     for entry in onnx.load(os.fspath(path)).metadata_props:
         if entry.key == METADATA:
             return json.loads(entry.value)
-    raise InputError(f"{path} says nothing of a SpecGAN")
+    raise InputError(f"{path} has no SpecGAN metadata: export.py did not write it")

@@ -10,7 +10,8 @@ from collections.abc import Callable
 import numpy as np
 
 from specgan_tf.files import replacing
-from specgan_tf.loader.decode import decode_audio
+from specgan_tf.loader import room
+from specgan_tf.loader.decode import decode
 from specgan_tf.loader.errors import UnreadableError
 
 MAPPED = 64 << 20  # bytes; larger files are memory-mapped
@@ -20,6 +21,8 @@ log = logging.getLogger("specgan_tf")
 
 class Cache:
     """`decode_audio` with a cache: none, in memory, or in a folder.
+
+    Without a cache, a recording of more than `room.AHEAD` bytes becomes a `Long`.
 
     A file in that folder holds float32 samples and nothing else. Its name is a hash of
     the source's path, size and modification time, and of the arguments of
@@ -40,10 +43,10 @@ class Cache:
         """Return `decode_audio(fp)`; it describes `note` and `reserve`."""
         told = {"note": note, "reserve": reserve}
         if self.where is None:
-            return decode_audio(fp, **told, **self.decode)
+            return decode(fp, **told, limit=room.AHEAD, **self.decode)
         if self.where == "memory":
             if fp not in self.held:
-                self.held[fp] = decode_audio(fp, **told, **self.decode)
+                self.held[fp] = decode(fp, **told, **self.decode)
             return self.held[fp]
         if fp not in self.held:
             self.held[fp] = self.path(fp)
@@ -52,7 +55,7 @@ class Cache:
             audio = np.frombuffer(self.read(path, reserve), np.float32)
             if len(audio):
                 return audio.reshape(-1, 1, self.decode["num_channels"])
-        audio = decode_audio(fp, **told, **self.decode)
+        audio = decode(fp, **told, **self.decode)
         if not self.full:
             try:
                 with replacing(path) as f:

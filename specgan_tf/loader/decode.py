@@ -4,6 +4,7 @@ Port of `decode_audio` in loader.py (chrisdonahue/wavegan 40e85e8). Decoded audi
 float32 [nsamps, 1, nch].
 """
 
+import functools
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -13,6 +14,7 @@ import numpy as np
 from specgan_tf.files import InputError, StrPath
 from specgan_tf.loader import read
 from specgan_tf.loader.errors import UnreadableError
+from specgan_tf.loader.long import Long
 from specgan_tf.loader.resample import RESAMPLERS, KaiserBest, Soxr
 
 RATES = 100, 1_000_000  # Hz; any other rate means a wrong header
@@ -67,6 +69,21 @@ def decode_audio(
 
     [loader.py:9-65]
     """
+    return decode(fp, fs, num_channels, normalize, fast_wav, resample, note, reserve)
+
+
+def decode(
+    fp: StrPath,
+    fs: int | None = None,
+    num_channels: int = 1,
+    normalize: bool = False,
+    fast_wav: bool = False,
+    resample: str = "soxr_hq",
+    note: Callable[[str], None] | None = None,
+    reserve: Callable[[int], None] | None = None,
+    limit: int | None = None,
+) -> np.ndarray | Long:
+    """`decode_audio`, but a recording of more than `limit` bytes is not held."""
     fp = os.fsdecode(fp)
     if resample not in RESAMPLERS:
         raise ValueError(
@@ -77,22 +94,26 @@ def decode_audio(
         def note(text):
             log.warning("%s %s", fp, text)
 
-    mix = Mix(fp, num_channels)
-    sound = Samples(reserve)
-    try:
-        for rate, _, blocks in read.recordings(fp, fast_wav, note):
-            fs = rate if fs is None else fs
-            if fast_wav and rate != fs:
+    def blocks(mix, note):
+        rate = fs
+        for found, _, recording in read.recordings(fp, fast_wav, note):
+            rate = found if rate is None else rate
+            if fast_wav and found != rate:
                 raise InputError(
-                    f"{fp} is at {rate} Hz, not {fs}; --data_fast_wav cannot resample: "
-                    "leave it out, or set --data_sample_rate"
+                    f"{fp} is at {found} Hz, not {rate}; --data_fast_wav cannot "
+                    "resample: leave it out, or set --data_sample_rate"
                 )
-            mixed = map(mix, blocks)
-            sound.extend(mixed if rate == fs else resampled(mixed, rate, fs, resample))
-        _wav = sound.take()
-        if not len(_wav):
+            mixed = map(mix, recording)
+            same = found == rate
+            yield from mixed if same else resampled(mixed, found, rate, resample)
+
+    mix = Mix(fp, num_channels)
+    sound = Samples(reserve, limit)
+    try:
+        sound.extend(blocks(mix, note))
+        if not sound.n:
             raise UnreadableError("it holds no samples")
-        _wav = _wav[:, np.newaxis, :]  # mimics the 2D shape of spectral features
+        scale = 1.0
         if mix.cancels:
             note("cancels out in mono: its channels are opposites, and it stays silent")
         elif mix.peak == 0:
@@ -100,7 +121,14 @@ def decode_audio(
         elif normalize:
             if mix.peak <= FAINT:
                 note("is almost silent, and is amplified to full scale")
-            _wav /= peak(_wav) or 1
+            scale = sound.peak or 1.0
+        if sound.held is None:
+            again = functools.partial(blocks, Mix(fp, num_channels), lambda text: None)
+            return Long(fp, sound.n, scale, again)
+        _wav = sound.take()
+        _wav = _wav[:, np.newaxis, :]  # mimics the 2D shape of spectral features
+        if scale != 1:
+            _wav /= scale
     except MemoryError:
         reason = "not enough memory to decode it: split it into shorter files"
         raise UnreadableError(reason, fp) from None
@@ -180,11 +208,17 @@ def resampled(
 
 
 class Samples:
-    """A float32 array [n, nch] that grows by blocks, in place if the system can."""
+    """A float32 array [n, nch] that grows by blocks, in place if the system can.
 
-    def __init__(self, reserve=None):
-        self.held, self.n = None, 0
-        self.reserve = reserve or (lambda size: None)
+    Attributes:
+      n: number of samples so far.
+      peak: the largest absolute sample so far.
+      held: the array; None without a sample, and after more than `limit` bytes.
+    """
+
+    def __init__(self, reserve=None, limit=None):
+        self.held, self.n, self.peak = None, 0, 0.0
+        self.reserve, self.limit = reserve or (lambda size: None), limit
 
     def extend(self, blocks: Iterable[np.ndarray]) -> None:
         """Append blocks of float32 [n, nch]."""
@@ -196,7 +230,11 @@ class Samples:
                 raise UnreadableError(
                     f"it is longer than {MAX_SAMPLES} samples: split it"
                 )
-            if self.held is None:  # often the only block: kept without a copy
+            self.peak = max(self.peak, peak(block))
+            if self.limit is not None and 4 * n * block.shape[1] > self.limit:
+                self.held = None
+                self.reserve(block.nbytes)
+            elif self.n == 0:  # often the only block: kept without a copy
                 self.reserve(block.nbytes)
                 self.held = block
             else:
@@ -215,8 +253,6 @@ class Samples:
 
     def take(self) -> np.ndarray:
         """Return all samples, and empty this object."""
-        if self.held is None:
-            return np.zeros([0, 1], np.float32)
         held, n, self.held = self.held, self.n, None
         if len(held) > n:
             held.resize((n, held.shape[1]), refcheck=False)

@@ -14,6 +14,7 @@ import numpy as np
 from specgan_tf.files import InputError
 from specgan_tf.loader.cache import Cache
 from specgan_tf.loader.errors import UnreadableError
+from specgan_tf.loader.long import Long, LongCut
 from specgan_tf.loader.slices import extract_slices, require_slices
 
 MAX_BAD = 0.1  # share of the files; more bad files mean a wrong folder
@@ -41,6 +42,7 @@ class Decoder:
         self.slicing, self.slice_len = slicing, slicing[0]
         self.decode, self.nch = Cache(cache, **decode), decode["num_channels"]
         self.bad, self.fruitless, self.failed = {}, 0, False
+        self.long = {}  # file -> its `Long`
         self.noted = collections.defaultdict(set)  # remark -> files
         self.unknown, self.told = int(np.sum(np.less(lengths, 0))), False
         self.lock = threading.Lock()
@@ -74,7 +76,7 @@ class Decoder:
 
     def slices(
         self, file: int, start: int, reserve: Callable[[int], None] | None = None
-    ) -> "Cut":
+    ) -> "Cut | LongCut":
         """Return the slices of a file, from sample `start` on; none of a bad file.
 
         Raises:
@@ -84,10 +86,16 @@ class Decoder:
             raise RuntimeError("the interpreter is ending")
         fp = os.fsdecode(self.fps[file])
         try:
-            audio = self.decode(fp, functools.partial(self.note, fp), reserve)
+            note = functools.partial(self.note, fp)
+            audio = self.long.get(file) or self.decode(fp, note, reserve)
         except UnreadableError as e:
             audio = np.zeros((0, 1, self.nch), np.float32)
             self.skip(fp, e.reason)
+        if isinstance(audio, Long):
+            self.long[file] = audio
+            cut = LongCut(audio, start, self.slicing)
+            self.count(file, len(audio), len(cut))
+            return cut
         views = extract_slices(audio[start:], *self.slicing)
         self.count(file, len(audio), len(views))
         whole = len(views) == 1 and len(views[0]) == len(audio)

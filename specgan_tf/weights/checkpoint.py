@@ -229,8 +229,8 @@ def restore(gan: keras.Model, path: StrPath) -> str:
 def begin(gan: keras.Model, path: StrPath) -> list[str]:
     """Start the networks of a new training from the weights of another.
 
-    G's, and D's where they are there: a generator in one file has none. Optimizers and
-    step stay as they are. Variables of other shapes keep the values they have: between
+    Copies G's weights, and D's if the source has them (an .npz has none). Optimizers
+    and step stay as they are. Variables of other shapes keep their values: between
     slice lengths these are the dense layers'.
 
     Args:
@@ -242,7 +242,7 @@ def begin(gan: keras.Model, path: StrPath) -> list[str]:
       The names of the variables that start anew.
 
     Raises:
-      InputError: no generator there, or one of other options than gan's.
+      InputError: `path` holds no generator, or one with other options than gan's.
     """
     _require_compiled(gan)
     named = _named(gan.G) | _named(gan.D)
@@ -256,7 +256,10 @@ def begin(gan: keras.Model, path: StrPath) -> list[str]:
     if "G/upconv_0" not in {
         name.rpartition("/")[0].rpartition("/")[0] for name in same
     }:
-        raise InputError(f"{path} holds a generator of other options than this one")
+        raise InputError(
+            f"{path} holds a generator with a different kernel length, width or "
+            "upsampling; leave those flags out, or use another --train_from"
+        )
     if file:
         for name, v in same.items():
             v.assign(theirs[name])
