@@ -27,9 +27,10 @@ import numpy as np
 from benchmarks import bundle, sections
 from specgan_tf import loader
 from specgan_tf.cli.run import run
+from specgan_tf.errors import InputError
 from specgan_tf.eval import fit
 from specgan_tf.eval.classifier import Classifier
-from specgan_tf.files import InputError, replacing
+from specgan_tf.files import replacing
 from specgan_tf.weights import bundled
 
 log = logging.getLogger("specgan_tf")

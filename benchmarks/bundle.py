@@ -98,7 +98,8 @@ def make(args):
         load_moments,
         resolve_settings,
     )
-    from specgan_tf.files import InputError, replacing_dir
+    from specgan_tf.errors import InputError
+    from specgan_tf.files import replacing_dir
     from specgan_tf.weights import bundled, checkpoint
 
     args.out_dir = args.out_dir or default_dir(args.name)
@@ -167,7 +168,7 @@ def make(args):
 
 def provenance(fps, path):
     """A row for each file: its row in the CSV at `path`, and its digest."""
-    from specgan_tf.files import InputError
+    from specgan_tf.errors import InputError
 
     with open(path, encoding="utf-8", newline="") as f:
         known = {os.path.basename(row["file"]): row for row in csv.DictReader(f)}
@@ -222,8 +223,8 @@ def sounds(G, moments, inversion, n, seed):
 
 def choose(train_dir, moments, inversion, real):
     """The checkpoint nearest to the real sounds, and the distances by name."""
+    from specgan_tf.errors import InputError
     from specgan_tf.eval import score
-    from specgan_tf.files import InputError
     from specgan_tf.weights import checkpoint
 
     found = glob.glob(os.path.join(glob.escape(train_dir), "model.ckpt-*.index"))

@@ -21,9 +21,10 @@ from specgan_tf import load_moments
 from specgan_tf.cli.data import find_files
 from specgan_tf.cli.run import run
 from specgan_tf.cli.settings import griffin_lim, resolve_settings
+from specgan_tf.errors import InputError
 from specgan_tf.eval import score
 from specgan_tf.eval.classifier import Classifier
-from specgan_tf.files import InputError, replacing
+from specgan_tf.files import replacing
 from specgan_tf.report.gather import find_checkpoints
 from specgan_tf.report.sections import spread
 from specgan_tf.weights import checkpoint

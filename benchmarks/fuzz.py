@@ -33,12 +33,14 @@ with atheris.instrument_imports(include=WATCHED):
         SpecGAN,
         SpecGANDiscriminator,
         SpecGANGenerator,
-        files,
         generate,
         loader,
         moments,
+        pickles,
+        shards,
     )
     from specgan_tf.cli.settings import resolve_settings
+    from specgan_tf.errors import InputError
     from specgan_tf.weights import checkpoint, folders
 
 RSS = 2048  # MiB above the imports
@@ -72,11 +74,11 @@ def seeds(kind, folder):
     z = np.ones((2, LATENT_DIM), "f4")
     if kind == "pickle":
         yield from pickled()
-        yield written(lambda p: files.write_pickle(p, z))
+        yield written(lambda p: pickles.write_pickle(p, z))
     if kind == "npy":
         yield written(lambda p: generate.save_z(p, z))
     if kind == "shard":
-        yield written(lambda p: moments.save_shard(p, 3, *np.ones((3, 129))))
+        yield written(lambda p: shards.save(p, 3, *np.ones((3, 129))))
     if kind == "args":
         yield b"specgan_dim,64\nspecgan_loss,wgan-gp\ndata_dir,/tmp/x\nseed,None\n"
         yield b"specgan_batchnorm,True\ndata_overlap_ratio,0.5\nspecgan_gl_window,dual"
@@ -113,13 +115,13 @@ def reading(kind, folder):
         for read in (moments.load, lambda p: generate.load_z(p, LATENT_DIM)):
             try:
                 read(path)
-            except files.InputError:
+            except InputError:
                 continue
 
     read = {
         "pickle": both,
         "npy": latents,
-        "shard": lambda: moments.merge_shards(folder),
+        "shard": lambda: shards.merge(folder),
         "args": lambda: resolve_settings(given),
         "list": lambda: folders.latest(folder),
         "checkpoint": lambda: checkpoint.load_generator(folder),
@@ -130,7 +132,7 @@ def reading(kind, folder):
         with open(path, "wb") as f:
             f.write(data)
         entries = set(os.listdir(folder))
-        with contextlib.suppress(files.InputError, loader.UnreadableError):
+        with contextlib.suppress(InputError, loader.UnreadableError):
             read()
         assert set(os.listdir(folder)) == entries, "it left something behind"
 

@@ -21,7 +21,7 @@ import time
 import numpy as np
 
 from benchmarks import sections
-from specgan_tf.files import InputError
+from specgan_tf.errors import InputError
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 OUT = os.path.join(ROOT, "benchmarks", "out", "inversion.json")

@@ -38,8 +38,9 @@ from benchmarks import learning_document
 from benchmarks.quick import ENV, ROOT
 from benchmarks.speed import cpu
 from benchmarks.studies import STUDIES
+from specgan_tf.errors import InputError
 from specgan_tf.eval.classifier import Classifier
-from specgan_tf.files import InputError, replacing
+from specgan_tf.files import replacing
 
 OUT = os.path.join(ROOT, "benchmarks", "out", "learning")
 DOCS = os.path.join(ROOT, "docs")

@@ -2,7 +2,8 @@
 
 import os
 
-from specgan_tf.files import InputError, replacing
+from specgan_tf.errors import InputError
+from specgan_tf.files import replacing
 
 
 def marks(name):

@@ -24,7 +24,7 @@ import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from specgan_tf.files import InputError
+    from specgan_tf.errors import InputError
     from specgan_tf.gan import SpecGAN
     from specgan_tf.generate import render
     from specgan_tf.loader.decode import decode_audio
@@ -50,7 +50,7 @@ __all__ = [
 ]
 _HOMES = {
     "GriffinLim": "spectral",
-    "InputError": "files",
+    "InputError": "errors",
     "SpecGAN": "gan",
     "SpecGANDiscriminator": "specgan",
     "SpecGANGenerator": "specgan",

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import tensorflow as tf
 
-from specgan_tf.files import InputError
+from specgan_tf.errors import InputError
 
 log = logging.getLogger("specgan_tf")
 

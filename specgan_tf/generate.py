@@ -17,8 +17,10 @@ import tensorflow as tf
 from tensorflow.types.experimental import TensorLike
 
 from specgan_tf import spectral
-from specgan_tf.files import InputError, StrPath, read_pickle, replacing, write_pickle
+from specgan_tf.errors import InputError
+from specgan_tf.files import StrPath, replacing
 from specgan_tf.moments import Moments
+from specgan_tf.pickles import read_pickle, write_pickle
 from specgan_tf.spectral import GRIFFIN_LIM, GriffinLim
 
 CHUNK = 64  # latents synthesized at a time

@@ -5,7 +5,6 @@ Port of train_specgan.py (chrisdonahue/wavegan 40e85e8), lines 572-613 and 724-7
 
 import math
 import os
-import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -14,7 +13,9 @@ import tensorflow as tf
 from tensorflow.types.experimental import TensorLike
 
 from specgan_tf import spectral
-from specgan_tf.files import InputError, StrPath, read_pickle, write_pickle
+from specgan_tf.errors import InputError
+from specgan_tf.files import StrPath
+from specgan_tf.pickles import read_pickle, write_pickle
 
 HANN = np.hanning(spectral.NFFT + 1)[:-1].astype(np.float32)  # periodic
 RANGES = {"log_eps": (1e-10, 1.0), "clip_nstd": (1.0, 20.0)}
@@ -290,7 +291,7 @@ def load(fp: StrPath) -> Moments:
             f"no moments file at {fp}: make one with the moments mode, or name another "
             "with --data_moments_fp"
         )
-    arrays, analysis = _split(read_pickle(fp, options=True), fp)
+    arrays, analysis = read_arrays(fp)
     if len(arrays) != 2:
         raise InputError(f"{fp} is not a moments file: it must hold (mean, std)")
     mean, std = (np.asarray(a, np.float32) for a in arrays)
@@ -298,8 +299,9 @@ def load(fp: StrPath) -> Moments:
     return Moments(mean, std, **analysis)
 
 
-def _split(content, fp):
-    """(arrays, analysis) of a moments file or a shard; () if it is neither."""
+def read_arrays(fp: StrPath) -> tuple[tuple[np.ndarray, ...], dict]:
+    """Return (arrays, analysis) of a moments file or a shard; no array of another."""
+    content = read_pickle(fp, options=True)
     arrays = content if isinstance(content, tuple) else ()
     analysis = Moments(None, None).analysis
     if arrays and isinstance(arrays[-1], dict):
@@ -316,8 +318,8 @@ def _split(content, fp):
     return tuple(arrays), analysis
 
 
-def _options(*analysis):
-    """The options to write after a file's arrays: none if they are the original's."""
+def recorded(*analysis) -> tuple[dict, ...]:
+    """Return the options to write after arrays: none if they are the original's."""
     options = Moments(None, None, *analysis).analysis
     check_analysis(options)
     return (options,) if options != Moments(None, None).analysis else ()
@@ -333,68 +335,6 @@ def save(fp: StrPath, mean: np.ndarray, std: np.ndarray, *analysis) -> None:
     """
     check(mean, std)
     arrays = np.asarray(mean, np.float32), np.asarray(std, np.float32)
-    options = _options(*analysis)
+    options = recorded(*analysis)
     os.makedirs(os.path.dirname(os.path.abspath(fp)), exist_ok=True)
     write_pickle(fp, arrays + options)
-
-
-def save_shard(
-    fp: StrPath, count: int, mean: np.ndarray, m2: np.ndarray, top: np.ndarray, *options
-) -> None:
-    """Write the sums of one shard, for `merge_shards`.
-
-    Args:
-      count, mean, m2, top: as `merge` returns them.
-      options: values as in `Moments.analysis`.
-    """
-    arrays = np.array([count], np.float64), mean, m2, top
-    write_pickle(fp, arrays + _options(*options))
-
-
-def merge_shards(folder: StrPath, scale: str = "std") -> tuple[Moments, int]:
-    """Merge the shards in a folder: `moments-I-of-N.pkl`.
-
-    Args:
-      scale: one of `SCALES`, as in `whole`.
-
-    Returns:
-      (`Moments`, number of slices), as computed from all the data at once.
-
-    Raises:
-      InputError: shards are missing, damaged, or differ in N or in options.
-    """
-    found = {}
-    for name in sorted(os.listdir(folder)):
-        if numbers := re.fullmatch(r"moments-(\d+)-of-(\d+)\.pkl", name):
-            found[tuple(map(int, numbers.groups()))] = os.path.join(folder, name)
-    shards = {n for _, n in found}
-    if len(shards) != 1:
-        what = f"shards of {sorted(shards)}" if shards else "no moments-I-of-N.pkl"
-        raise InputError(
-            f"{folder} holds {what}: make all shards with one N (--shard I/N), and "
-            "remove others"
-        )
-    missing = set(range(1, shards.pop() + 1)) - {i for i, _ in found}
-    if missing:
-        raise InputError(f"{folder} lacks shard {', '.join(map(str, sorted(missing)))}")
-    loaded = [_load_shard(fp) for fp in found.values()]
-    analysis = loaded[0][1]
-    for fp, (_, other) in zip(found.values(), loaded, strict=True):
-        if other != analysis:
-            raise InputError(
-                f"{fp} was computed with {other}, another shard with {analysis}: "
-                "compute all shards with the same options"
-            )
-    return whole(merge(sums for sums, _ in loaded), scale, analysis)
-
-
-def _load_shard(fp):
-    """Read a shard: ((count, mean, m2, top), analysis)."""
-    arrays, analysis = _split(read_pickle(fp, options=True), fp)
-    shapes = [np.shape(a) for a in arrays]
-    if shapes != [(1,), *[(spectral.NBINS,)] * 3]:
-        raise InputError(f"{fp} is not a shard of moments")
-    (count,), *sums = arrays
-    if not (0 <= count < 2**53 and np.isfinite(sums).all() and (sums[1] >= 0).all()):
-        raise InputError(f"{fp} is not a shard of moments")
-    return (int(count), *sums), analysis

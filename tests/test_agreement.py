@@ -5,7 +5,7 @@ import pytest
 from scipy.io import wavfile
 
 from benchmarks import agreement, sections
-from specgan_tf.files import InputError
+from specgan_tf.errors import InputError
 
 
 def says(*digits, sure=0.9):

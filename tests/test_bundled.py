@@ -20,7 +20,7 @@ from conftest import DRUMS, ROOT
 from specgan_tf import SpecGANGenerator, generate, load_generator, load_moments, moments
 from specgan_tf.cli import settings
 from specgan_tf.cli.train import build
-from specgan_tf.files import InputError
+from specgan_tf.errors import InputError
 from specgan_tf.moments import Moments
 from specgan_tf.spectral import GriffinLim
 from specgan_tf.weights import bundled, checkpoint

@@ -15,7 +15,7 @@ from specgan_tf import (
     load_generator,
     moments,
 )
-from specgan_tf.files import InputError
+from specgan_tf.errors import InputError
 from specgan_tf.weights import checkpoint, folders, tensors
 from specgan_tf.weights.tensors import Checkpoint
 

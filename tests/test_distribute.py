@@ -19,7 +19,7 @@ from conftest import BUFFER, MAIN, ROOT, SLOWLY
 sys.path.insert(0, ROOT)
 import train_specgan
 from specgan_tf import distribute
-from specgan_tf.files import InputError
+from specgan_tf.errors import InputError
 
 TINY = ["--specgan_dim", "1", "--train_batch_size", "4", "--seed", "4"]
 TINY += ["--train_ema", "0.9"]

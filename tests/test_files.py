@@ -10,7 +10,7 @@ from scipy.io import wavfile
 from specgan_tf import files
 from specgan_tf.cli import export as export_script
 from specgan_tf.cli import run as command
-from specgan_tf.files import InputError
+from specgan_tf.errors import InputError
 from specgan_tf.loader import decoder
 
 

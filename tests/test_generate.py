@@ -8,7 +8,7 @@ import soundfile
 from scipy.io import wavfile
 
 from specgan_tf import SpecGANGenerator, generate, spectral
-from specgan_tf.files import InputError
+from specgan_tf.errors import InputError
 from specgan_tf.moments import Moments
 from specgan_tf.spectral import GriffinLim
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from conftest import DRUMS, ROOT
 
-from specgan_tf.files import InputError
+from specgan_tf.errors import InputError
 
 sys.path.insert(0, ROOT)
 from benchmarks import inversion

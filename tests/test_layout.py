@@ -93,7 +93,7 @@ ROOMS = {
 # Modules that stand alone: they run where the package, or TensorFlow 2, is not.
 ALONE = {"export.artefact", "crosscheck.original", "serving.protocol"}
 # `import specgan_tf` opens these.
-PUBLIC = {"files", "gan", "generate", "loader.decode", "specgan", "spectral"}
+PUBLIC = {"errors", "gan", "generate", "loader.decode", "specgan", "spectral"}
 PUBLIC |= {"weights.checkpoint", "weights.folders"}
 MOST_LINES = 400
 LONGER = {"crosscheck.original"}  # one file, for a Python 3.6 to run

@@ -12,7 +12,7 @@ from conftest import DRUMS
 from benchmarks import learning, permutation
 from benchmarks.studies import STUDIES
 from specgan_tf import kernels, moments
-from specgan_tf.files import InputError
+from specgan_tf.errors import InputError
 from specgan_tf.weights import checkpoint
 
 ORIGINAL = os.environ.get("SPECGAN_ORIGINAL")

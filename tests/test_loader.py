@@ -13,7 +13,7 @@ from conftest import DRUMS, ROOT, shared
 from scipy.io import wavfile
 
 from specgan_tf import loader
-from specgan_tf.files import InputError
+from specgan_tf.errors import InputError
 
 
 def batches(fps, batch_size=1, slice_len=16384, fs=16000, **kwargs):

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import scipy.signal
 
-from specgan_tf import files, moments, spectral
+from specgan_tf import files, moments, pickles, shards, spectral
 from specgan_tf.crosscheck import stages
-from specgan_tf.files import InputError
+from specgan_tf.errors import InputError
 
 OTHERS = (
     {"log_eps": 1e-3, "pad_front": False},
@@ -67,10 +67,10 @@ def some():
     return rs.randn(129).astype(np.float32), rs.rand(129).astype(np.float32) + 0.1
 
 
-def shards(folder, x, n):
+def write_shards(folder, x, n):
     for i in range(n):
         part = moments.merge([moments.sums(x[i::n])]) if len(x[i::n]) else EMPTY
-        moments.save_shard(folder / f"moments-{i + 1}-of-{n}.pkl", *part)
+        shards.save(folder / f"moments-{i + 1}-of-{n}.pkl", *part)
 
 
 EMPTY = moments.merge([])
@@ -108,8 +108,8 @@ def test_range_moments_reach_from_silence_to_the_loudest(clip_nstd):
 def test_shards_merge_to_the_whole(tmp_path, n):
     """Also where a shard is empty."""
     x = (np.random.RandomState(0).randn(6, 16384) * 0.1).astype(np.float32)
-    shards(tmp_path, x, n)
-    (mean, std, *_), count = moments.merge_shards(tmp_path)
+    write_shards(tmp_path, x, n)
+    (mean, std, *_), count = shards.merge(tmp_path)
     whole = moments.moments([x])
     assert count == whole[2] == 6
     # float64 sums in another order: the last bit of a float32 at most
@@ -119,21 +119,21 @@ def test_shards_merge_to_the_whole(tmp_path, n):
 
 def test_shards_that_do_not_fit(tmp_path):
     with pytest.raises(InputError, match="holds no moments-I-of-N.pkl: make all"):
-        moments.merge_shards(tmp_path)
+        shards.merge(tmp_path)
     x = np.random.RandomState(0).randn(3, 16384).astype(np.float32)
-    shards(tmp_path, x, 3)
+    write_shards(tmp_path, x, 3)
     (tmp_path / "moments-2-of-3.pkl").rename(tmp_path / "elsewhere")
     with pytest.raises(InputError, match="lacks shard 2$"):
-        moments.merge_shards(tmp_path)
+        shards.merge(tmp_path)
     moments.save(tmp_path / "moments-2-of-3.pkl", x[0, :129], x[1, :129] ** 2 + 1)
     with pytest.raises(InputError, match="moments-2-of-3.pkl is not a shard"):
-        moments.merge_shards(tmp_path)
-    moments.save_shard(tmp_path / "moments-2-of-3.pkl", -1, *EMPTY[1:])
+        shards.merge(tmp_path)
+    shards.save(tmp_path / "moments-2-of-3.pkl", -1, *EMPTY[1:])
     with pytest.raises(InputError, match="moments-2-of-3.pkl is not a shard"):
-        moments.merge_shards(tmp_path)
+        shards.merge(tmp_path)
     (tmp_path / "elsewhere").rename(tmp_path / "moments-2-of-4.pkl")
     with pytest.raises(InputError, match=r"holds shards of \[3, 4\]"):
-        moments.merge_shards(tmp_path)
+        shards.merge(tmp_path)
 
 
 def test_file_round_trip(tmp_path):
@@ -206,7 +206,7 @@ def test_latents_hold_no_options(tmp_path):
     fp = tmp_path / "z.pkl"
     fp.write_bytes(pickle.dumps((some()[0], {"a": 1})))
     with pytest.raises(InputError, match="it holds a dict"):
-        files.read_pickle(fp)
+        pickles.read_pickle(fp)
 
 
 @pytest.mark.parametrize("how", OTHERS)
@@ -215,16 +215,16 @@ def test_shards_of_other_spectrograms(tmp_path, how):
     for i in range(2):
         part = moments.merge([moments.sums(x[i::2], **how)])
         fp = tmp_path / f"moments-{i + 1}-of-2.pkl"
-        moments.save_shard(fp, *part, *how.values(), 4.0)
-    found, count = moments.merge_shards(tmp_path)
+        shards.save(fp, *part, *how.values(), 4.0)
+    found, count = shards.merge(tmp_path)
     mean, std, n = moments.moments([x], **how)
     assert count == n == 4 and found.analysis == how | {"clip_nstd": 4.0}
     np.testing.assert_array_max_ulp(found.mean, mean, 1)
     np.testing.assert_array_max_ulp(found.std, std, 1)
     part = moments.merge([moments.sums(x[:2])])
-    moments.save_shard(tmp_path / "moments-2-of-2.pkl", *part)
+    shards.save(tmp_path / "moments-2-of-2.pkl", *part)
     with pytest.raises(InputError, match=r"2-of-2.pkl was computed with .* another"):
-        moments.merge_shards(tmp_path)
+        shards.merge(tmp_path)
 
 
 def test_written_for_every_numpy(tmp_path):
@@ -245,7 +245,7 @@ def test_reads_every_numpy_pickle(tmp_path, protocol, order, dtype):
     array = np.asarray(np.arange(12).reshape(3, 4), dtype=dtype, order=order)
     fp = tmp_path / "a.pkl"
     fp.write_bytes(pickle.dumps(array, protocol))
-    got = files.read_pickle(fp)
+    got = pickles.read_pickle(fp)
     np.testing.assert_array_equal(got, array)
     assert got.dtype == np.dtype(dtype).newbyteorder("=")
 
@@ -262,7 +262,7 @@ NUMPY_1 = (
 def test_reads_the_references_pickle(tmp_path):
     fp = tmp_path / "a.pkl"
     fp.write_bytes(NUMPY_1)
-    np.testing.assert_array_equal(files.read_pickle(fp), np.float32([1, 2]))
+    np.testing.assert_array_equal(pickles.read_pickle(fp), np.float32([1, 2]))
 
 
 class Evil:
@@ -331,7 +331,7 @@ def test_a_malicious_pickle_does_not_run(tmp_path):
 )
 def test_moments_that_explode_are_refused(tmp_path, change, message):
     fp = str(tmp_path / "m.pkl")
-    files.write_pickle(fp, tuple(np.float32(a) for a in change(*some())))
+    pickles.write_pickle(fp, tuple(np.float32(a) for a in change(*some())))
     with pytest.raises(InputError, match=message):
         moments.load(fp)
     with pytest.raises(InputError, match=message):

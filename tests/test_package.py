@@ -18,7 +18,7 @@ def test_importing_it_is_quick():
         "import sys, specgan_tf\n"
         "assert not {'tensorflow', 'keras', 'numpy'} & set(sys.modules)\n"
         "assert specgan_tf.__version__ and 'SpecGAN' in dir(specgan_tf)\n"
-        "assert issubclass(specgan_tf.files.InputError, ValueError)\n"
+        "assert issubclass(specgan_tf.errors.InputError, ValueError)\n"
         "assert 'tensorflow' not in sys.modules\n"
         "from specgan_tf import *\n"
         "assert 'tensorflow' in sys.modules and SpecGAN is specgan_tf.gan.SpecGAN\n"

@@ -29,7 +29,7 @@ from specgan_tf import (
     t_to_f,
     tf1,
 )
-from specgan_tf.files import InputError
+from specgan_tf.errors import InputError
 from specgan_tf.moments import Moments
 from specgan_tf.weights import bundled, checkpoint
 

@@ -25,10 +25,10 @@ from specgan_tf import (
     spectral,
     tf1,
 )
+from specgan_tf.errors import InputError
 from specgan_tf.eval import classifier, comparison, fit, score
 from specgan_tf.eval.classifier import Classifier
 from specgan_tf.eval.metagraph import MetaGraph
-from specgan_tf.files import InputError
 from specgan_tf.spectral import GriffinLim
 from specgan_tf.weights import checkpoint, folders
 

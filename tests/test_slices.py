@@ -26,9 +26,9 @@ from specgan_tf import (
     sheet,
     spectral,
 )
+from specgan_tf.errors import InputError
 from specgan_tf.eval import classifier, comparison, health, score
 from specgan_tf.export import tflite
-from specgan_tf.files import InputError
 from specgan_tf.specgan import SLICE_LENS
 from specgan_tf.weights import bundled, checkpoint, tensors
 

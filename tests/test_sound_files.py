@@ -17,7 +17,7 @@ from conftest import installed, shared
 from scipy.io import wavfile
 
 from specgan_tf import loader
-from specgan_tf.files import InputError
+from specgan_tf.errors import InputError
 from specgan_tf.loader import ffmpeg, long, mpeg, room
 
 N = 48000

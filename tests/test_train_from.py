@@ -5,7 +5,7 @@ import pytest
 
 import train_specgan
 from specgan_tf import SpecGAN, SpecGANDiscriminator, SpecGANGenerator, moments
-from specgan_tf.files import InputError
+from specgan_tf.errors import InputError
 from specgan_tf.weights import bundled, checkpoint, folders
 from specgan_tf.weights.tensors import Checkpoint
 

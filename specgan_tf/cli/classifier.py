@@ -10,8 +10,9 @@ import numpy as np
 from specgan_tf import loader
 from specgan_tf.cli.data import decoding
 from specgan_tf.cli.flags import Settings
+from specgan_tf.errors import InputError
 from specgan_tf.eval import classifier, fit, score
-from specgan_tf.files import InputError, making_dir, only_training, replacing
+from specgan_tf.files import making_dir, only_training, replacing
 
 log = logging.getLogger("specgan_tf")
 

@@ -16,10 +16,11 @@ import numpy as np
 import tensorflow as tf
 
 import specgan_tf
-from specgan_tf import loader, moments, spectral
+from specgan_tf import loader, moments, shards, spectral
 from specgan_tf.cli.flags import Settings
 from specgan_tf.cli.settings import analysis, load_moments
-from specgan_tf.files import InputError, making_dir, require_folder
+from specgan_tf.errors import InputError
+from specgan_tf.files import making_dir, require_folder
 from specgan_tf.weights import folders
 
 log = logging.getLogger("specgan_tf")
@@ -209,7 +210,7 @@ def run_moments(args: Settings) -> None:
         if args.shard:
             i, n = args.shard
             sums = compute_sums(fps[i - 1 :: n], args)
-            moments.save_shard(fp, *sums, *analysis(args).values())
+            shards.save(fp, *sums, *analysis(args).values())
         else:
             moments.save(fp, *compute_moments(fps, args))
     log.info("Wrote %s", fp)
@@ -221,7 +222,7 @@ def run_merge(args: Settings) -> None:
     fp = args.data_moments_fp or os.path.join(args.train_dir, "moments.pkl")
     if os.path.exists(fp) and not args.overwrite:
         raise InputError(f"{fp} exists; --overwrite replaces it")
-    found, n = moments.merge_shards(args.train_dir, args.specgan_moments)
+    found, n = shards.merge(args.train_dir, args.specgan_moments)
     moments.require_analysis(found, analysis(args), f"what {args.train_dir} holds")
     moments.save(fp, *found)
     log.info("Moments of %s. Wrote %s", counted(n, args), fp)

@@ -89,7 +89,8 @@ def make_parser() -> Parser:
 def export(args: argparse.Namespace) -> None:
     """Write and verify all artefacts beside OUT_DIR, then move them into it."""
     from specgan_tf.cli.settings import unasked_dir
-    from specgan_tf.files import InputError, making_dir, put_in_place
+    from specgan_tf.errors import InputError
+    from specgan_tf.files import making_dir, put_in_place
     from specgan_tf.weights import folders
 
     path = args.train_dir

@@ -17,7 +17,8 @@ from specgan_tf.cli.settings import (
     load_moments,
     resolve_settings,
 )
-from specgan_tf.files import InputError, require_folder
+from specgan_tf.errors import InputError
+from specgan_tf.files import require_folder
 from specgan_tf.weights import checkpoint, folders
 
 log = logging.getLogger("specgan_tf")

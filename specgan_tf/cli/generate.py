@@ -16,8 +16,9 @@ from specgan_tf.cli.settings import (
     unasked_dir,
     upsample_of,
 )
+from specgan_tf.errors import InputError
 from specgan_tf.eval.health import SILENCE
-from specgan_tf.files import InputError, require_no_file
+from specgan_tf.files import require_no_file
 from specgan_tf.moments import Moments
 from specgan_tf.specgan import SpecGANGenerator
 from specgan_tf.weights import checkpoint, folders

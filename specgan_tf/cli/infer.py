@@ -9,9 +9,10 @@ from specgan_tf import generate
 from specgan_tf.cli.flags import FLAGS, Settings
 from specgan_tf.cli.generate import read_generator
 from specgan_tf.cli.settings import griffin_lim, load_moments, unasked_dir
+from specgan_tf.errors import InputError
 from specgan_tf.export import verify
 from specgan_tf.export.saved_model import save_saved_model
-from specgan_tf.files import InputError, replacing_dir
+from specgan_tf.files import replacing_dir
 from specgan_tf.moments import Moments
 from specgan_tf.moments import save as save_moments
 from specgan_tf.weights import bundled, checkpoint, folders

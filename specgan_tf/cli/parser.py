@@ -94,7 +94,8 @@ class Parser(argparse.ArgumentParser):
 
     def require_no_file(self, path: str) -> None:
         """Exit with an error if a file is where this folder has to be."""
-        from specgan_tf.files import InputError, require_no_file  # numpy takes a while
+        from specgan_tf.errors import InputError
+        from specgan_tf.files import require_no_file  # numpy takes a while
 
         try:
             require_no_file(path)

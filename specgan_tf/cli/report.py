@@ -7,7 +7,8 @@ from specgan_tf import report
 from specgan_tf.cli.data import decoding, find_files, slicing
 from specgan_tf.cli.flags import FLAGS, RECORDED, Settings
 from specgan_tf.cli.settings import griffin_lim, upsample_of
-from specgan_tf.files import InputError, require_folder
+from specgan_tf.errors import InputError
+from specgan_tf.files import require_folder
 from specgan_tf.report import gather
 from specgan_tf.weights import folders
 from specgan_tf.weights.tensors import Checkpoint

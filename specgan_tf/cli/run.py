@@ -86,7 +86,7 @@ def run(prog: str, job: Callable[[], None]) -> int:
         print(f"{prog}: error: {e.strerror or e}{where}", file=sys.stderr)
         return 2
     except ValueError as e:
-        from specgan_tf.files import InputError
+        from specgan_tf.errors import InputError
 
         if not isinstance(e, InputError):
             raise

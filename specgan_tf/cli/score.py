@@ -15,10 +15,11 @@ from specgan_tf.cli.flags import Settings
 from specgan_tf.cli.follow import follow
 from specgan_tf.cli.generate import render_clips
 from specgan_tf.cli.settings import draw_seed, resolve_settings
+from specgan_tf.errors import InputError
 from specgan_tf.eval import comparison, score
 from specgan_tf.eval.classifier import Classifier
 from specgan_tf.eval.metagraph import MetaGraph
-from specgan_tf.files import InputError, replacing
+from specgan_tf.files import replacing
 from specgan_tf.weights import folders
 from specgan_tf.weights.tensors import Checkpoint
 

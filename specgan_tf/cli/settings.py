@@ -12,7 +12,8 @@ from typing import Any
 
 from specgan_tf import moments, spectral
 from specgan_tf.cli.flags import FLAGS, RECORDED, Settings
-from specgan_tf.files import InputError, StrPath, replacing
+from specgan_tf.errors import InputError
+from specgan_tf.files import StrPath, replacing
 from specgan_tf.losses import LOSSES
 from specgan_tf.specgan import UPSAMPLE_ALIASES
 from specgan_tf.weights import bundled, folders, tensors

@@ -31,7 +31,8 @@ from specgan_tf.cli.settings import (
     hparams,
     write_args,
 )
-from specgan_tf.files import InputError, only_training, replacing
+from specgan_tf.errors import InputError
+from specgan_tf.files import only_training, replacing
 from specgan_tf.gan import SpecGAN
 from specgan_tf.moments import Moments
 from specgan_tf.specgan import SpecGANDiscriminator, SpecGANGenerator

@@ -71,7 +71,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
     import tensorflow as tf
 
-    from specgan_tf.files import InputError
+    from specgan_tf.errors import InputError
 
     # TensorFlow would warn that each record has its own tf.function.
     tf.get_logger().setLevel("ERROR")

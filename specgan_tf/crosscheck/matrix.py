@@ -14,7 +14,8 @@ import numpy as np
 from specgan_tf import moments, spectral
 from specgan_tf.crosscheck.iterations import alphas, real, replaying
 from specgan_tf.crosscheck.records import Record, build_gan, networks
-from specgan_tf.files import InputError, StrPath
+from specgan_tf.errors import InputError
+from specgan_tf.files import StrPath
 from specgan_tf.losses import LOSSES
 from specgan_tf.specgan import UPSAMPLES
 from specgan_tf.weights import checkpoint

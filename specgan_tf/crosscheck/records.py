@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import ArrayLike
 
-from specgan_tf.files import InputError
+from specgan_tf.errors import InputError
 from specgan_tf.gan import SpecGAN
 from specgan_tf.specgan import Scope, SpecGANDiscriminator, SpecGANGenerator
 

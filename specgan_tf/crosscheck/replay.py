@@ -21,7 +21,7 @@ from specgan_tf.crosscheck.stages import (
     synthesis,
 )
 from specgan_tf.crosscheck.training import draws, optimizer, saved, training
-from specgan_tf.files import InputError
+from specgan_tf.errors import InputError
 
 STAGES = {
     "model": (names, generator, discriminator),

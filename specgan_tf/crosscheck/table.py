@@ -10,7 +10,8 @@ import numpy as np
 import tensorflow as tf
 
 from specgan_tf.crosscheck.records import Check
-from specgan_tf.files import InputError, StrPath, replacing
+from specgan_tf.errors import InputError
+from specgan_tf.files import StrPath, replacing
 
 
 def rows(checks: Iterable[Check]) -> Iterator[tuple[str, ...]]:

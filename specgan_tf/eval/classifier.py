@@ -23,7 +23,8 @@ import tensorflow as tf
 from numpy.typing import ArrayLike
 
 from specgan_tf import spectral
-from specgan_tf.files import InputError, replacing
+from specgan_tf.errors import InputError
+from specgan_tf.files import replacing
 from specgan_tf.specgan import SLICE_LENS
 
 NFFT = 1024  # samples: window of the log-mel spectrogram that the network gets

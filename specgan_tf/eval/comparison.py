@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from specgan_tf import spectral
+from specgan_tf.errors import InputError
 from specgan_tf.eval import score
 from specgan_tf.eval.classifier import Classifier
 from specgan_tf.eval.metagraph import MetaGraph
-from specgan_tf.files import InputError
 
 
 def measure(

@@ -17,8 +17,9 @@ import tensorflow as tf
 from numpy.typing import ArrayLike
 
 from specgan_tf import loader, spectral
+from specgan_tf.errors import InputError
 from specgan_tf.eval import classifier
-from specgan_tf.files import InputError, replacing
+from specgan_tf.files import replacing
 
 TRAINING = "training.npz"  # the state from which a training resumes
 SEPARATORS = "_- ."  # end the label in a file's name

@@ -12,8 +12,8 @@ import tensorflow as tf
 from numpy.typing import ArrayLike
 
 from specgan_tf import spectral
+from specgan_tf.errors import InputError
 from specgan_tf.eval import classifier
-from specgan_tf.files import InputError
 from specgan_tf.weights import folders
 from specgan_tf.weights.tensors import Checkpoint
 

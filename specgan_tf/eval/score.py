@@ -15,7 +15,7 @@ import tensorflow as tf
 from numpy.typing import ArrayLike
 
 from specgan_tf import spectral
-from specgan_tf.files import InputError
+from specgan_tf.errors import InputError
 from specgan_tf.specgan import SLICE_LENS
 
 RATE = spectral.MEL_RATE  # Hz, of the sounds that classifiers take

@@ -10,9 +10,10 @@ import os
 import keras
 import tensorflow as tf
 
+from specgan_tf.errors import InputError
 from specgan_tf.export import tflite
 from specgan_tf.export.verify import ExportError
-from specgan_tf.files import InputError, StrPath
+from specgan_tf.files import StrPath
 from specgan_tf.moments import Moments
 from specgan_tf.spectral import GRIFFIN_LIM, GriffinLim
 

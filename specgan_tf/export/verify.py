@@ -15,7 +15,8 @@ import numpy as np
 import tensorflow as tf
 
 from specgan_tf import generate, sheet, spectral
-from specgan_tf.files import InputError, StrPath
+from specgan_tf.errors import InputError
+from specgan_tf.files import StrPath
 from specgan_tf.moments import Moments
 from specgan_tf.spectral import GRIFFIN_LIM, GriffinLim
 

@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import numpy as np
 import tensorflow as tf
 
-from specgan_tf.files import InputError, StrPath
+from specgan_tf.errors import InputError
+from specgan_tf.files import StrPath
 from specgan_tf.loader.decoder import Decoder
 from specgan_tf.loader.order import Order
 from specgan_tf.loader.slices import Slices, Task, slice_hop_len

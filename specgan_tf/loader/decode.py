@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
-from specgan_tf.files import InputError, StrPath
+from specgan_tf.errors import InputError
+from specgan_tf.files import StrPath
 from specgan_tf.loader import read
 from specgan_tf.loader.errors import UnreadableError
 from specgan_tf.loader.long import Long

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from specgan_tf.files import InputError
+from specgan_tf.errors import InputError
 from specgan_tf.loader.cache import Cache
 from specgan_tf.loader.errors import UnreadableError
 from specgan_tf.loader.long import Long, LongCut

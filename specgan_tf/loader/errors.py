@@ -1,6 +1,6 @@
 """The error that the loader raises for a single file."""
 
-from specgan_tf.files import InputError
+from specgan_tf.errors import InputError
 
 
 class UnreadableError(InputError):

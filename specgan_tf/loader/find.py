@@ -8,7 +8,8 @@ import glob
 import logging
 import os
 
-from specgan_tf.files import InputError, StrPath
+from specgan_tf.errors import InputError
+from specgan_tf.files import StrPath
 from specgan_tf.loader import ffmpeg
 
 SUFFIXES = tuple(

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
-from specgan_tf.files import InputError
+from specgan_tf.errors import InputError
 from specgan_tf.loader.errors import UnreadableError
 from specgan_tf.loader.slices import slice_count
 

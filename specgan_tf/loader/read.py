@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
-from specgan_tf.files import InputError
+from specgan_tf.errors import InputError
 from specgan_tf.loader import chains, ffmpeg, mpeg, sniff, wav
 from specgan_tf.loader.errors import UnreadableError
 

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from specgan_tf.files import InputError
+from specgan_tf.errors import InputError
 from specgan_tf.loader.errors import UnreadableError
 
 RESAMPLERS = ("soxr_hq", "kaiser_best")

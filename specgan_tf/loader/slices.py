@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 
-from specgan_tf.files import InputError
+from specgan_tf.errors import InputError
 from specgan_tf.loader.room import Room
 
 QUICK, GROUP = 0.001, 32  # files that decode in QUICK seconds: GROUP per task

@@ -13,7 +13,8 @@ import os
 import jinja2
 from markupsafe import Markup
 
-from specgan_tf.files import InputError, StrPath, replacing, require_folder
+from specgan_tf.errors import InputError
+from specgan_tf.files import StrPath, replacing, require_folder
 from specgan_tf.report import charts, gather, sections
 
 GENERATOR = "specgan_tf report"

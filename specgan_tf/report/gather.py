@@ -14,8 +14,9 @@ import numpy as np
 import tensorflow as tf
 
 from specgan_tf import generate, loader, moments, spectral
+from specgan_tf.errors import InputError
 from specgan_tf.eval import score
-from specgan_tf.files import InputError, StrPath
+from specgan_tf.files import StrPath
 from specgan_tf.weights import checkpoint, folders
 
 CLIPS = 8  # default for --report_n: clips of each kind

@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from specgan_tf.files import InputError, StrPath, replacing
+from specgan_tf.errors import InputError
+from specgan_tf.files import StrPath, replacing
 from specgan_tf.moments import Moments, check, check_analysis
 from specgan_tf.specgan import SLICE_LENS, UPSAMPLES, SpecGANGenerator
 from specgan_tf.spectral import GL_WINDOWS, GRIFFIN_LIM, GriffinLim

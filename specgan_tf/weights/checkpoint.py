@@ -17,7 +17,8 @@ import numpy as np
 import tensorflow as tf
 
 from specgan_tf import tf1
-from specgan_tf.files import InputError, StrPath
+from specgan_tf.errors import InputError
+from specgan_tf.files import StrPath
 from specgan_tf.losses import LOSSES
 from specgan_tf.specgan import UPSAMPLE_ALIASES, UPSAMPLES, SpecGANGenerator
 from specgan_tf.weights import bundled, folders, tensors

@@ -19,7 +19,8 @@ from typing import Any, TypeVar
 import numpy as np
 
 from specgan_tf import moments
-from specgan_tf.files import InputError, StrPath, replacing
+from specgan_tf.errors import InputError
+from specgan_tf.files import StrPath, replacing
 from specgan_tf.moments import Moments
 from specgan_tf.spectral import GriffinLim, check_griffin_lim
 from specgan_tf.weights import bundled, tensors
