@@ -18,7 +18,7 @@ from scipy.io import wavfile
 
 from specgan_tf import loader
 from specgan_tf.errors import InputError
-from specgan_tf.loader import ffmpeg, long, mpeg, room
+from specgan_tf.loader import budget, ffmpeg, long, mpeg
 
 N = 48000
 
@@ -518,14 +518,14 @@ def test_what_waits_is_bounded_and_the_order_is_the_same(
     options = {"shuffle": True, "shuffle_buffer_size": 8, "repeat": True, "seed": 1}
     options |= {"decode_parallel_calls": 4, "worker": worker}
     fps, most = loader.find_audio(tmp_path), []
-    reserve = room.Room.reserve
+    reserve = budget.MemoryBudget.reserve
 
     def watched(self, number, nbytes, **kwargs):
         reserve(self, number, nbytes, **kwargs)
         with self.changed:
             most.append(sum(self.held.values()))
 
-    monkeypatch.setattr(room.Room, "reserve", watched)
+    monkeypatch.setattr(budget.MemoryBudget, "reserve", watched)
     monkeypatch.setattr("specgan_tf.loader.slices.QUICK", 0)  # one file a task
 
     def batches():
@@ -534,7 +534,7 @@ def test_what_waits_is_bounded_and_the_order_is_the_same(
 
     want = batches()
     most.clear()
-    monkeypatch.setattr(room, "AHEAD", limit)
+    monkeypatch.setattr(budget, "AHEAD", limit)
     np.testing.assert_array_equal(batches(), want)
     assert 0 < max(most) <= limit + 4 * 3 * N  # and the first one's
 
@@ -575,7 +575,7 @@ def test_long_recordings_are_cut_while_they_are_read(
         return list(dataset.take(25).as_numpy_iterator())
 
     want, made = batches(), []
-    monkeypatch.setattr(room, "AHEAD", 2 * 16384 * 4)  # of two slices
+    monkeypatch.setattr(budget, "AHEAD", 2 * 16384 * 4)  # of two slices
     init = long.Long.__init__
     monkeypatch.setattr(
         long.Long, "__init__", lambda self, *args: made.append(init(self, *args))
@@ -585,11 +585,11 @@ def test_long_recordings_are_cut_while_they_are_read(
 
 
 def test_a_long_recording_that_goes_away(tmp_path, monkeypatch):
-    monkeypatch.setattr(room, "AHEAD", 100000)
+    monkeypatch.setattr(budget, "AHEAD", 100000)
     monkeypatch.setattr(loader.read, "BLOCK", 7000)
     fp = tmp_path / "a.wav"
     soundfile.write(fp, noise(), 16000)
-    sound = loader.decode.decode(fp, 16000, limit=room.AHEAD)
+    sound = loader.decode.decode(fp, 16000, limit=budget.AHEAD)
     whole = loader.decode_audio(fp, 16000)
     cut = long.LongCut(sound, 1000, (16384, 16384, False, True))
     assert len(cut) == 3 and len(cut[2]) == N - 1000 - 2 * 16384
@@ -606,7 +606,7 @@ def test_a_long_recording_that_goes_away(tmp_path, monkeypatch):
 
 
 def test_the_first_never_waits_and_others_do():
-    here, done = room.Room(limit=10), []
+    here, done = budget.MemoryBudget(limit=10), []
     first, second = here.enter(), here.enter()
     here.reserve(first, 100)
     thread = threading.Thread(target=lambda: done.append(here.reserve(second, 1)))
@@ -619,7 +619,7 @@ def test_the_first_never_waits_and_others_do():
 
 
 def test_waiting_threads_are_released():
-    with room.Room(limit=0).closing() as here:
+    with budget.MemoryBudget(limit=0).closing() as here:
         here.reserve(here.enter(), 5)
         number, failed = here.enter(), []
 

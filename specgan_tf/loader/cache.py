@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 
 from specgan_tf.files import replacing
-from specgan_tf.loader import room
+from specgan_tf.loader import budget
 from specgan_tf.loader.decode import decode
 from specgan_tf.loader.errors import UnreadableError
 
@@ -22,7 +22,7 @@ log = logging.getLogger("specgan_tf")
 class Cache:
     """`decode_audio` with a cache: none, in memory, or in a folder.
 
-    Without a cache, a recording of more than `room.AHEAD` bytes becomes a `Long`.
+    Without a cache, a recording of more than `budget.AHEAD` bytes becomes a `Long`.
 
     A file in that folder holds float32 samples and nothing else. Its name is a hash of
     the source's path, size and modification time, and of the arguments of
@@ -43,7 +43,7 @@ class Cache:
         """Return `decode_audio(fp)`; it describes `note` and `reserve`."""
         told = {"note": note, "reserve": reserve}
         if self.where is None:
-            return decode(fp, **told, limit=room.AHEAD, **self.decode)
+            return decode(fp, **told, limit=budget.AHEAD, **self.decode)
         if self.where == "memory":
             if fp not in self.held:
                 self.held[fp] = decode(fp, **told, **self.decode)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import numpy as np
 
 from specgan_tf.errors import InputError
-from specgan_tf.loader.room import Room
+from specgan_tf.loader.budget import MemoryBudget
 
 QUICK, GROUP = 0.001, 32  # files that decode in QUICK seconds: GROUP per task
 
@@ -212,18 +212,18 @@ class Slices:
         pool = concurrent.futures.ThreadPoolExecutor(self.parallel)
 
         def start(tasks):
-            number = room.enter()
+            number = budget.enter()
             reserve = functools.partial(
-                room.reserve, number, ending=self.decoder.is_ending
+                budget.reserve, number, ending=self.decoder.is_ending
             )
             return result(number, [pool.submit(self.decoder, tasks, reserve)])
 
         @contextlib.contextmanager
         def result(number, future):
             yield future.pop().result()
-            room.leave(number)
+            budget.leave(number)
 
-        with Room().closing() as room:
+        with MemoryBudget().closing() as budget:
             try:
                 yield start
             finally:

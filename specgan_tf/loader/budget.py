@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 AHEAD = 128 << 20  # bytes: 35 minutes at 16 kHz
 
 
-class Room:
+class MemoryBudget:
     """Bounds the bytes that all decoding threads hold together.
 
     Tasks are numbered in the order in which their results are used. The first
@@ -61,7 +61,7 @@ class Room:
             self.changed.notify_all()
 
     @contextlib.contextmanager
-    def closing(self) -> Iterator["Room"]:
+    def closing(self) -> Iterator["MemoryBudget"]:
         """Yield this object; at the end, waiting tasks get a `RuntimeError`."""
         try:
             yield self
