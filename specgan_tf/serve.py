@@ -49,19 +49,32 @@ def opened(path: str) -> Iterator[str]:
         yield path
         return
     # Until the server handles it, SIGTERM would leave the folder and the export behind.
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    # It is noted only: an exception while they begin could leave one that nobody knows.
+    asked = []
+    signal.signal(signal.SIGTERM, lambda number, frame: asked.append(number))
     with tempfile.TemporaryDirectory(prefix="specgan.") as folder:
         print(f"Exporting {path}", flush=True)
         export = [sys.executable, "-m", "specgan_tf.cli.export", path]
         # In a process of its own, or the server could not set up TensorFlow any more.
-        done = subprocess.run(
+        with subprocess.Popen(
             [*export, "--formats", "saved_model", "--out_dir", folder],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
-        )
-        if done.returncode:
-            said = (done.stderr.strip().splitlines() or ["it ended early"])[-1]
+        ) as process:
+            stderr = None
+            try:
+                while stderr is None and not asked:
+                    with contextlib.suppress(subprocess.TimeoutExpired):
+                        _, stderr = process.communicate(timeout=0.1)
+            finally:
+                if stderr is None:
+                    process.kill()
+        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+        if asked:
+            sys.exit(128 + asked[0])
+        if process.returncode:
+            said = (stderr.strip().splitlines() or ["it ended early"])[-1]
             said = said.partition("error: ")[2] or said
             raise OSError(f"{path} cannot be exported: {said}")
         yield os.path.join(folder, "specgan")

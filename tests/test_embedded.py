@@ -38,11 +38,14 @@ def bare_python(tmp_path_factory):
     python = os.path.join(folder, "bin", "python")
     version = importlib.metadata.version(LITERT)
     install = "-m pip install --quiet --disable-pip-version-check".split()
-    done = subprocess.run(
-        [python, *install, f"{LITERT}=={version}", "numpy"],
-        capture_output=True,
-        text=True,
-    )
+    for _ in range(3):  # an index may be out of reach for a moment
+        done = subprocess.run(
+            [python, *install, f"{LITERT}=={version}", "numpy"],
+            capture_output=True,
+            text=True,
+        )
+        if not done.returncode:
+            break
     installed(not done.returncode, f"pip could not install {LITERT}: {done.stderr}")
     return python
 

@@ -3,6 +3,7 @@ import itertools
 import os
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
@@ -481,7 +482,16 @@ def test_a_cache_decodes_each_file_once(
     recordings, tmp_path, monkeypatch, where, caplog
 ):
     options = LONG | {"slice_randomize_offset": True, "decode_parallel_calls": 3}
+    before = {*threading.enumerate()}
+
+    def settle():
+        """Threads of a dataset that has ended may still be at a file."""
+        for thread in {*threading.enumerate()} - before:
+            if thread.name.startswith("ThreadPoolExecutor"):
+                thread.join(60)
+
     want = list(batches(recordings, **options).take(200).as_numpy_iterator())
+    settle()
     folder = tmp_path / "cache"
     cache = where if where == "memory" else str(folder)
     decoded, decode = [], loader.decode.decode
@@ -497,6 +507,7 @@ def test_a_cache_decodes_each_file_once(
         dataset = batches(recordings, decode_cache=cache, **options)
         got = list(dataset.take(200).as_numpy_iterator())
         np.testing.assert_array_equal(got, want)
+        settle()
         return [fp for fp in decoded if not fp.endswith("05.wav")]
 
     assert sorted(check()) == sorted(set(recordings) - {recordings[5]})

@@ -60,7 +60,8 @@ def test_pip_installs_the_drums_and_the_bundled_models(tmp_path):
     for name in ("setup.py", "README.md", "pyproject.toml", "LICENSE"):
         source.mkdir(exist_ok=True)
         shutil.copy(f"{ROOT}/{name}", source)
-    shutil.copytree(f"{ROOT}/specgan_tf", source / "specgan_tf")
+    compiled = shutil.ignore_patterns("__pycache__")  # another worker writes there
+    shutil.copytree(f"{ROOT}/specgan_tf", source / "specgan_tf", ignore=compiled)
     pip = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", str(tmp_path)]
     subprocess.run([*pip, str(source)], check=True)
     (wheel,) = tmp_path.glob("*.whl")

@@ -100,6 +100,7 @@ async function download(url) {
 }
 
 let loading = Promise.resolve(); // the model that was chosen last
+let choices = 0; // models that were chosen so far
 
 /** Load what `read` returns, after the models that were chosen before.
  *
@@ -107,7 +108,10 @@ let loading = Promise.resolve(); // the model that was chosen last
  * @param {function(): Promise} read
  */
 function use(sources, read) {
-  const loaded = loading.then(() => replaceModel(sources, read));
+  const number = ++choices;
+  // Otherwise the menu shows a later choice already, and keys go on from that one.
+  const isLast = () => number === choices;
+  const loaded = loading.then(() => replaceModel(sources, read, isLast));
   loading = loaded.catch(() => {});
   return loaded;
 }
@@ -116,20 +120,20 @@ function useUrls(urls) {
   return use(urls, () => Promise.all(urls.map(fetched)));
 }
 
-async function replaceModel(sources, read) {
+async function replaceModel(sources, read, isLast) {
   const status = $("about").textContent;
   $("about").textContent = "Loading\u2026";
   document.body.setAttribute("aria-busy", "true");
   enable(false);
   try {
     await model.load(await read());
-    menu.show(sources);
+    menu.show(sources, isLast());
     forget();
     turn();
     await show();
     await fillRows();
   } catch (error) {
-    menu.restore();
+    if (isLast()) menu.restore();
     $("about").textContent = model.latentDim ? status : "No model yet";
     throw error;
   } finally {

@@ -55,12 +55,12 @@ export class Menu {
     return this.#entries.some((entry) => entry.url === url);
   }
 
-  /** Select the entry of the model that was loaded from these files or URLs. */
-  show(sources) {
+  /** Note which model was loaded, by its files or URLs, and select its entry. */
+  show(sources, select = true) {
     const entry = this.#entries.find(({ url }) => sources.length === 1 && url === sources[0]);
     this.#other.text = sources.map((source) => source.split("/").at(-1)).join(" + ");
     this.#name = entry?.name ?? "";
-    this.restore();
+    if (select) this.restore();
   }
 
   /** Select the loaded model again, after one that could not be loaded. */

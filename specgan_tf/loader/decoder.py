@@ -198,10 +198,9 @@ def _finish_decoding():
     A dataset that is still alive when the interpreter ends (`it = iter(dataset)` in a
     script) has threads that would wait for Python for ever. The process would not end.
     """
-    Decoder.ending, calls = True, -1
+    Decoder.ending, calls, quiet = True, -1, 0
     deadline = time.monotonic() + 60  # a very long file may take as long
-    while time.monotonic() < deadline:
-        if calls == Decoder.calls and not Decoder.under_way:
-            break
-        calls = Decoder.calls
+    while quiet < 3 and time.monotonic() < deadline:
         time.sleep(0.1)  # lets waiting threads call, and fail
+        idle = calls == Decoder.calls and not Decoder.under_way
+        quiet, calls = quiet + 1 if idle else 0, Decoder.calls
