@@ -21,6 +21,7 @@ from specgan_tf import SpecGANGenerator, generate, load_generator, load_moments,
 from specgan_tf.cli import settings
 from specgan_tf.cli.train import build
 from specgan_tf.errors import InputError
+from specgan_tf.export import tflite, verify
 from specgan_tf.moments import Moments
 from specgan_tf.spectral import GriffinLim
 from specgan_tf.weights import bundled, checkpoint
@@ -336,6 +337,22 @@ def test_its_card_is_of_the_files_beside_it(name, measured):
         card["float16"]["largest error of spectrograms"],
         1 / 256,
     )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", bundled.MODELS)
+def test_it_can_be_exported_quantised(name, tmp_path, measured):
+    model = bundled.load(name)
+    z = generate.sample_z(8, model.G.latent_dim, 0).numpy()
+    want = model.G(z).numpy()
+    with tflite.converting(model.G, model.moments) as convert:
+        for variant in ("dr8", "int8"):
+            convert(tmp_path / "a.tflite", ["generate"], variant)
+            run = tflite.interpreter(tmp_path / "a.tflite")
+            run = run.get_signature_runner("generate")
+            got = np.concatenate([run(z=row[None])["G_z_norm"] for row in z])
+            least = verify.SPECTROGRAM[variant]
+            measured(f"{variant}, dB of noise", -verify.snr(got, want), -least)
 
 
 def test_names(tmp_path, monkeypatch):

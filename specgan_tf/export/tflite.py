@@ -145,9 +145,9 @@ class _Module(tf.Module):
 
 
 def equalized(G: keras.Model, z: np.ndarray) -> keras.Model:
-    """A generator that computes the same, suited to int8: a new one, or G itself.
+    """A generator that computes the same, suited to dr8 and int8: new, or G itself.
 
-    In int8 all channels of an activation share one scale. Channels that are much
+    There all channels of an activation share one scale. Channels that are much
     quieter than the loudest fall between two steps. ReLU(x / s) is ReLU(x) / s, so a
     channel can be divided by its own largest value, and the next kernel multiplied by
     it. With batch normalization G is returned unchanged.
@@ -214,8 +214,8 @@ def converting(
 
         def convert(path, signatures, variant="f32"):
             saved = folder
-            if variant == "int8":
-                saved = os.path.join(folder, "int8")
+            if variant in ("dr8", "int8"):
+                saved = os.path.join(folder, variant)
                 z = generate.sample_z(CALIBRATION, G.latent_dim, seed=1).numpy()
                 module = _Module(equalized(G, z), moments, griffin_lim)
                 with quiet():
