@@ -174,9 +174,9 @@ def test_the_document_says_what_was_measured(tmp_path):
     assert "from 600 drums and 600 digits" in text
     assert "**The two sides cannot be told apart.**" in text
     # 5 or 6 measures at 3 checkpoints, 2 losses at 2.
-    assert "41 comparisons; in " in text and "(it could be 0.029)" in text
+    assert "Of 41 comparisons, " in text and "(it cannot be below 0.029)" in text
     assert "the original takes 2.50 and 2.50 times as much" in text
-    assert "0 of 4 of the original's and 0 of 4 of ours still make" in text
+    assert "0 of 4 trainings of the original and 0 of 4 of ours still generate" in text
     assert "0.20 CPU hours here, 0.20 CPU hours the original" in text
     assert "small networks on 2 cores, without a GPU" in text
     rows = [line for line in text.splitlines() if line.startswith("| Frechet, sounds")]
@@ -201,7 +201,7 @@ def test_a_difference_is_named(tmp_path):
     leave(out, shift=50.0, seeds=5)
     text = written(tmp_path)
     assert "**The two sides differ** in Frechet, spectrograms of drums at 0, " in text
-    assert "41 comparisons; in 41 p is 0.05 or less" in text
+    assert "Of 41 comparisons, 41 have p <= 0.05;" in text
 
 
 def test_half_precision_has_a_document_of_its_own(tmp_path):
@@ -213,8 +213,8 @@ def test_half_precision_has_a_document_of_its_own(tmp_path):
     assert "](half_precision.png)" in text
     assert "5 trainings in half precision and 5 in float32 on each data set" in text
     assert "**The two sides cannot be told apart.**" in text
-    assert ". Half precision less float32: " in text
-    assert "less in half precision: float32 takes 2.50 and 2.50 times" in text
+    assert ". Half precision minus float32: " in text
+    assert "float32 takes 2.50 and 2.50 times as much as half precision." in text
     assert "0 of 5 trainings in float32 and 0 of 5 in half precision still" in text
     assert "0.25 CPU hours in half precision, 0.25 CPU hours in float32" in text
     assert "|  | iterations | float32 | half precision | real |" in text
