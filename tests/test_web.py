@@ -687,6 +687,24 @@ def test_models_chosen_faster_than_they_load(page, digits):
     assert page.problems() == []
 
 
+def test_the_menu_stays_at_the_last_choice(page, digits):
+    """While the choice before it is loaded and shown."""
+    page.open("?seed=0")
+    page.driver.execute_script(
+        "const menu = document.getElementById('models');"
+        "for (const name of ['digits', 'drums']) {"
+        "  menu.value = name;"
+        "  menu.dispatchEvent(new Event('change'));"
+        "}"
+        "self.seen = new Set();"
+        "setInterval(() => seen.add(menu.value), 1);"
+    )
+    page.until(lambda: "digits.tflite" in fetched(page))
+    page.until(lambda: page.find("body").get_attribute("aria-busy") is None)
+    assert page.tell("page.model.about.step") == ABOUT["step"]
+    assert page.tell("[...seen]") == ["drums"] and page.problems() == []
+
+
 def test_what_gather_lists(page, models, digits, tmp_path, monkeypatch, capsys):
     """In the order given, as `make web` does; a list that is damaged is refused."""
     folder = tmp_path / "model"

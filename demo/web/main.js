@@ -109,7 +109,7 @@ let choices = 0; // models that were chosen so far
  */
 function use(sources, read) {
   const number = ++choices;
-  // Otherwise the menu shows a later choice already, and keys go on from that one.
+  // If not, the menu shows a later choice. It stays there: arrow keys go on from it.
   const isLast = () => number === choices;
   const loaded = loading.then(() => replaceModel(sources, read, isLast));
   loading = loaded.catch(() => {});

@@ -25,7 +25,8 @@ export class Menu {
    * @throws {Error} the list is there, and not as gather.py writes it
    */
   async load() {
-    // Written anew within a second, it would be "not modified" to this page's server.
+    // The server knows whole seconds only. To a browser that keeps the list, one that was
+    // rewritten within a second would be "not modified".
     const response = await fetch(LIST, { cache: "no-store" }).catch(() => null);
     if (!response?.ok) return;
     const list = await response.json().catch(() => null);
@@ -55,7 +56,11 @@ export class Menu {
     return this.#entries.some((entry) => entry.url === url);
   }
 
-  /** Note which model was loaded, by its files or URLs, and select its entry. */
+  /** Note which model was loaded, and select its entry.
+   *
+   * @param {string[]} sources its files or URLs
+   * @param {boolean} select false leaves the menu at a later choice
+   */
   show(sources, select = true) {
     const entry = this.#entries.find(({ url }) => sources.length === 1 && url === sources[0]);
     this.#other.text = sources.map((source) => source.split("/").at(-1)).join(" + ");
