@@ -357,7 +357,11 @@ def number_of(lines):
 
 
 def before(name, source):
-    """The commands that made what `--train_from source` took, and what it is there."""
+    """The commands that made what `--train_from source` took, and what it is there.
+
+    A bundled model's are on its card. To bundle a training again that began with it,
+    put back the model that it began with, or its own command is read twice.
+    """
     from specgan_tf.cli.settings import resolve_settings
     from specgan_tf.weights import bundled, checkpoint, folders
 
@@ -452,10 +456,10 @@ def about(path, card, rows):
             for (licence, attribution), n in sorted(owners.items())
         ),
         "",
-        f"`python -m benchmarks.bundle {card['name']} ./train` chose the checkpoint "
-        "with the smallest Frechet distance of log-mel features from these sounds, and "
-        "wrote this page. "
-        "The distances, by step:",
+        f"`python -m benchmarks.bundle {card['name']} ./train` chose, of "
+        "the checkpoints in that folder, the one with the smallest Frechet distance of "
+        "log-mel features from these sounds, and wrote this page. The distances, by "
+        "step:",
         "",
         ", ".join(distances) + ".",
         "",
